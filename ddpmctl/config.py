@@ -1,0 +1,305 @@
+"""Every setting of a model, as frozen values that go into its manifest, and the presets that name good ones."""
+
+import dataclasses
+import difflib
+import tomllib
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any, Literal, Self
+
+from .errors import UsageError
+
+Network = Literal["classic", "unet"]
+ScheduleName = Literal["linear", "cosine"]
+TargetName = Literal["epsilon", "v"]
+
+CLASSIC_WIDTHS = (64, 128, 256, 512)
+LINEAR_MIN_TIMESTEPS = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelConfig:
+    """The network and the images it makes."""
+
+    network: Network
+    image_size: int
+    """Side of an image in pixels."""
+    channels: int
+    """1 for grey, 3 for colour."""
+    num_classes: int
+    """How many labels; `unet` adds a null one."""
+    widths: tuple[int, ...]
+    """Channels a level, finest first."""
+    blocks: int
+    """Residual blocks a level."""
+    patch: int
+    """Side of the squares that the stem folds into channels; 1 folds nothing."""
+    embedding: int
+    """Width of the time and of the label embedding."""
+
+    def __post_init__(self) -> None:
+        _check(self.channels in (1, 3), "channels is 1 or 3")
+        _check(1 <= self.num_classes <= 10_000, "num_classes lies in 1..10000")
+        _check(1 <= len(self.widths) <= 6, "widths names 1 to 6 levels")
+        _check(all(16 <= width <= 2048 and width % 16 == 0 for width in self.widths), "widths are multiples of 16")
+        _check(1 <= self.blocks <= 8, "blocks lies in 1..8")
+        _check(self.patch in (1, 2, 4), "patch is 1, 2 or 4")
+        _check(4 <= self.embedding <= 2048 and self.embedding % 2 == 0, "embedding is even, in 4..2048")
+        folded = self.patch * 2 ** (len(self.widths) - 1)
+        _check(8 <= self.image_size <= 256 and self.image_size % folded == 0, f"image_size is a multiple of {folded}")
+        if self.network == "classic":
+            fixed = (self.widths, self.blocks, self.patch, self.embedding, self.num_classes, self.image_size)
+            _check(fixed == (CLASSIC_WIDTHS, 1, 1, 256, 10, 32), "the classic network has one size and ten classes")
+
+    @property
+    def guidable(self) -> bool:
+        """Whether the network has a null class to be guided away from."""
+        return self.network != "classic"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiffusionConfig:
+    """The Markov chain and what the network says about it."""
+
+    timesteps: int
+    schedule: ScheduleName
+    target: TargetName
+    clip_x0: bool
+    """Keep predicted images in [-1, 1] at every step of a chain."""
+
+    def __post_init__(self) -> None:
+        _check(2 <= self.timesteps <= 10_000, "timesteps lies in 2..10000")
+        _check(
+            self.schedule != "linear" or self.timesteps >= LINEAR_MIN_TIMESTEPS,
+            f"a linear schedule needs at least {LINEAR_MIN_TIMESTEPS} timesteps",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingConfig:
+    """How the weights are found. Lengths are in epochs or in shares of the whole run, never in seconds."""
+
+    epochs: int
+    """At most this many passes over the training images."""
+    batch_size: int
+    optimizer: Literal["adam", "adamw"]
+    lr: float
+    """Peak learning rate."""
+    beta2: float
+    """Decay of the squared gradient's average; 0.99 reacts faster than Adam's 0.999 and suits short runs."""
+    weight_decay: float
+    warmup: float
+    """Share of the run over which the rate rises from 0."""
+    decay: float
+    """Share of the run, at its end, over which the rate falls to 0."""
+    clip_norm: float
+    """Largest gradient norm; 0 for no limit."""
+    ema_lag: float
+    """How far the averaged weights lag behind, as a share of the steps so far; 0 for no average."""
+    label_dropout: float
+    """Share of labels replaced by the null one, so that samples can be guided."""
+    stratified: bool
+    """Spread the timesteps of a batch evenly over the chain."""
+    heldout: int
+    """Images kept out of training to judge it by, a tenth of a small set at most; 0 judges by the training MSE."""
+    patience: int
+    """Epochs without a better MSE before training stops."""
+
+    def __post_init__(self) -> None:
+        _check(self.epochs >= 1, "epochs is at least 1")
+        _check(1 <= self.batch_size <= 65_536, "batch size lies in 1..65536")
+        _check(0 < self.lr <= 1, "the learning rate lies in (0, 1]")
+        _check(0 <= self.beta2 < 1, "beta2 lies in [0, 1)")
+        _check(0 <= self.weight_decay <= 1, "weight_decay lies in [0, 1]")
+        _check(0 <= self.warmup <= 1 and 0 <= self.decay <= 1, "warmup and decay lie in [0, 1]")
+        _check(self.clip_norm >= 0, "clip_norm is at least 0")
+        _check(0 <= self.ema_lag < 0.5, "ema_lag lies in [0, 0.5)")
+        _check(0 <= self.label_dropout < 1, "label_dropout lies in [0, 1)")
+        _check(self.heldout >= 0, "heldout is at least 0")
+        _check(self.patience >= 1, "patience is at least 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingConfig:
+    """The recommended way to make images with a model."""
+
+    sampler: str
+    """A key of `core.samplers.SAMPLERS`, or one that a plugin adds."""
+    steps: int
+    guidance: float
+    """1.0 is none; above it labels are exaggerated."""
+
+    def __post_init__(self) -> None:
+        _check(self.steps >= 1, "steps is at least 1")
+        _check(0 <= self.guidance <= 100, "guidance lies in 0..100")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """All settings of one model."""
+
+    model: ModelConfig
+    diffusion: DiffusionConfig
+    training: TrainingConfig
+    sampling: SamplingConfig
+
+    def __post_init__(self) -> None:
+        _check(self.sampling.steps <= self.diffusion.timesteps, "steps is at most timesteps")
+        if not self.model.guidable:
+            _check(self.sampling.guidance == 1.0, "the classic network has no null class: its guidance is 1.0")
+            _check(self.training.label_dropout == 0, "the classic network has no null class: its label_dropout is 0")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested plain values, ready for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Rebuild from `to_dict`, strictly: every field present, no other, each of its type and in range.
+
+        Raises:
+            ValueError: naming the field that does not fit.
+        """
+        return typing.cast(Self, build(cls, values, ""))
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """A named set of settings."""
+
+    name: str
+    summary: str
+    config: Config
+
+
+SAMPLER_STEPS = {"dpmpp": 20, "ddim": 50, "ddpm": None}
+"""The built-in samplers, with the steps each takes unless told otherwise; None is the full chain."""
+
+PRESETS = ("standard", "quick", "classic")
+
+
+def load_preset(name: str) -> Preset:
+    """Read a preset by name.
+
+    Raises:
+        UsageError: for a name that is not one.
+    """
+    choose("preset", name, PRESETS)
+    text = resources.files("ddpmctl").joinpath(f"presets/{name}.toml").read_text(encoding="utf-8")
+    values = tomllib.loads(text)
+    summary = values.pop("summary")
+    return Preset(name, summary, Config.from_dict(values))
+
+
+def choose(kind: str, value: str, allowed: Iterable[str]) -> str:
+    """Return ``value`` if it is allowed, else say which one was probably meant.
+
+    Raises:
+        UsageError: for a value that is not allowed.
+    """
+    names = list(allowed)
+    if value in names:
+        return value
+    close = difflib.get_close_matches(value.lower(), names, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"one of: {', '.join(names)}"
+    raise UsageError(f"there is no {kind} '{value}'", hint)
+
+
+def build(kind: Any, values: Any, where: str) -> Any:
+    """Turn plain values into a frozen dataclass (or a field of one), refusing whatever does not match exactly.
+
+    Args:
+        kind: the type to build: a dataclass, a Literal, ``tuple[X, ...]``, ``dict[str, X]`` or a plain type.
+        values: what JSON or TOML gave.
+        where: dotted name for messages, empty at the top.
+
+    Raises:
+        ValueError: naming the field that does not fit.
+    """
+    if dataclasses.is_dataclass(kind):
+        _check(isinstance(values, Mapping), f"{where or 'config'} is a table")
+        hints = typing.get_type_hints(kind)
+        unknown, missing = values.keys() - hints.keys(), hints.keys() - values.keys()
+        _check(not unknown, f"{where or 'config'} has unknown settings: {', '.join(sorted(unknown))}")
+        _check(not missing, f"{where or 'config'} lacks settings: {', '.join(sorted(missing))}")
+        prefix = f"{where}." if where else ""
+        fields = {name: build(hint, values[name], prefix + name) for name, hint in hints.items()}
+        return typing.cast(Any, kind)(**fields)
+    origin = typing.get_origin(kind)
+    if origin is Literal:
+        allowed = typing.get_args(kind)
+        _check(values in allowed, f"{where} is one of {', '.join(map(str, allowed))}")
+        return values
+    if origin is tuple:
+        _check(isinstance(values, list | tuple), f"{where} is a list")
+        return tuple(build(typing.get_args(kind)[0], value, where) for value in values)
+    if origin is dict:
+        _check(isinstance(values, Mapping), f"{where} is a table")
+        inner = typing.get_args(kind)[1]
+        return {str(name): build(inner, value, f"{where}.{name}") for name, value in values.items()}
+    if kind is float and type(values) is int:
+        return float(values)
+    # `type(..) is` and not isinstance: a bool is no int here.
+    _check(type(values) is kind, f"{where} is of type {kind.__name__}")
+    return values
+
+
+def resolve_sampling(
+    config: Config,
+    sampler: str | None = None,
+    steps: int | None = None,
+    guidance: float | None = None,
+    extra_samplers: Iterable[str] = (),
+) -> SamplingConfig:
+    """The way to sample a model: what it recommends, except for what is asked for.
+
+    Args:
+        config: the model's settings.
+        sampler: a built-in one or one of ``extra_samplers``.
+        steps: in 1..timesteps; when only the sampler is given, as many as suit it.
+        guidance: 1.0 is none.
+        extra_samplers: names that plugins add.
+
+    Raises:
+        UsageError: for what this model cannot do.
+    """
+    recommended, timesteps = config.sampling, config.diffusion.timesteps
+    name = choose("sampler", sampler or recommended.sampler, [*SAMPLER_STEPS, *extra_samplers])
+    if steps is None:
+        usual = recommended.steps if name == recommended.sampler else SAMPLER_STEPS.get(name)
+        steps = min(usual or timesteps, timesteps)
+    if not 1 <= steps <= timesteps:
+        raise UsageError(
+            f"{steps} steps are not possible: this model's chain has {timesteps}", f"--steps 1..{timesteps}"
+        )
+    scale = recommended.guidance if guidance is None else guidance
+    if scale != 1.0 and not config.model.guidable:
+        raise UsageError("this model has no null class and cannot be guided", "--guidance 1.0, or leave it out")
+    if not 0 <= scale <= 100:
+        raise UsageError(f"a guidance of {scale:g} is out of range", "--guidance 0..100; 1.0 is none")
+    return SamplingConfig(sampler=name, steps=steps, guidance=scale)
+
+
+def resolve_label(text: str, classes: tuple[str, ...]) -> int:
+    """The index of a label given as a class name, in any case, or as an index.
+
+    Raises:
+        UsageError: when it is neither.
+    """
+    names = [name.casefold() for name in classes]
+    wanted = text.strip().casefold()
+    if wanted in names:
+        return names.index(wanted)
+    if wanted.isdecimal() and int(wanted) < len(classes):
+        return int(wanted)
+    close = difflib.get_close_matches(wanted, names, n=1)
+    known = f"0 to {len(classes) - 1}, or {', '.join(classes[:12])}{', ..' if len(classes) > 12 else ''}"
+    hint = f"did you mean {classes[names.index(close[0])]}?" if close else f"this model knows {known}"
+    raise UsageError(f"there is no label '{text}'", hint)
+
+
+def _check(true: bool, rule: str) -> None:
+    if not true:
+        raise ValueError(rule)

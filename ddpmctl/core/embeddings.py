@@ -1,0 +1,36 @@
+"""Vectors for time and label."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+def sinusoidal(t: Tensor, dim: int) -> Tensor:
+    """Sines then cosines of ``t`` at ``dim / 2`` geometric frequencies from 1 down to 1e-4.
+
+    Vaswani et al. 2017, section 3.5, in the order that Ho et al. 2020 use.
+
+    Args:
+        t: timesteps, int64[B] or float[B].
+        dim: even width of the embedding.
+
+    Returns:
+        float32[B, dim].
+    """
+    half = dim // 2
+    frequencies = torch.exp(torch.arange(half, device=t.device) * (-math.log(10000) / (half - 1)))
+    angles = t.float()[:, None] * frequencies
+    return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+class TimeAndLabel(nn.Module):
+    """The label's learnt vector and the time's sinusoids, side by side: float32[B, 2 * dim]."""
+
+    def __init__(self, labels: int, dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+        self.label = nn.Embedding(labels, dim)
+
+    def forward(self, t: Tensor, label: Tensor) -> Tensor:
+        return torch.cat([self.label(label), sinusoidal(t, self.dim)], dim=1)

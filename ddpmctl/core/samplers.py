@@ -1,0 +1,113 @@
+"""Ways back from noise to an image. Each is a generator over steps, so that an image, a sheet and an
+animation are the same code, read to its end or on the way."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+
+from torch import Tensor
+
+from .schedule import Schedule
+
+PredictX0 = Callable[[Tensor, int], Tensor]
+"""``predict_x0(x_t: float[B,C,H,W], t) -> float[B,C,H,W]``: the clean image expected behind ``x_t``."""
+
+Noise = Callable[[], Tensor]
+"""Draws standard normal noise shaped like ``x``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step back along the chain.
+
+    Attributes:
+        index: 0 for the first step.
+        t: the timestep that this step started from.
+        x: the image after the step, still noisy, float[B,C,H,W].
+        x0: the clean image predicted in this step, float[B,C,H,W]; the last step's is the result.
+    """
+
+    index: int
+    t: int
+    x: Tensor
+    x0: Tensor
+
+
+Sampler = Callable[[PredictX0, Schedule, Tensor, list[int], Noise], Iterator[Step]]
+"""``sampler(predict_x0, schedule, x, timesteps, noise)`` with ``x`` pure noise and timesteps descending."""
+
+
+def trailing_timesteps(timesteps: int, steps: int) -> list[int]:
+    """``steps`` timesteps from ``timesteps - 1`` down, evenly spaced; all of them when the counts agree.
+
+    Trailing spacing starts at the very end of the chain, where the image is pure noise (Lin et al. 2024, table 2).
+
+    Raises:
+        ValueError: unless 1 <= steps <= timesteps.
+    """
+    if not 1 <= steps <= timesteps:
+        raise ValueError(f"steps lies in 1..{timesteps}, not {steps}")
+    return [round(timesteps - i * timesteps / steps) - 1 for i in range(steps)]
+
+
+def ddpm(predict_x0: PredictX0, schedule: Schedule, x: Tensor, timesteps: list[int], noise: Noise) -> Iterator[Step]:
+    """Ancestral sampling (Ho et al. 2020, algorithm 2).
+
+    The variance is ``beta_t`` on the full chain and the posterior's (eq. 7) when steps are left out: with few
+    steps the larger one leaves noise behind.
+    """
+    full_chain = len(timesteps) == len(schedule)
+    for index, (t, t_next) in enumerate(pairwise([*timesteps, -1])):
+        alpha_bar, alpha_bar_next = schedule.signal(t), schedule.signal(t_next)
+        beta = 1 - alpha_bar / alpha_bar_next
+        x0 = predict_x0(x, t)
+        # Eq. 7: the mean of q(x_{t-1} | x_t, x_0).
+        mean_x0 = math.sqrt(alpha_bar_next) * beta / (1 - alpha_bar)
+        mean_x = math.sqrt(1 - beta) * (1 - alpha_bar_next) / (1 - alpha_bar)
+        x = mean_x0 * x0 + mean_x * x
+        if t_next >= 0:
+            variance = beta if full_chain else beta * (1 - alpha_bar_next) / (1 - alpha_bar)
+            x = x + math.sqrt(variance) * noise()
+        yield Step(index, t, x, x0)
+
+
+def ddim(predict_x0: PredictX0, schedule: Schedule, x: Tensor, timesteps: list[int], noise: Noise) -> Iterator[Step]:
+    """Deterministic implicit sampling (Song et al. 2021, eq. 12 with eta = 0); ``noise`` is not drawn."""
+    for index, (t, t_next) in enumerate(pairwise([*timesteps, -1])):
+        alpha_bar, alpha_bar_next = schedule.signal(t), schedule.signal(t_next)
+        x0 = predict_x0(x, t)
+        epsilon = (x - math.sqrt(alpha_bar) * x0) / math.sqrt(1 - alpha_bar)
+        x = math.sqrt(alpha_bar_next) * x0 + math.sqrt(1 - alpha_bar_next) * epsilon
+        yield Step(index, t, x, x0)
+
+
+def dpmpp(predict_x0: PredictX0, schedule: Schedule, x: Tensor, timesteps: list[int], noise: Noise) -> Iterator[Step]:
+    """DPM-Solver++(2M) (Lu et al. 2022, algorithm 2); ``noise`` is not drawn.
+
+    A second-order multistep method in ``lambda = log(alpha / sigma)``: it looks one prediction back, at no extra
+    evaluation of the network. The first step and the last, where lambda is infinite, are of first order.
+    """
+
+    def log_ratio(alpha_bar: float) -> float:
+        return math.log(alpha_bar / (1 - alpha_bar)) / 2
+
+    previous: tuple[float, Tensor] | None = None  # the last step's h and x0
+    for index, (t, t_next) in enumerate(pairwise([*timesteps, -1])):
+        x0 = predict_x0(x, t)
+        if t_next < 0:
+            yield Step(index, t, x0, x0)
+            return
+        alpha_bar, alpha_bar_next = schedule.signal(t), schedule.signal(t_next)
+        h = log_ratio(alpha_bar_next) - log_ratio(alpha_bar)
+        corrected = x0
+        if previous is not None:
+            h_previous, x0_previous = previous
+            corrected = x0 + h / (2 * h_previous) * (x0 - x0_previous)
+        sigma_ratio = math.sqrt((1 - alpha_bar_next) / (1 - alpha_bar))
+        x = sigma_ratio * x - math.sqrt(alpha_bar_next) * math.expm1(-h) * corrected
+        previous = (h, x0)
+        yield Step(index, t, x, x0)
+
+
+SAMPLERS: dict[str, Sampler] = {"ddpm": ddpm, "ddim": ddim, "dpmpp": dpmpp}

@@ -1,0 +1,122 @@
+"""A U-Net of residual blocks that each hear the time and the label."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .embeddings import TimeAndLabel
+
+GROUP = 16
+"""Channels a group of GroupNorm: fewer fall off the vectorised path of bf16 on a CPU, ten times slower (measured)."""
+
+
+def _norm(channels: int) -> nn.GroupNorm:
+    return nn.GroupNorm(channels // GROUP, channels)
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions beside a skip; the condition scales and shifts the second norm (Dhariwal & Nichol 2021)."""
+
+    def __init__(self, inputs: int, outputs: int, condition: int) -> None:
+        super().__init__()
+        self.norm1 = _norm(inputs)
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.condition = nn.Linear(condition, 2 * outputs)
+        self.norm2 = _norm(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
+        self.skip = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
+        # Each block starts as its skip alone: deep sums stay tame in the first steps.
+        nn.init.zeros_(self.conv2.weight)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """Map float[B,inputs,H,W] and float[B,condition] to float[B,outputs,H,W]."""
+        h = self.conv1(F.leaky_relu(self.norm1(x), 0.1))
+        scale, shift = self.condition(condition)[:, :, None, None].chunk(2, dim=1)
+        h = self.norm2(h) * (1 + scale) + shift
+        return self.skip(x) + self.conv2(F.leaky_relu(h, 0.1))  # type: ignore[no-any-return]
+
+
+class Stack(nn.Module):
+    """The residual blocks of one level, one after the other; the first changes the width."""
+
+    def __init__(self, inputs: int, outputs: int, condition: int, blocks: int) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(ResidualBlock(outputs if i else inputs, outputs, condition) for i in range(blocks))
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """Map float[B,inputs,H,W] and float[B,condition] to float[B,outputs,H,W]."""
+        for block in self.blocks:
+            x = block(x, condition)
+        return x
+
+
+class UNet(nn.Module):
+    """Residual U-Net over a space-to-depth stem, conditioned in every block and at the bottleneck.
+
+    Args:
+        channels: 1 for grey images, 3 for colour.
+        num_classes: how many labels; index ``num_classes`` is the null label.
+        widths: channels a level, multiples of 16, finest first; each further level halves the resolution.
+        blocks: residual blocks a level, on the way down and on the way up.
+        patch: side of the squares folded into channels by the stem; 1 folds nothing.
+        embedding: width of the time and of the label embedding.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        num_classes: int,
+        widths: tuple[int, ...],
+        blocks: int,
+        patch: int,
+        embedding: int,
+    ) -> None:
+        super().__init__()
+        self.patch = patch
+        self.embedding = TimeAndLabel(num_classes + 1, embedding)
+        self.condition = nn.Sequential(nn.Linear(2 * embedding, embedding), nn.LeakyReLU(0.1))
+        self.stem = nn.Conv2d(channels * patch**2, widths[0], 3, padding=1)
+
+        def stack(inputs: int, outputs: int) -> Stack:
+            return Stack(inputs, outputs, embedding, blocks)
+
+        self.down = nn.ModuleList()
+        self.shrink = nn.ModuleList()
+        for level, width in enumerate(widths):
+            if level:
+                self.shrink.append(nn.Conv2d(widths[level - 1], width, 3, stride=2, padding=1))
+            self.down.append(stack(width, width))
+
+        self.at_bottleneck = nn.Linear(2 * embedding, widths[-1])
+        self.bottleneck = ResidualBlock(widths[-1], widths[-1], embedding)
+
+        self.up = nn.ModuleList()
+        self.grow = nn.ModuleList()
+        for level in reversed(range(len(widths))):
+            width = widths[level]
+            self.up.append(stack(2 * width, width))
+            if level:
+                self.grow.append(nn.ConvTranspose2d(width, widths[level - 1], 2, stride=2))
+
+        self.norm = _norm(widths[0])
+        self.output = nn.Conv2d(widths[0], channels * patch**2, 3, padding=1)
+        nn.init.zeros_(self.output.weight)
+
+    def forward(self, x: Tensor, t: Tensor, label: Tensor) -> Tensor:
+        """Predict from ``x``: float[B,C,H,W], ``t``: int64[B], ``label``: int64[B] in 0..num_classes."""
+        embedded = self.embedding(t, label)
+        condition = self.condition(embedded)
+        h = self.stem(F.pixel_unshuffle(x, self.patch))
+        skips = []
+        for level, down in enumerate(self.down):
+            if level:
+                h = self.shrink[level - 1](h)
+            h = down(h, condition)
+            skips.append(h)
+        h = self.bottleneck(h + self.at_bottleneck(embedded)[:, :, None, None], condition)
+        for level, up in enumerate(self.up):
+            h = up(torch.cat([h, skips.pop()], dim=1), condition)
+            if level < len(self.grow):
+                h = self.grow[level](h)
+        h = self.output(F.leaky_relu(self.norm(h), 0.1))
+        return F.pixel_shuffle(h, self.patch)

@@ -1,0 +1,53 @@
+"""What can go wrong, in words, and the exit codes it ends with."""
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """How a command ends."""
+
+    OK = 0
+    FAILED = 1
+    """The world refused: no such model, a damaged file, no GPU."""
+    USAGE = 2
+    """The command was typed wrong."""
+    INTERRUPTED = 130
+    """Ctrl-C."""
+    TERMINATED = 143
+    """SIGTERM."""
+
+
+class DdpmctlError(Exception):
+    """A failure that the user can act on.
+
+    Args:
+        message: one sentence that says what is wrong, without a full stop.
+        hint: the command or the step that leads on.
+    """
+
+    exit_code = ExitCode.FAILED
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(DdpmctlError):
+    """Something was typed wrong: exit code 2."""
+
+    exit_code = ExitCode.USAGE
+
+
+class DataError(DdpmctlError):
+    """A dataset is missing, incomplete or not what it should be."""
+
+
+class CheckpointError(DdpmctlError):
+    """A model is missing, damaged or of an unknown format."""
+
+
+class Interrupted(DdpmctlError):
+    """Ctrl-C, after what was worth keeping has been kept."""
+
+    exit_code = ExitCode.INTERRUPTED
