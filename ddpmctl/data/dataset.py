@@ -1,0 +1,68 @@
+"""A labelled set of images, whole in memory."""
+
+import hashlib
+from dataclasses import dataclass, replace
+from typing import Self
+
+import torch
+from torch import Tensor
+
+DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """Images and what they show.
+
+    Attributes:
+        name: as given to ``--dataset``.
+        images: uint8[N,C,S,S], 0 black.
+        labels: int64[N], indices into ``classes``.
+        classes: names of the labels.
+    """
+
+    name: str
+    images: Tensor
+    labels: Tensor
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def to(self, device: torch.device) -> Self:
+        """The same set on a device."""
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
+
+    def digest(self) -> str:
+        """sha256 of shape, pixels, labels and class names, hexadecimal: what the model learnt from."""
+        digest = hashlib.sha256(repr((tuple(self.images.shape), self.classes)).encode())
+        digest.update(self.images.cpu().numpy().tobytes())
+        digest.update(self.labels.cpu().numpy().tobytes())
+        return digest.hexdigest()
+
+    def split(self, heldout: int) -> tuple[Self, Self]:
+        """Divide into images to train on and images held out: at most ``heldout`` and at most a tenth.
+
+        The division is the same for every run: models of one set are judged by the same images.
+        """
+        count = min(heldout, len(self) // 10)
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(0)).to(self.images.device)
+        return self._pick(order[count:]), self._pick(order[:count])
+
+    def _pick(self, ids: Tensor) -> Self:
+        return replace(self, images=self.images[ids], labels=self.labels[ids])
+
+
+def to_model_range(images: Tensor) -> Tensor:
+    """uint8 pixels 0..255 as float32 in [-1, 1], centred like the noise that is added to them."""
+    return images.float() / 127.5 - 1
+
+
+def resized(images: Tensor, size: int) -> Tensor:
+    """uint8[N,C,H,W] to uint8[N,C,size,size], bilinearly, as torchvision's ``Resize`` does."""
+    from .torchvision_import import transforms
+
+    if images.shape[-2:] == (size, size):
+        return images
+    enlarged: Tensor = transforms().resize(images, [size, size], antialias=True)
+    return enlarged
