@@ -1,0 +1,23 @@
+"""Train a denoising diffusion model from nothing, in the terminal, and make digits with it."""
+
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .engine import Engine
+
+__all__ = ["Engine", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    # Lazily: importing the package must not import torch.
+    if name == "Engine":
+        from .engine import Engine
+
+        return Engine
+    if name == "__version__":
+        try:
+            return metadata.version("ddpmctl")
+        except metadata.PackageNotFoundError:
+            return "0+uninstalled"
+    raise AttributeError(f"module 'ddpmctl' has no attribute '{name}'")

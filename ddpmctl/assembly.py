@@ -1,0 +1,35 @@
+"""From settings to the objects of `core`."""
+
+from typing import TYPE_CHECKING
+
+from .config import DiffusionConfig, ModelConfig
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from .core.diffusion import Diffusion
+
+
+def build_network(config: ModelConfig) -> "nn.Module":
+    """The network of these settings, randomly initialised."""
+    from .core.classic import Classic
+    from .core.unet import UNet
+
+    if config.network == "classic":
+        return Classic(config.channels)
+    return UNet(
+        channels=config.channels,
+        num_classes=config.num_classes,
+        widths=config.widths,
+        blocks=config.blocks,
+        patch=config.patch,
+        embedding=config.embedding,
+    )
+
+
+def build_diffusion(config: DiffusionConfig) -> "Diffusion":
+    """The chain of these settings."""
+    from .core.diffusion import Diffusion
+    from .core.schedule import SCHEDULES
+
+    return Diffusion(SCHEDULES[config.schedule](config.timesteps), config.target, config.clip_x0)

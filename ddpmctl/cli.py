@@ -1,0 +1,84 @@
+"""The command line's front door: the group of commands, and the one place where errors get their words."""
+
+import os
+import signal
+import sys
+import traceback
+from types import FrameType
+from typing import Annotated, NoReturn
+
+import typer
+
+from . import __version__, plugins
+from .console import print_error
+from .errors import DdpmctlError, ExitCode
+
+EPILOG = (
+    "Exit codes: 0 done, 1 failed, 2 wrong usage, 130 Ctrl-C, 143 terminated. "
+    "Models live in DDPMCTL_HOME or the user's data directory; DDPMCTL_OFFLINE=1 opens no socket; "
+    "DDPMCTL_DEBUG=1 shows tracebacks."
+)
+
+app = typer.Typer(
+    cls=plugins.PluginGroup,
+    help="Train a denoising diffusion model from nothing, and make digits with it.\n\nBegin with: ddpmctl demo",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"ddpmctl {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Nothing to do before a subcommand."""
+
+
+class _Terminated(BaseException):
+    """SIGTERM, as something that ``finally`` blocks see."""
+
+
+def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
+    raise _Terminated
+
+
+def main() -> NoReturn:
+    """Run the command line and exit with an `ExitCode`."""
+    signal.signal(signal.SIGTERM, _terminate)
+    if not any(plugin.builtin for plugin in plugins.discover(plugins.COMMANDS)):
+        print_error("ddpmctl runs from a checkout that is not installed", "pip install -e .")
+        sys.exit(ExitCode.FAILED)
+    try:
+        app(prog_name="ddpmctl")
+    except DdpmctlError as error:
+        code = _report(error.message, error.hint, error.exit_code)
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        code = _report(f"{error.strerror or error}{where}", None, ExitCode.FAILED)
+    except MemoryError:
+        code = _report("there is not enough memory", "ask for fewer or smaller images", ExitCode.FAILED)
+    except _Terminated:
+        code = _report("terminated", None, ExitCode.TERMINATED)
+    except Exception as error:
+        words = f"something unforeseen happened: {type(error).__name__}: {error}"
+        code = _report(words, "DDPMCTL_DEBUG=1 shows where; please report it", ExitCode.FAILED)
+    else:
+        code = ExitCode.OK
+    sys.exit(code)
+
+
+def _report(message: str, hint: str | None, code: ExitCode) -> ExitCode:
+    if os.environ.get("DDPMCTL_DEBUG") == "1":
+        traceback.print_exc()
+    print_error(message, hint)
+    return code

@@ -1,0 +1,130 @@
+"""``ddpmctl demo``."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ddpmctl.config import load_preset
+from ddpmctl.console import Output
+from ddpmctl.errors import CheckpointError, DataError, DdpmctlError
+from ddpmctl.registry import Checkpoint, Registry
+
+from . import options
+from .animate import encode, sample_frames
+from .grid import make_sheet
+from .sampling import Request, prepare
+from .training import Order, carry_out
+
+NAME = "demo"
+FOLDER = Path("ddpmctl-demo")
+MAX_TRAINING = 150.0
+"""Seconds: together with the pictures, four minutes are enough on two slow cores."""
+
+SEED = 0
+
+
+def demo(
+    retrain: Annotated[bool, typer.Option("--retrain", help="Train anew though there is a demo model.")] = False,
+    data_dir: options.DataDir = None,
+    device: options.Device = "auto",
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """From nothing to digits in one go: data, training, pictures.
+
+    Example: ddpmctl demo
+
+    Takes four minutes at most on two CPU cores, and no network.
+    """
+    out = Output("demo", as_json=as_json, quiet=quiet)
+    try:
+        FOLDER.mkdir(exist_ok=True)
+    except OSError as error:
+        raise DdpmctlError(f"cannot make the folder {FOLDER}: {error.strerror}", "cd to a folder of yours") from error
+    checkpoint = None if retrain else finished_demo()
+    if checkpoint is None:
+        _train(out, data_dir, device)
+    else:
+        dataset = checkpoint.manifest.dataset.name
+        out.note(f"using the model '{NAME}' that is there, trained on {dataset}; --retrain trains anew")
+    files = make_pictures(out, device)
+    out.note(
+        "\ngo on with:\n"
+        "  ddpmctl generate 8 --upscale 4 -o eight.png    one digit\n"
+        "  ddpmctl animate 3 -o three.gif                 a digit carved out of noise\n"
+        "  ddpmctl grid --rows 5                          more of each\n"
+        "  ddpmctl inspect demo                           what was trained, and how\n"
+        "  ddpmctl train                                  a better model, in hours or on a GPU"
+    )
+    out.result({"model": NAME, "files": files}, bare=files)
+
+
+def finished_demo() -> Checkpoint | None:
+    """The demo model, if its training was not cut short."""
+    if NAME not in Registry().names():
+        return None
+    try:
+        checkpoint = Registry().open(NAME)
+    except CheckpointError:
+        return None
+    return None if checkpoint.manifest.run.stopped == "interrupted" else checkpoint
+
+
+def choose_data(out: Output, data_dir: Path | None) -> str:
+    """MNIST where it is given, cached or can be downloaded; else the built-in strokes, said aloud.
+
+    Raises:
+        DataError: when a data dir was given and is not whole.
+    """
+    from ddpmctl.data.mnist import cached_root, check_whole, download, is_whole
+
+    if data_dir is not None:
+        check_whole(data_dir)
+        return "mnist"
+    if is_whole(cached_root()):
+        return "mnist"
+    try:
+        out.note("looking for MNIST on the network")
+        download(cached_root())
+    except DataError as error:
+        out.note(f"{error.message}\ntaking the built-in digits instead (--dataset strokes)")
+        return "strokes"
+    return "mnist"
+
+
+def make_pictures(out: Output, device: str) -> list[str]:
+    """Write a digit, a sheet and an animation, and show the sheet."""
+    from ddpmctl.imaging.files import png, write_whole
+    from ddpmctl.imaging.terminal import picture
+    from ddpmctl.imaging.upscale import upscale
+
+    request = prepare(out, NAME, None, None, None, SEED, device)
+    engine = request.load()
+    eight, sheet, three = FOLDER / "eight.png", FOLDER / "sheet.png", FOLDER / "three.gif"
+    write_whole(eight, png(upscale(engine.generate([8], **request.keywords())[0], 8)))
+    write_whole(sheet, png(make_sheet(out, request, rows=1, upscale=4)))
+    moving: Request = replace(request, sampling=replace(request.sampling, sampler="ddim", steps=60))
+    write_whole(three, encode(sample_frames(out, moving, 3, 60, "x"), ".gif", 20, 2.0, 4, "nearest"))
+    if out.animated and not out.as_json:
+        small = make_sheet(Output("demo", quiet=True), request, rows=1, upscale=1)
+        out.stderr.print(picture(small, out.stderr.width, colour=out.stderr.color_system == "truecolor"))
+    return [str(eight), str(sheet), str(three)]
+
+
+def _train(out: Output, data_dir: Path | None, device: str) -> None:
+    order = Order(
+        config=load_preset("quick").config,
+        preset="quick",
+        dataset=choose_data(out, data_dir),
+        data_dir=data_dir,
+        device=device,
+        precision="auto",
+        seed=0,
+        name=NAME,
+        force=True,
+        max_time=MAX_TRAINING,
+        within_epochs=True,
+    )
+    carry_out(out, order)

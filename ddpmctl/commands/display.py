@@ -1,0 +1,131 @@
+"""What one sees of a training: a live table on a terminal, a plain line an epoch elsewhere."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Group
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+
+from ddpmctl.console import Output
+
+from .duration import words
+
+if TYPE_CHECKING:
+    from ddpmctl.training.history import EpochRow
+    from ddpmctl.training.plan import Plan
+
+ESTIMATE_AFTER = 5.0
+"""Seconds of training after which the speed is believed."""
+
+LONG = 3600.0
+"""Seconds from which a run on a CPU is called long."""
+
+VISIBLE_ROWS = 12
+
+
+class Display:
+    """Shows a run while it goes on; an `Observer`.
+
+    Args:
+        out: the voice of the command.
+        patience: epochs without a better MSE that the run allows.
+        suggest_quick: whether to name the quick preset where a run will take hours.
+    """
+
+    def __init__(self, out: Output, patience: int, *, suggest_quick: bool) -> None:
+        self.out = out
+        self.patience = patience
+        self.suggest_quick = suggest_quick
+        self.rows: list[tuple[EpochRow, int]] = []
+        self.bars = Progress(
+            TextColumn("{task.description:>5}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TextColumn("{task.fields[note]}"),
+            console=out.stderr,
+            disable=not out.animated,
+        )
+        self._estimated = False
+        self._live: Live | None = None
+        self._shown = 0.0
+
+    @contextmanager
+    def showing(self) -> Iterator[None]:
+        """Keep the live picture up while the run goes on."""
+        if not self.out.animated:
+            yield
+            return
+        # Rich would otherwise take stdout over, and piped results would vanish.
+        with Live(self._picture(), console=self.out.stderr, redirect_stdout=False, redirect_stderr=False) as live:
+            self._live = live
+            yield
+            live.update(self._picture())
+
+    def started(self, plan: "Plan") -> None:
+        """Lay the bars out."""
+        self.plan = plan
+        self.begun = time.perf_counter()
+        self._epoch_bar = self.bars.add_task("epoch", total=plan.steps_per_epoch, note="")
+        self._run_bar = self.bars.add_task("run", total=plan.steps, note="")
+        self.out.note(f"{plan.steps:,} steps of {plan.batch_size} images: {_epochs(plan)}")
+
+    def stepped(self, step: int, images_per_second: float) -> None:
+        """Move the bars; once the speed is known, say how long it will take."""
+        left = (self.plan.steps - step) * self.plan.batch_size / images_per_second
+        if not self._estimated and time.perf_counter() - self.begun > ESTIMATE_AFTER:
+            self._estimated = True
+            self._estimate(left, images_per_second)
+        # Drawing is not free: a bar ten times a second is as good as one a step.
+        if not self.out.animated or time.perf_counter() - self._shown < 0.1:
+            return
+        self._shown = time.perf_counter()
+        in_epoch = (step - 1) % self.plan.steps_per_epoch + 1
+        epoch_left = (self.plan.steps_per_epoch - in_epoch) * self.plan.batch_size / images_per_second
+        self.bars.update(
+            self._epoch_bar, completed=in_epoch, note=f"{images_per_second:,.0f} images/s, {words(epoch_left)} left"
+        )
+        self.bars.update(self._run_bar, completed=step, note=f"{words(left)} left at most")
+
+    def epoch_done(self, row: "EpochRow", patience_left: int) -> None:
+        """Add a row to the table, or print it as a line."""
+        self.rows.append((row, patience_left))
+        if self._live:
+            self._live.update(self._picture())
+        else:
+            heldout = "" if row.heldout_mse is None else f", held-out MSE {row.heldout_mse:.4f}"
+            best = " (best)" if row.best else f", patience {patience_left}"
+            self.out.note(
+                f"epoch {row.epoch}/{self.plan.epochs}: train MSE {row.train_mse:.4f}{heldout}{best}, "
+                f"lr {row.lr:.2g}, {row.images_per_second:,.0f} images/s, {words(row.seconds)}"
+            )
+
+    def _estimate(self, left: float, rate: float) -> None:
+        self.out.note(f"about {words(left)} to go at {rate:,.0f} images/s, unless it stops early")
+        if self.suggest_quick and left > LONG:
+            self.out.note("that is long: ddpmctl train --preset quick makes digits in minutes")
+
+    def _picture(self) -> Group:
+        table = Table(
+            "epoch", "train MSE", "held-out MSE", "best", "patience", "learning rate", "images/s", "time", box=None
+        )
+        for row, patience_left in self.rows[-VISIBLE_ROWS:]:
+            table.add_row(
+                str(row.epoch),
+                f"{row.train_mse:.4f}",
+                "" if row.heldout_mse is None else f"{row.heldout_mse:.4f}",
+                "*" if row.best else "",
+                f"{patience_left}/{self.patience}",
+                f"{row.lr:.2g}",
+                f"{row.images_per_second:,.0f}",
+                words(row.seconds),
+            )
+        return Group(table, self.bars) if self.rows else Group(self.bars)
+
+
+def _epochs(plan: "Plan") -> str:
+    exact = plan.steps / plan.steps_per_epoch
+    return f"{exact:g} epochs" if exact == int(exact) else f"{exact:.2f} epochs"

@@ -1,0 +1,72 @@
+"""``ddpmctl grid``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ddpmctl.console import Output
+from ddpmctl.errors import UsageError
+
+from . import options
+from .sampling import Request, prepare, steps_bar
+
+if TYPE_CHECKING:
+    from ddpmctl.imaging.upscale import Images
+
+DEFAULT = Path("test_results.png")
+MAX_ROWS = 1000
+
+
+def grid(
+    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="PATH", help="A .png file.")] = None,
+    rows: Annotated[int, typer.Option(metavar="R", help="Samples a class.")] = 1,
+    model: options.Model = None,
+    sampler: options.Sampler = None,
+    steps: options.Steps = None,
+    guidance: options.Guidance = None,
+    seed: options.Seed = None,
+    upscale: options.Upscale = 4,
+    device: options.Device = "auto",
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Make the test sheet: every class, titled.
+
+    Example: ddpmctl grid -o sheet.png --rows 3
+    """
+    from ddpmctl.imaging.files import check_target, free_path, png, write_whole
+    from ddpmctl.imaging.upscale import check_upscale
+
+    out = Output("grid", as_json=as_json, quiet=quiet)
+    if not 1 <= rows <= MAX_ROWS:
+        raise UsageError(f"{rows} rows are not possible", f"--rows 1..{MAX_ROWS}")
+    path = output or free_path(DEFAULT)
+    check_target(path, [".png"])
+    request = prepare(out, model, sampler, steps, guidance, seed, device)
+    shape = request.checkpoint.manifest.config.model
+    check_upscale(upscale, "cubic", rows * shape.num_classes, shape.image_size, shape.channels)
+    sheet = make_sheet(out, request, rows, upscale)
+    write_whole(path, png(sheet))
+    out.result({**request.record(), "rows": rows, "upscale": upscale, "files": [str(path)]}, bare=[str(path)])
+
+
+def make_sheet(out: Output, request: Request, rows: int, upscale: int) -> "Images":
+    """Sample every class and lay the images out: one of each in two titled rows, or a titled column a class."""
+    from ddpmctl.imaging.sheet import labelled_sheet
+
+    classes = request.checkpoint.manifest.classes
+    count = len(classes)
+    engine = request.load()
+    with steps_bar(out, request.sampling.steps * rows * count) as (bar, task):
+        images = engine.generate(
+            list(range(count)) * rows, **request.keywords(), on_step=lambda done: bar.advance(task, done)
+        )
+    if rows == 1:
+        columns = -(-count // 2)
+        lines = [range(start, min(start + columns, count)) for start in range(0, count, columns)]
+        return labelled_sheet(
+            [[images[i] for i in line] for line in lines], [[classes[i] for i in line] for line in lines], upscale
+        )
+    titles: list[list[str]] = [list(classes), *[[] for _ in range(rows - 1)]]
+    return labelled_sheet([list(images[row * count : (row + 1) * count]) for row in range(rows)], titles, upscale)

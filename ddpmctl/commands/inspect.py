@@ -1,0 +1,153 @@
+"""``ddpmctl inspect``."""
+
+import math
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import typer
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from ddpmctl.config import DiffusionConfig
+from ddpmctl.console import Output
+from ddpmctl.registry import Checkpoint, last_of
+
+from . import options
+from .duration import words
+from .models import age
+from .sampling import open_model
+
+SCHEDULE_ROWS = 11
+
+
+def inspect(
+    model: Annotated[str | None, typer.Argument(metavar="MODEL", help="A name, a path, or latest.")] = None,
+    layers: Annotated[bool, typer.Option("--layers", help="Shapes and parameters of each layer.")] = False,
+    schedule: Annotated[bool, typer.Option("--schedule", help="Signal and noise over the chain.")] = False,
+    history: Annotated[bool, typer.Option("--history", help="A row an epoch.")] = False,
+    as_json: options.Json = False,
+) -> None:
+    """Tell what a model is and how it was trained.
+
+    Example: ddpmctl inspect --schedule
+    """
+    out = Output("inspect", as_json=as_json)
+    checkpoint = open_model(out, model)
+    rows = last_of(checkpoint).history
+    shapes = checkpoint.shapes()
+    data = overview(checkpoint)
+    parts: list[RenderableType] = [_pairs(describe(checkpoint)), *_loss_curve(rows)]
+    if history:
+        data["history"] = rows
+        parts += ["", _table(rows)]
+    if layers:
+        data["layers"] = [
+            {"name": name, "shape": shape, "parameters": math.prod(shape)} for name, shape in shapes.items()
+        ]
+        parts += ["", _layers(shapes)]
+    if schedule:
+        points = list(schedule_points(checkpoint.manifest.config.diffusion))
+        data["schedule"] = points
+        parts += ["", _table([{name: f"{value:.4g}" for name, value in point.items()} for point in points])]
+    out.result(data, Group(*parts))
+
+
+def overview(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Everything in the manifest, and where it lies."""
+    import json
+
+    manifest: dict[str, Any] = json.loads(checkpoint.manifest.to_json())
+    return {"name": checkpoint.name, "path": str(checkpoint.path), "digest": checkpoint.digest, **manifest}
+
+
+def describe(checkpoint: Checkpoint) -> Iterator[tuple[str, str]]:
+    """What a person wants to know, as names and words."""
+    manifest = checkpoint.manifest
+    config, run, best = manifest.config, manifest.run, manifest.best
+    model, chain, recipe, sampling = config.model, config.diffusion, config.training, config.sampling
+    yield "model", f"{checkpoint.name}, made {age(manifest.created)} ago" if checkpoint.name else ""
+    size = f"{model.image_size}x{model.image_size} {'grey' if model.channels == 1 else 'colour'}"
+    yield "images", f"{size}, {model.num_classes} classes: {', '.join(manifest.classes[:12])}"
+    yield "network", f"{model.network}, {manifest.parameters:,} parameters, widths {'-'.join(map(str, model.widths))}"
+    yield "chain", f"{chain.timesteps} steps, {chain.schedule} schedule, predicts {chain.target}"
+    data = manifest.dataset
+    yield "data", f"{data.name}, {data.count:,} images, digest {data.digest[:12]}"
+    yield (
+        "training",
+        (
+            f"preset {manifest.preset}, {run.step:,} of {run.planned_steps:,} steps, epoch {run.epochs}, "
+            f"{run.images:,} images in {words(run.seconds)} ({_ending(run.stopped)})"
+        ),
+    )
+    yield "recipe", f"{recipe.optimizer}, learning rate {recipe.lr:g}, batch {recipe.batch_size}, seed {run.seed}"
+    yield "machine", f"{run.device}, {run.precision}"
+    yield "best", f"{best.name.replace('_', ' ')} {best.value:.5f} of {best.target}, epoch {best.epoch}"
+    guidance = "no guidance" if sampling.guidance == 1 else f"guidance {sampling.guidance:g}"
+    yield "sampling", f"{sampling.sampler}, {sampling.steps} steps, {guidance}"
+    yield "made by", ", ".join(f"{name} {version}" for name, version in manifest.versions.items())
+    total = sum(record.size for record in manifest.files.values())
+    yield "files", f"{total / 1e6:.1f} MB in {checkpoint.path}"
+    yield "digest", checkpoint.digest
+
+
+def schedule_points(config: DiffusionConfig) -> Iterator[dict[str, float]]:
+    """Signal, noise and their ratio at timesteps spread over the chain."""
+    from ddpmctl.assembly import build_diffusion
+
+    chain = build_diffusion(config).schedule
+    count = min(SCHEDULE_ROWS, len(chain))
+    for i in range(count):
+        t = round(i * (len(chain) - 1) / max(1, count - 1))
+        yield {
+            "t": t,
+            "beta": float(chain.betas[t]),
+            "alpha_bar": float(chain.alpha_bar[t]),
+            "signal": float(chain.alpha[t]),
+            "noise": float(chain.sigma[t]),
+            "snr": float(chain.snr[t]),
+        }
+
+
+def _ending(stopped: str) -> str:
+    return {
+        "running": "more may follow",
+        "done": "to its end",
+        "early": "stopped early",
+        "interrupted": "interrupted",
+        "time": "stopped by the clock",
+    }.get(stopped, stopped)
+
+
+def _loss_curve(rows: list[dict[str, str]]) -> Iterator[RenderableType]:
+    if len(rows) < 2:
+        return
+    from ddpmctl.imaging.terminal import curve
+
+    for column, title in (("train_mse", "train MSE"), ("heldout_mse", "held-out MSE")):
+        values = [float(row[column]) for row in rows if row.get(column)]
+        if len(values) > 1:
+            yield f"\n{title} over {len(values)} epochs, logarithmic"
+            yield Text(curve(values))
+
+
+def _pairs(pairs: Iterator[tuple[str, str]]) -> Table:
+    table = Table.grid(padding=(0, 2))
+    for name, value in pairs:
+        table.add_row(Text(name, style="bold"), value)
+    return table
+
+
+def _table(rows: list[dict[str, str]]) -> Table:
+    table = Table(*rows[0], box=None)
+    for row in rows:
+        table.add_row(*row.values())
+    return table
+
+
+def _layers(shapes: dict[str, tuple[int, ...]]) -> Table:
+    table = Table("layer", "shape", "parameters", box=None)
+    for name, shape in shapes.items():
+        table.add_row(name, " x ".join(map(str, shape)), f"{math.prod(shape):,}")
+    table.add_row("total", "", f"{sum(map(math.prod, shapes.values())):,}")
+    return table

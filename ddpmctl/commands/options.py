@@ -1,0 +1,25 @@
+"""Options that several commands share, said once."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print bare results and nothing else.")]
+Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda|cuda:N|mps", help="What to compute on.")]
+Seed = Annotated[int | None, typer.Option(help="Seed of the noise; drawn and printed when not given.")]
+Upscale = Annotated[int, typer.Option(metavar="K", help="Enlarge K times with OpenCV.")]
+Interpolation = Annotated[str, typer.Option(metavar="nearest|linear|cubic|lanczos", help="How to enlarge.")]
+Model = Annotated[
+    str | None, typer.Option("--model", "-m", help="A name, a path, or latest; the newest when not given.")
+]
+Sampler = Annotated[str | None, typer.Option(metavar="ddpm|ddim|dpmpp", help="Recommended by the model.")]
+Steps = Annotated[int | None, typer.Option(metavar="N", help="Steps of the sampler; recommended by the model.")]
+Guidance = Annotated[float | None, typer.Option(metavar="G", help="1.0 is none; recommended by the model.")]
+Dataset = Annotated[str, typer.Option(metavar="NAME", help="mnist, strokes or strokes:COUNT.")]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(envvar="DDPMCTL_DATA_DIR", help="The folder that holds MNIST/raw; nothing else is then tried."),
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace a model that has this name.")]

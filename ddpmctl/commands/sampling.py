@@ -1,0 +1,98 @@
+"""What the commands that sample have in common: find the model, check the request, then load."""
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rich.progress import Progress, TaskID
+
+from ddpmctl import plugins
+from ddpmctl.config import SamplingConfig, resolve_sampling
+from ddpmctl.console import Output
+from ddpmctl.errors import UsageError
+from ddpmctl.registry import Checkpoint, Registry
+
+if TYPE_CHECKING:
+    from ddpmctl.engine import Engine
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A checked request for images, before torch is imported.
+
+    Attributes:
+        checkpoint: the model.
+        sampling: complete settings.
+        seed: of the first image.
+        device: as given.
+    """
+
+    checkpoint: Checkpoint
+    sampling: SamplingConfig
+    seed: int
+    device: str
+
+    def load(self) -> "Engine":
+        """The model in memory."""
+        from ddpmctl.engine import Engine
+
+        return Engine(self.checkpoint, self.device)
+
+    def keywords(self) -> dict[str, Any]:
+        """The settings as arguments of `Engine.generate` and `Engine.trajectory`."""
+        return {
+            "seed": self.seed,
+            "sampler": self.sampling.sampler,
+            "steps": self.sampling.steps,
+            "guidance": self.sampling.guidance,
+        }
+
+    def record(self) -> dict[str, Any]:
+        """What made the images, for ``--json``."""
+        return {"model": self.checkpoint.name, "digest": self.checkpoint.digest, **self.keywords()}
+
+
+def prepare(
+    out: Output,
+    model: str | None,
+    sampler: str | None,
+    steps: int | None,
+    guidance: float | None,
+    seed: int | None,
+    device: str,
+    default_sampler: tuple[str, int] | None = None,
+) -> Request:
+    """Find the model and complete the settings, saying on stderr what was chosen for the user.
+
+    Args:
+        default_sampler: a sampler and its steps that the command prefers to the model's own, where the user names
+            neither.
+    """
+    checkpoint = open_model(out, model)
+    config = checkpoint.manifest.config
+    if default_sampler and sampler is None and steps is None:
+        sampler, steps = default_sampler[0], min(default_sampler[1], config.diffusion.timesteps)
+    sampling = resolve_sampling(config, sampler, steps, guidance, plugins.available(plugins.SAMPLERS))
+    if seed is None:
+        seed = secrets.randbelow(2**31)
+        out.note(f"seed {seed}")
+    if not 0 <= seed <= 9 * 10**18:
+        raise UsageError(f"the seed {seed} is out of range", "--seed 0..9000000000000000000")
+    return Request(checkpoint, sampling, seed, device)
+
+
+def open_model(out: Output, reference: str | None) -> Checkpoint:
+    """Open the model that was asked for, or the newest, saying which."""
+    checkpoint = Registry().open(reference)
+    if reference in (None, "latest"):
+        out.note(f"model {checkpoint.name} (the newest)")
+    return checkpoint
+
+
+@contextmanager
+def steps_bar(out: Output, total: int) -> Iterator[tuple[Progress, TaskID]]:
+    """A progress bar over sampling steps."""
+    with out.progress() as bar:
+        yield bar, bar.add_task("sampling", total=total)

@@ -1,0 +1,89 @@
+"""What a command says: results on stdout, everything else on stderr; for people, for programs, or bare."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+
+JSON_VERSION = 1
+
+
+class Output:
+    """The voice of one command.
+
+    Args:
+        command: its name, for the JSON envelope.
+        as_json: print results as one JSON object ``{"version": 1, "command": .., "result": ..}``.
+        quiet: print bare results and no notes.
+        stdout: console for results; the process's by default.
+        stderr: console for everything else; the process's by default.
+    """
+
+    def __init__(
+        self,
+        command: str,
+        *,
+        as_json: bool = False,
+        quiet: bool = False,
+        stdout: Console | None = None,
+        stderr: Console | None = None,
+    ) -> None:
+        self.command = command
+        self.as_json = as_json
+        self.quiet = quiet
+        self.stdout = stdout or Console(highlight=False, markup=False, soft_wrap=True)
+        self.stderr = stderr or Console(stderr=True, highlight=False, markup=False)
+
+    @property
+    def animated(self) -> bool:
+        """Whether bars and live tables may be drawn."""
+        return self.stderr.is_terminal and not self.quiet
+
+    def note(self, message: str) -> None:
+        """Say something on stderr that is good to know, unless quiet."""
+        if not self.quiet:
+            self.stderr.print(message, soft_wrap=True)
+
+    def warn(self, message: str) -> None:
+        """Say something on stderr that must not be missed."""
+        self.stderr.print("warning:", message, soft_wrap=True, style="yellow")
+
+    def result(self, data: Mapping[str, Any], human: RenderableType | None = None, bare: Sequence[str] = ()) -> None:
+        """Print what the command was asked for.
+
+        Args:
+            data: everything, for ``--json``.
+            human: what a person sees; the bare lines where there is nothing better.
+            bare: ids or paths, one a line, for ``--quiet``.
+        """
+        if self.as_json:
+            json.dump({"version": JSON_VERSION, "command": self.command, "result": data}, sys.stdout, indent=2)
+            sys.stdout.write("\n")
+        elif self.quiet or human is None:
+            for line in bare:
+                self.stdout.print(line)
+        else:
+            self.stdout.print(human, soft_wrap=False)
+
+    def progress(self, *columns: ProgressColumn) -> Progress:
+        """A progress bar on stderr that vanishes when done and shows nothing off a terminal."""
+        default = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
+        return Progress(
+            *(columns or (*default, TimeRemainingColumn())),
+            console=self.stderr,
+            transient=True,
+            disable=not self.animated,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+
+
+def print_error(message: str, hint: str | None) -> None:
+    """Say on stderr what failed and the way on."""
+    console = Console(stderr=True, highlight=False, markup=False)
+    console.print("error:", message, style="bold red", soft_wrap=True)
+    if hint:
+        console.print(f"\nhint: {hint}", soft_wrap=True)

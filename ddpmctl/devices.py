@@ -1,0 +1,61 @@
+"""What to compute on, and how finely."""
+
+import torch
+
+from .errors import DdpmctlError, UsageError
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of that name; ``auto`` takes a GPU where there is one.
+
+    Raises:
+        UsageError: for a name that is none.
+        DdpmctlError: for a device that this machine or this torch has not.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    kind, colon, index = name.partition(":")
+    if kind not in ("cpu", "cuda", "mps") or (colon and not (kind == "cuda" and index.isdecimal())):
+        raise UsageError(f"there is no device '{name}'", "--device auto, cpu, cuda, cuda:N or mps")
+    if kind == "cuda":
+        if not torch.cuda.is_available():
+            built = "sees no NVIDIA GPU" if torch.version.cuda else "is a build for the CPU alone"
+            raise DdpmctlError(f"CUDA is not to be had here: torch {torch.__version__} {built}", "--device cpu")
+        if int(index or 0) >= torch.cuda.device_count():
+            raise DdpmctlError(f"there is no {name}: {torch.cuda.device_count()} GPUs are here", "--device cuda")
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise DdpmctlError("this machine or this torch has no MPS device", "--device cpu")
+    return torch.device(name)
+
+
+def choose_precision(name: str, device: torch.device) -> tuple[str, str]:
+    """``fp32`` or ``bf16``, and why; ``auto`` takes bf16 where the chip multiplies it.
+
+    Raises:
+        UsageError: for another name.
+    """
+    if name in ("fp32", "bf16"):
+        return name, "as asked"
+    if name != "auto":
+        raise UsageError(f"there is no precision '{name}'", "--precision auto, fp32 or bf16")
+    if device.type == "cuda":
+        has_bf16, unit = torch.cuda.is_bf16_supported(including_emulation=False), "tensor cores"
+    elif device.type == "cpu":
+        features = torch.cpu.get_capabilities()
+        unit = "AMX" if features.get("amx_bf16") else "AVX512-BF16"
+        has_bf16 = bool(features.get("amx_bf16") or features.get("avx512_bf16"))
+    else:
+        has_bf16, unit = False, ""
+    return ("bf16", f"the {device.type} has {unit}") if has_bf16 else ("fp32", f"no fast bf16 on this {device.type}")
+
+
+def describe_device(device: torch.device) -> str:
+    """The device in words, for records."""
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    if device.type == "cpu":
+        name = torch.cpu.get_capabilities().get("cpu_name") or "unknown processor"
+        return f"cpu ({name}, {torch.get_num_threads()} threads)"
+    return str(device)

@@ -1,0 +1,188 @@
+"""A loaded model that makes images."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from . import assembly, plugins
+from .config import SamplingConfig, resolve_label, resolve_sampling
+from .core.guidance import guided
+from .core.samplers import SAMPLERS, Sampler, Step, trailing_timesteps
+from .devices import choose_device
+from .errors import CheckpointError, UsageError
+from .registry import Checkpoint, Registry
+
+Images = NDArray[np.uint8]
+
+BATCH_SIZES = {"cpu": 64, "cuda": 512, "mps": 128}
+"""Images sampled together: enough to keep each kind of device busy, few enough for small memories."""
+
+MAX_SEED = 2**63 - 1
+
+
+class Engine:
+    """A model in memory, ready to sample.
+
+    Example:
+        >>> engine = Engine.load("latest")  # doctest: +SKIP
+        >>> engine.generate([8, 3], seed=0).shape  # doctest: +SKIP
+        (2, 32, 32)
+
+    Args:
+        checkpoint: an opened commit.
+        device: as in ``--device``.
+
+    Raises:
+        CheckpointError: for weights that are damaged or of another shape.
+        DdpmctlError: for a device that is not here.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, device: str = "auto") -> None:
+        self.checkpoint = checkpoint
+        self.config = checkpoint.manifest.config
+        self.device = choose_device(device)
+        self.diffusion = assembly.build_diffusion(self.config.diffusion)
+        network = assembly.build_network(self.config.model)
+        weights = {name: torch.from_numpy(array) for name, array in checkpoint.weights().items()}
+        try:
+            network.load_state_dict(weights)
+        except RuntimeError as error:
+            raise CheckpointError(
+                f"damaged checkpoint: the weights in {checkpoint.path} do not fit their manifest",
+                "choose another model (ddpmctl models) or train it again (ddpmctl train)",
+            ) from error
+        self.network = network.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+
+    @classmethod
+    def load(cls, reference: str | None = None, device: str = "auto") -> Self:
+        """Load a model by name, by path, or the newest (``"latest"`` or None).
+
+        Raises:
+            CheckpointError: when there is none or it is damaged.
+        """
+        return cls(Registry().open(reference), device)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the labels."""
+        return self.checkpoint.manifest.classes
+
+    def generate(
+        self,
+        labels: Sequence[int | str],
+        seed: int = 0,
+        *,
+        sampler: str | None = None,
+        steps: int | None = None,
+        guidance: float | None = None,
+        batch_size: int | None = None,
+        on_step: Callable[[int], None] | None = None,
+    ) -> Images:
+        """Make one image a label.
+
+        Image ``k`` draws all its noise from seed ``seed + k``: it does not depend on the others.
+
+        Args:
+            labels: class indices or names.
+            seed: in 0..2^63-1.
+            sampler: ``ddpm``, ``ddim``, ``dpmpp`` or a plugin's; the model's own recommendation by default.
+            steps: evaluations of the chain.
+            guidance: 1.0 is none.
+            batch_size: images sampled together. Results agree to a grey level whatever it is, and bit for bit
+                for images that were sampled in batches of one size.
+            on_step: told after each step how many images it advanced.
+
+        Returns:
+            uint8[N,S,S] for grey images, uint8[N,S,S,3] for colour.
+
+        Raises:
+            UsageError: for an unknown label or sampler, or settings that this model has not.
+        """
+        sampling = self.resolve(sampler, steps, guidance)
+        indices = self._indices(labels)
+        check_seed(seed, len(indices))
+        size = batch_size or BATCH_SIZES[self.device.type]
+        batches = []
+        for start in range(0, len(indices), size):
+            chunk = indices[start : start + size]
+            for step in self._steps(chunk, range(seed + start, seed + start + len(chunk)), sampling):
+                last = step
+                if on_step:
+                    on_step(len(chunk))
+            batches.append(to_pixels(last.x0))
+        return np.concatenate(batches)
+
+    def trajectory(
+        self,
+        label: int | str,
+        seed: int = 0,
+        *,
+        sampler: str | None = None,
+        steps: int | None = None,
+        guidance: float | None = None,
+    ) -> Iterator[Step]:
+        """The steps from noise to one image, as they are made: ``x`` and ``x0`` are float32[1,C,S,S].
+
+        The arguments and errors are those of `generate`.
+        """
+        sampling = self.resolve(sampler, steps, guidance)
+        check_seed(seed, 1)
+        return self._steps(self._indices([label]), range(seed, seed + 1), sampling)
+
+    def resolve(self, sampler: str | None, steps: int | None, guidance: float | None) -> SamplingConfig:
+        """Complete and check sampling settings with this model's recommendation."""
+        return resolve_sampling(self.config, sampler, steps, guidance, plugins.available(plugins.SAMPLERS))
+
+    @torch.inference_mode()
+    def _steps(self, labels: list[int], seeds: range, sampling: SamplingConfig) -> Iterator[Step]:
+        """Run the chain for one batch."""
+        model = self.config.model
+        shape = (model.channels, model.image_size, model.image_size)
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        label = torch.tensor(labels, device=self.device)
+        denoise = guided(self.network, sampling.guidance, model.num_classes)
+
+        def noise() -> Tensor:
+            drawn = torch.stack([torch.randn(shape, generator=generator) for generator in generators])
+            return drawn.to(self.device).contiguous(memory_format=torch.channels_last)
+
+        def predict_x0(x: Tensor, t: int) -> Tensor:
+            times = torch.full((len(x),), t, device=self.device)
+            return self.diffusion.predict_x0(x, times, denoise(x, times, label))
+
+        timesteps = trailing_timesteps(len(self.diffusion.schedule), sampling.steps)
+        run = find_sampler(sampling.sampler)
+        yield from run(predict_x0, self.diffusion.schedule, noise(), timesteps, noise)
+
+    def _indices(self, labels: Sequence[int | str]) -> list[int]:
+        if not labels:
+            raise UsageError("no label was given", "name at least one class")
+        return [resolve_label(str(label), self.classes) for label in labels]
+
+
+def find_sampler(name: str) -> Sampler:
+    """A built-in sampler, or one that a plugin adds."""
+    if name in SAMPLERS:
+        return SAMPLERS[name]
+    added: Sampler = plugins.available(plugins.SAMPLERS)[name].load()
+    return added
+
+
+def check_seed(seed: int, count: int) -> None:
+    """See that ``count`` seeds from ``seed`` on exist.
+
+    Raises:
+        UsageError: when they do not.
+    """
+    if not 0 <= seed <= MAX_SEED - count:
+        raise UsageError(f"the seed {seed} is out of range", "--seed 0..9000000000000000000")
+
+
+def to_pixels(x: Tensor) -> Images:
+    """float[N,C,S,S] in [-1, 1] to uint8[N,S,S], or [N,S,S,3] for three channels; what lies outside is cut off."""
+    pixels = ((x.clamp(-1, 1) + 1) * 127.5).round().to("cpu", torch.uint8).permute(0, 2, 3, 1).numpy()
+    return np.ascontiguousarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)

@@ -1,0 +1,51 @@
+"""Sheets of titled images."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from .upscale import Images, upscale
+
+GAP = 6
+PAPER, INK = 255, 0
+
+
+def labelled_sheet(rows: Sequence[Sequence[Images]], titles: Sequence[Sequence[str]], factor: int) -> Images:
+    """Lay images out in rows, each row under its titles.
+
+    Args:
+        rows: images of one size, uint8[S,S] or uint8[S,S,3].
+        titles: for each row a title an image; an empty list for a row without.
+        factor: how much each image is enlarged.
+
+    Returns:
+        uint8[H,W] or uint8[H,W,3]: dark titles on white paper.
+    """
+    side = rows[0][0].shape[0] * factor
+    band = max(14, side // 5)
+    columns = max(len(row) for row in rows)
+    height = GAP + sum((band if names else 0) + side + GAP for names in titles)
+    colour = rows[0][0].ndim == 3
+    width = GAP + columns * (side + GAP)
+    sheet = Image.new("RGB" if colour else "L", (width, height), (PAPER,) * 3 if colour else PAPER)
+    draw = ImageDraw.Draw(sheet)
+    y = GAP
+    for row, names in zip(rows, titles, strict=True):
+        for column, name in enumerate(names):
+            _write(draw, name, (GAP + column * (side + GAP), y), (side, band))
+        y += band if names else 0
+        for column, image in enumerate(row):
+            sheet.paste(Image.fromarray(upscale(image, factor)), (GAP + column * (side + GAP), y))
+        y += side + GAP
+    return np.asarray(sheet)
+
+
+def _write(draw: ImageDraw.ImageDraw, text: str, corner: tuple[int, int], box: tuple[int, int]) -> None:
+    """Centre a line in a box, smaller where it is too long."""
+    size = box[1] * 0.75
+    while size > 6 and ImageFont.load_default(size).getlength(text) > box[0]:
+        size *= 0.9
+    middle = (corner[0] + box[0] / 2, corner[1] + box[1] / 2)
+    ink = (INK,) * 3 if draw.mode == "RGB" else INK
+    draw.text(middle, text, fill=ink, font=ImageFont.load_default(size), anchor="mm")

@@ -1,0 +1,68 @@
+"""Larger pictures, by OpenCV."""
+
+from types import ModuleType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddpmctl.config import choose
+from ddpmctl.errors import DdpmctlError, UsageError
+
+Images = NDArray[np.uint8]
+
+INTERPOLATIONS = {
+    "nearest": "INTER_NEAREST",
+    "linear": "INTER_LINEAR",
+    "cubic": "INTER_CUBIC",
+    "lanczos": "INTER_LANCZOS4",
+}
+
+MAX_BYTES = 2**30
+"""Most memory that the pictures of one command may take when upscaled."""
+
+
+def check_upscale(factor: int, interpolation: str, count: int, size: int, channels: int) -> None:
+    """See that ``count`` images can be enlarged, before any is made.
+
+    Raises:
+        UsageError: for a factor or interpolation that is none, or a result beyond 1 GiB.
+    """
+    choose("interpolation", interpolation, INTERPOLATIONS)
+    if factor < 1:
+        raise UsageError(f"an upscale of {factor} leaves no picture", "--upscale 1 or more")
+    needed = count * channels * (size * factor) ** 2
+    if needed > MAX_BYTES:
+        limit = int((MAX_BYTES / (count * channels)) ** 0.5) // size
+        hint = f"--upscale {limit} or less" if limit else "ask for fewer images"
+        raise UsageError(f"an upscale of {factor} would need {needed / 2**30:,.1f} GiB for {count} images", hint)
+
+
+def upscale(image: Images, factor: int, interpolation: str = "cubic") -> Images:
+    """Enlarge uint8[H,W] or uint8[H,W,3] by a whole factor.
+
+    Raises:
+        DdpmctlError: when OpenCV cannot be loaded.
+    """
+    if factor == 1:
+        return image
+    cv2 = load_cv2()
+    height, width = image.shape[:2]
+    how = getattr(cv2, INTERPOLATIONS[interpolation])
+    enlarged: Images = cv2.resize(image, (width * factor, height * factor), interpolation=how)
+    return enlarged
+
+
+def load_cv2() -> ModuleType:
+    """OpenCV, or a word about the system packages that it lacks.
+
+    Raises:
+        DdpmctlError: when it cannot be loaded.
+    """
+    try:
+        import cv2
+    except ImportError as error:
+        raise DdpmctlError(
+            f"OpenCV cannot be loaded: {error}",
+            "it links system libraries; on Debian and Ubuntu: apt-get install libgl1 libglib2.0-0",
+        ) from error
+    return cv2

@@ -1,0 +1,40 @@
+"""What a run remembers of each epoch."""
+
+import csv
+import io
+from dataclasses import astuple, dataclass, fields
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpochRow:
+    """One row of ``history.csv``.
+
+    Attributes:
+        epoch: counted from 1.
+        step: optimizer steps by its end.
+        train_mse: mean over the epoch, of the network's answer against its target.
+        heldout_mse: of the averaged weights on held-out images at fixed noise; None where none are held out.
+        lr: of the epoch's last step.
+        images_per_second: in training.
+        seconds: spent training since the start of the run.
+        best: whether it was the best so far.
+    """
+
+    epoch: int
+    step: int
+    train_mse: float
+    heldout_mse: float | None
+    lr: float
+    images_per_second: float
+    seconds: float
+    best: bool
+
+
+def to_csv(rows: list[EpochRow]) -> str:
+    """All rows under a header; None is an empty cell."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(field.name for field in fields(EpochRow))
+    for row in rows:
+        writer.writerow(f"{cell:.6g}" if isinstance(cell, float) else cell for cell in astuple(row))
+    return text.getvalue()

@@ -1,0 +1,66 @@
+"""How long a run is and how the learning rate goes over it."""
+
+from dataclasses import dataclass
+
+from ddpmctl.config import TrainingConfig
+
+RESERVE = 0.97
+"""Share of a time limit that is planned: machines are not steady."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A run laid out in steps; the clock is only a backstop.
+
+    Attributes:
+        steps: optimizer steps of the whole run.
+        steps_per_epoch: steps that show each training image once.
+        batch_size: images a step.
+        warmup_steps: steps over which the rate rises.
+        decay_steps: steps at the end over which it falls to zero.
+        peak_lr: the rate between the two.
+    """
+
+    steps: int
+    steps_per_epoch: int
+    batch_size: int
+    warmup_steps: int
+    decay_steps: int
+    peak_lr: float
+
+    @property
+    def epochs(self) -> int:
+        """Epochs begun by the end, the last one possibly cut."""
+        return -(-self.steps // self.steps_per_epoch)
+
+    def lr(self, step: int) -> float:
+        """The rate of a step counted from 0: a trapezoid."""
+        rise = (step + 1) / self.warmup_steps if self.warmup_steps else 1.0
+        fall = (self.steps - step) / self.decay_steps if self.decay_steps else 1.0
+        return self.peak_lr * min(1.0, rise, fall)
+
+
+def lay_out(config: TrainingConfig, images: int, steps: int | None = None) -> Plan:
+    """Lay a run out.
+
+    Args:
+        config: the settings.
+        images: how many there are to train on; a set smaller than the batch makes smaller batches.
+        steps: the length of the run; ``config.epochs`` passes by default.
+    """
+    batch_size = min(config.batch_size, images)
+    steps_per_epoch = images // batch_size
+    total = steps if steps is not None else config.epochs * steps_per_epoch
+    return Plan(
+        steps=total,
+        steps_per_epoch=steps_per_epoch,
+        batch_size=batch_size,
+        warmup_steps=round(config.warmup * total),
+        decay_steps=round(config.decay * total),
+        peak_lr=config.lr,
+    )
+
+
+def steps_that_fit(seconds_left: float, seconds_per_step: float) -> int:
+    """How many steps a time limit has room for, with a small reserve; at least one."""
+    return max(1, int(RESERVE * seconds_left / seconds_per_step))
