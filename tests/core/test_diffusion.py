@@ -1,0 +1,135 @@
+"""The forward process, the targets and the draw of timesteps."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.testing import assert_close
+
+from ddpmctl.core.diffusion import TARGETS, Diffusion, stratified_timesteps
+from ddpmctl.core.schedule import SCHEDULES, linear
+
+from . import oracle
+
+SHAPE = (6, 2, 4, 4)
+ANGLES = st.floats(0.01, 1.56)
+
+
+def images(seed: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    return torch.randn(SHAPE, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+@pytest.fixture
+def t() -> Tensor:
+    return torch.tensor([0, 1, 250, 500, 998, 999])
+
+
+@pytest.mark.parametrize("schedule", sorted(SCHEDULES))
+def test_noising_agrees_with_diffusers(schedule: str, t: Tensor) -> None:
+    made = SCHEDULES[schedule](1000)
+    theirs = oracle.in_float64(oracle.scheduler("DDPMScheduler", schedule, 1000), made)
+    x0, epsilon = images(0), images(1)
+    assert_close(Diffusion(made, "v").noised(x0, t, epsilon), theirs.add_noise(x0, epsilon, t))
+
+
+@pytest.mark.parametrize("schedule", sorted(SCHEDULES))
+def test_the_v_target_agrees_with_diffusers(schedule: str, t: Tensor) -> None:
+    made = SCHEDULES[schedule](1000)
+    theirs = oracle.in_float64(oracle.scheduler("DDPMScheduler", schedule, 1000), made)
+    x0, epsilon = images(0), images(1)
+    ours = TARGETS["v"].encode(x0, epsilon, *Diffusion(made, "v").scales(t, x0))
+    assert_close(ours, theirs.get_velocity(x0, epsilon, t))
+
+
+def test_the_epsilon_target_is_the_noise() -> None:
+    alpha, sigma = torch.tensor(0.6), torch.tensor(0.8)
+    assert TARGETS["epsilon"].encode(images(0), images(1), alpha, sigma).equal(images(1))
+
+
+@pytest.mark.parametrize("target", sorted(TARGETS))
+@given(angle=ANGLES, x0=st.floats(-1, 1), epsilon=st.floats(-5, 5))
+def test_decoding_inverts_encoding(target: str, angle: float, x0: float, epsilon: float) -> None:
+    values = torch.tensor([angle, x0, epsilon], dtype=torch.float64)
+    alpha, sigma = values[0].cos(), values[0].sin()
+    answer = TARGETS[target].encode(values[1], values[2], alpha, sigma)
+    x = alpha * values[1] + sigma * values[2]
+    assert_close(TARGETS[target].decode(x, answer, alpha, sigma), values[1], atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("target", sorted(TARGETS))
+def test_the_perfect_network_has_no_loss_and_finds_the_image(target: str, t: Tensor) -> None:
+    diffusion = Diffusion(linear(), target, clip_x0=False)
+    x0, epsilon = images(0).clamp(-1, 1), images(1)
+
+    def perfect(x: Tensor, t: Tensor, label: Tensor) -> Tensor:
+        return TARGETS[target].encode(x0, epsilon, *diffusion.scales(t, x))
+
+    x = diffusion.noised(x0, t, epsilon)
+    assert_close(diffusion.predict_x0(x, t, perfect(x, t, t)), x0)
+    # The network's answer is judged in float32.
+    losses = diffusion.loss(perfect, x0, t, epsilon, t)
+    assert losses.shape == (len(x0),)
+    assert losses.max() < 1e-12
+
+
+def test_the_loss_is_the_mean_squared_error_of_each_image(t: Tensor) -> None:
+    x0, epsilon, label = images(0, torch.float32), images(1, torch.float32), torch.arange(6)
+    diffusion = Diffusion(linear(), "epsilon")
+    heard: list[Tensor] = []
+
+    def silent(x: Tensor, t: Tensor, label: Tensor) -> Tensor:
+        heard.extend([x, t, label])
+        return torch.zeros_like(x)
+
+    losses = diffusion.loss(silent, x0, t, epsilon, label)
+    assert_close(losses, epsilon.pow(2).mean(dim=(1, 2, 3)))
+    assert_close(heard[0], diffusion.noised(x0, t, epsilon))
+    assert heard[1].equal(t)
+    assert heard[2].equal(label)
+
+
+@pytest.mark.parametrize(("clip", "farthest"), [(True, 1.0), (False, 3.0)])
+def test_clipping_is_a_setting(clip: bool, farthest: float) -> None:
+    diffusion = Diffusion(linear(), "v", clip_x0=clip)
+    t = torch.tensor([999])
+    # Where only noise is left, the answer v means the image -v.
+    x0 = diffusion.predict_x0(torch.zeros(1, 1, 1, 1), t, torch.full((1, 1, 1, 1), -3.0))
+    assert x0.item() == pytest.approx(farthest, rel=1e-4)
+
+
+def test_predictions_keep_the_type_of_the_image() -> None:
+    x = images(0, torch.float32)
+    answer = images(1, torch.float32).bfloat16()
+    assert Diffusion(linear(), "v").predict_x0(x, torch.zeros(6, dtype=torch.int64), answer).dtype == torch.float32
+
+
+@given(count=st.integers(1, 300), timesteps=st.integers(2, 2000), seed=st.integers(0, 2**32))
+def test_stratified_timesteps_take_one_from_each_slice(count: int, timesteps: int, seed: int) -> None:
+    drawn = stratified_timesteps(count, timesteps, torch.Generator().manual_seed(seed))
+    assert drawn.shape == (count,)
+    assert drawn.dtype == torch.int64
+    assert 0 <= drawn.min()
+    assert drawn.max() < timesteps
+    # A slice is timesteps / count wide; whole numbers move its edges by less than one.
+    left = torch.arange(count, dtype=torch.float64) * timesteps / count
+    within = drawn.sort().values - left
+    assert (within > -1).all()
+    assert (within < timesteps / count).all()
+
+
+def test_each_stratified_timestep_alone_is_uniform() -> None:
+    generator = torch.Generator().manual_seed(0)
+    draws = torch.stack([stratified_timesteps(8, 20, generator) for _ in range(4000)])
+    for position in range(8):
+        counts = torch.bincount(draws[:, position], minlength=20).double()
+        # Chi-squared with 19 degrees of freedom exceeds 50 once in 7,000 times.
+        assert ((counts - 200) ** 2 / 200).sum() < 50
+
+
+def test_stratified_timesteps_are_in_no_order() -> None:
+    generator = torch.Generator().manual_seed(0)
+    draws = torch.stack([stratified_timesteps(64, 1000, generator) for _ in range(50)]).double()
+    position = torch.arange(64).double().expand_as(draws)
+    correlation = torch.corrcoef(torch.stack([position.flatten(), draws.flatten()]))[0, 1]
+    assert correlation.abs() < 0.06
