@@ -84,7 +84,8 @@ class TrainingConfig:
     epochs: int
     """At most this many passes over the training images."""
     batch_size: int
-    optimizer: Literal["adam", "adamw"]
+    optimizer: Literal["adam", "adamw", "muon"]
+    """`muon` moves the large matrices by Muon and the rest by AdamW."""
     lr: float
     """Peak learning rate."""
     beta2: float

@@ -60,9 +60,9 @@ def to_model_range(images: Tensor) -> Tensor:
 
 def resized(images: Tensor, size: int) -> Tensor:
     """uint8[N,C,H,W] to uint8[N,C,size,size], bilinearly, as torchvision's ``Resize`` does."""
-    from .torchvision_import import transforms
+    from .torchvision_import import torchvision
 
     if images.shape[-2:] == (size, size):
         return images
-    enlarged: Tensor = transforms().resize(images, [size, size], antialias=True)
+    enlarged: Tensor = torchvision("transforms.v2.functional").resize(images, [size, size], antialias=True)
     return enlarged

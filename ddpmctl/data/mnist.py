@@ -17,7 +17,7 @@ from platformdirs import user_cache_path
 from ddpmctl.errors import DataError
 
 from .dataset import DIGITS, Dataset, resized
-from .torchvision_import import datasets
+from .torchvision_import import torchvision
 
 FILES = {
     "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
@@ -47,7 +47,7 @@ def load_mnist(size: int, data_dir: Path | None) -> Dataset:
         check_whole(data_dir)
     elif not is_whole(root):
         download(root)
-    mnist = datasets().MNIST(str(root), train=True, download=False)
+    mnist = torchvision("datasets").MNIST(str(root), train=True, download=False)
     return Dataset("mnist", resized(mnist.data[:, None], size), mnist.targets.to(torch.int64), DIGITS)
 
 
@@ -95,7 +95,7 @@ def download(root: Path) -> None:
     """
     if os.environ.get("DDPMCTL_OFFLINE") == "1":
         raise DataError("MNIST is not in the cache, and DDPMCTL_OFFLINE=1 forbids the download", HINT)
-    mnist = datasets().MNIST
+    mnist = torchvision("datasets").MNIST
     mirrors = [mirror for mirror in mnist.mirrors if answers(mirror + mnist.resources[0][0])]
     if not mirrors:
         tried = ", ".join(mnist.mirrors)

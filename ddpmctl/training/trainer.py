@@ -7,10 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from ddpmctl import assembly
 from ddpmctl.config import Config
@@ -22,6 +23,7 @@ from ddpmctl.errors import DdpmctlError
 from ddpmctl.registry import DatasetRecord, FileRecord, Manifest, Metric, ModelWriter, RunRecord
 
 from .history import EpochRow, to_csv
+from .optimizers import make_optimizers
 from .plan import Plan, lay_out, steps_that_fit
 
 Stopped = Literal["running", "done", "early", "interrupted", "time"]
@@ -105,7 +107,7 @@ class Trainer:
         self.diffusion = assembly.build_diffusion(config.diffusion)
         self.model = assembly.build_network(config.model).to(run.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema = EMA(self.model, config.training.ema_lag)
-        self.optimizer = self._make_optimizer(self.model)
+        self.optimizers = make_optimizers(self.model, config.training)
         self.step = 0
         self.seconds = 0.0
         self.rows: list[EpochRow] = []
@@ -150,14 +152,14 @@ class Trainer:
     def _seconds_per_step(self, plan: Plan, probe_seconds: float) -> float:
         """Time real steps on a copy that is thrown away, so that the run itself begins from the seed."""
         model = assembly.build_network(self.config.model).to(self.run.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        optimizer = self._make_optimizer(model)
+        optimizers = make_optimizers(model, self.config.training)
         average = EMA(model, self.config.training.ema_lag)
         ids = torch.arange(plan.batch_size, device=self.run.device)
         durations: list[float] = []
         # The first step sets things up and is slower than all that follow.
         while len(durations) < 4 or sum(durations) < probe_seconds:
             started = self.clock()
-            self._update(model, optimizer, ids, step=0).item()
+            self._update(model, optimizers, ids, step=0).item()
             average.update(model)
             durations.append(self.clock() - started)
         return sorted(durations[1:])[len(durations[1:]) // 2]
@@ -175,9 +177,10 @@ class Trainer:
         done = 0
         self.model.train()
         for done, ids in enumerate(batches, start=1):
-            for group in self.optimizer.param_groups:
-                group["lr"] = plan.lr(self.step)
-            losses[done - 1] = self._update(self.model, self.optimizer, ids, self.step)
+            for optimizer in self.optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = plan.lr(self.step)
+            losses[done - 1] = self._update(self.model, self.optimizers, ids, self.step)
             self.ema.update(self.model)
             self.step += 1
             if self.run.device.type == "cpu" or done % CHECK_EVERY == 0 or done == len(batches):
@@ -195,7 +198,7 @@ class Trainer:
         self.seconds = before + self.clock() - started
         return mean, done * plan.batch_size / (self.seconds - before), stopped
 
-    def _update(self, model: nn.Module, optimizer: torch.optim.Optimizer, ids: Tensor, step: int) -> Tensor:
+    def _update(self, model: nn.Module, optimizers: list[Optimizer], ids: Tensor, step: int) -> Tensor:
         """One step of Ho et al. 2020, algorithm 1, on the images of these indices; returns the loss, not awaited."""
         settings, device = self.config.training, self.run.device
         generator = self._generator("step", step, device)
@@ -212,11 +215,13 @@ class Trainer:
             label = label.masked_fill(dropped, self.config.model.num_classes)
         with self._autocast():
             loss = self.diffusion.loss(model, x0, t, epsilon, label).mean()
-        optimizer.zero_grad(set_to_none=True)
+        for optimizer in optimizers:
+            optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         if settings.clip_norm:
             nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
         return loss.detach()
 
     def _judge(self, epoch: int, train_mse: float, rate: float) -> Stopped:
@@ -323,17 +328,6 @@ class Trainer:
                 f"the loss is not finite at step {step}, with a learning rate of {lr:.3g}",
                 f"train again with a lower one, such as --lr {self.plan.peak_lr / 4:.1g}",
             )
-
-    def _make_optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
-        settings = self.config.training
-        kind: type[torch.optim.Optimizer] = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[settings.optimizer]
-        shared: dict[str, Any] = {
-            "lr": settings.lr,
-            "betas": (0.9, settings.beta2),
-            "weight_decay": settings.weight_decay,
-            "fused": True,
-        }
-        return kind(model.parameters(), **shared)
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.run.device.type, torch.bfloat16, enabled=self.run.precision == "bf16")

@@ -1,0 +1,67 @@
+"""How gradients become steps."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from ddpmctl.config import TrainingConfig
+
+SMALLEST_MATRIX = 16
+"""Muon takes matrices with at least so many rows and columns; there is nothing to orthogonalise in thinner ones."""
+
+
+class MatrixMuon(torch.optim.Muon):
+    """torch's Muon (Jordan et al. 2024) for convolutions too: a kernel is a matrix of outputs by everything else.
+
+    Its rate means what AdamW's means (Liu et al. 2025), so one rate serves both.
+    """
+
+    def __init__(self, parameters: list[nn.Parameter], lr: float) -> None:
+        self.parameters = parameters
+        self.matrices = [_as_matrix(parameter.detach()) for parameter in parameters]
+        for parameter, matrix in zip(parameters, self.matrices, strict=True):
+            assert matrix.data_ptr() == parameter.data_ptr(), "a copy would be trained instead of the network"
+        super().__init__(self.matrices, lr=lr, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients."""
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Take the gradients of the parameters over to the matrices, and step."""
+        for parameter, matrix in zip(self.parameters, self.matrices, strict=True):
+            matrix.grad = None if parameter.grad is None else _as_matrix(parameter.grad)
+        loss: float | None = super().step(closure)  # type: ignore[no-untyped-call]
+        return loss
+
+
+def make_optimizers(model: nn.Module, settings: TrainingConfig) -> list[Optimizer]:
+    """The optimizers that together hold every parameter once, all with the rate of ``settings``."""
+    parameters = list(model.parameters())
+    muon: list[Optimizer] = []
+    if settings.optimizer == "muon":
+        matrices = _hidden_matrices(model)
+        muon = [MatrixMuon(matrices, settings.lr)]
+        chosen = {id(matrix) for matrix in matrices}
+        parameters = [parameter for parameter in parameters if id(parameter) not in chosen]
+    kind = torch.optim.Adam if settings.optimizer == "adam" else torch.optim.AdamW
+    betas = (0.9, settings.beta2)
+    return [*muon, kind(parameters, lr=settings.lr, betas=betas, weight_decay=settings.weight_decay, fused=True)]
+
+
+def _hidden_matrices(model: nn.Module) -> list[nn.Parameter]:
+    """Weights that map many features to many: not embeddings, which are looked up and not multiplied."""
+    kinds = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
+    weights = [module.get_parameter("weight") for module in model.modules() if isinstance(module, kinds)]
+    return [weight for weight in weights if min(weight.shape[0], weight[0].numel()) >= SMALLEST_MATRIX]
+
+
+def _as_matrix(weight: Tensor) -> Tensor:
+    """float[O,I,H,W] as float[O,I*H*W]: a view, with the columns in the order of the memory."""
+    if weight.ndim == 4 and not weight.is_contiguous():
+        weight = weight.permute(0, 2, 3, 1)
+    return weight.flatten(1)
