@@ -88,7 +88,7 @@ def sample_frames(out: Output, request: Request, index: int, frames: int, show: 
     from ddpmctl.imaging.animation import pick
 
     kept = set(pick(request.sampling.steps, frames))
-    engine = request.load()
+    engine = request.load(out)
     pictures = []
     with steps_bar(out, request.sampling.steps) as (bar, task):
         for step in engine.trajectory(index, **request.keywords()):

@@ -101,7 +101,7 @@ def make_pictures(out: Output, device: str) -> list[str]:
     from ddpmctl.imaging.upscale import upscale
 
     request = prepare(out, NAME, None, None, None, SEED, device)
-    engine = request.load()
+    engine = request.load(out)
     eight, sheet, three = FOLDER / "eight.png", FOLDER / "sheet.png", FOLDER / "three.gif"
     write_whole(eight, png(upscale(engine.generate([8], **request.keywords())[0], 8)))
     write_whole(sheet, png(make_sheet(out, request, rows=1, upscale=4)))

@@ -22,7 +22,7 @@ MAX_COUNT = 1_000_000
 
 
 def generate(
-    labels: Annotated[list[str], typer.Argument(metavar="LABEL...", help="Class names or indices: eight, 8.")],
+    labels: Annotated[list[str], typer.Argument(metavar="LABEL", help="Class names or indices: eight, 8.")],
     count: Annotated[int, typer.Option("-n", "--count", metavar="COUNT", help="Images a label.")] = 1,
     model: options.Model = None,
     sampler: options.Sampler = None,
@@ -91,7 +91,7 @@ def plan_files(output: Path | None, wanted: list[int], classes: tuple[str, ...])
 
 
 def _sample(out: Output, request: Request, wanted: list[int]) -> "Images":
-    engine = request.load()
+    engine = request.load(out)
     with steps_bar(out, request.sampling.steps * len(wanted)) as (bar, task):
         return engine.generate(wanted, **request.keywords(), on_step=lambda done: bar.advance(task, done))
 

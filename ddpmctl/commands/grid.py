@@ -57,7 +57,7 @@ def make_sheet(out: Output, request: Request, rows: int, upscale: int) -> "Image
 
     classes = request.checkpoint.manifest.classes
     count = len(classes)
-    engine = request.load()
+    engine = request.load(out)
     with steps_bar(out, request.sampling.steps * rows * count) as (bar, task):
         images = engine.generate(
             list(range(count)) * rows, **request.keywords(), on_step=lambda done: bar.advance(task, done)

@@ -26,18 +26,22 @@ class Request:
         checkpoint: the model.
         sampling: complete settings.
         seed: of the first image.
+        drawn: whether the seed was drawn here, and the user is to be told it.
         device: as given.
     """
 
     checkpoint: Checkpoint
     sampling: SamplingConfig
     seed: int
+    drawn: bool
     device: str
 
-    def load(self) -> "Engine":
-        """The model in memory."""
+    def load(self, out: Output) -> "Engine":
+        """The model in memory, once nothing can be wrong any more; says the seed that was drawn."""
         from ddpmctl.engine import Engine
 
+        if self.drawn:
+            out.note(f"seed {self.seed}")
         return Engine(self.checkpoint, self.device)
 
     def keywords(self) -> dict[str, Any]:
@@ -75,12 +79,11 @@ def prepare(
     if default_sampler and sampler is None and steps is None:
         sampler, steps = default_sampler[0], min(default_sampler[1], config.diffusion.timesteps)
     sampling = resolve_sampling(config, sampler, steps, guidance, plugins.available(plugins.SAMPLERS))
-    if seed is None:
-        seed = secrets.randbelow(2**31)
-        out.note(f"seed {seed}")
+    drawn = seed is None
+    seed = secrets.randbelow(2**31) if seed is None else seed
     if not 0 <= seed <= 9 * 10**18:
         raise UsageError(f"the seed {seed} is out of range", "--seed 0..9000000000000000000")
-    return Request(checkpoint, sampling, seed, device)
+    return Request(checkpoint, sampling, seed, drawn, device)
 
 
 def open_model(out: Output, reference: str | None) -> Checkpoint:

@@ -68,9 +68,9 @@ def carry_out(out: Output, order: Order) -> str:
 
         device = choose_device(order.device)
         precision, why = choose_precision(order.precision, device)
-        out.note(f"training '{writer.name}' on {device} in {precision} ({why})")
         data = load_dataset(order.dataset, order.config.model.image_size, order.data_dir)
         config = fit_to(order.config, data)
+        out.note(f"training '{writer.name}' on {device} in {precision} ({why})")
         run = Run(
             preset=order.preset,
             dataset=order.dataset,

@@ -1,6 +1,7 @@
 """Labelled images by name. `load_dataset` is the way in; nothing here is imported before it is needed."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,30 +12,51 @@ from ddpmctl.errors import UsageError
 if TYPE_CHECKING:
     from .dataset import Dataset
 
-Loader = Callable[[int, Path | None, str], "Dataset"]
-"""``loader(image_size, data_dir, argument)``, where the argument is what follows ``name:``."""
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a loader is asked for.
+
+    Attributes:
+        image_size: side of an image in pixels.
+        data_dir: where to find the files; when given, neither the cache nor the network is asked.
+        argument: what follows ``name:``, empty where nothing does.
+        train: training images, or else test images, which no model sees.
+    """
+
+    image_size: int
+    data_dir: Path | None = None
+    argument: str = ""
+    train: bool = True
+
+
+Loader = Callable[[Request], "Dataset"]
+"""What a dataset is: a plugin adds one under the entry point group ``ddpmctl.datasets``."""
 
 STROKES_COUNT = 20_000
+STROKES_TEST_COUNT = 10_000
 
 
-def _mnist(size: int, data_dir: Path | None, argument: str) -> "Dataset":
+def _mnist(request: Request) -> "Dataset":
     from .mnist import load_mnist
 
-    if argument:
-        raise UsageError(f"the dataset mnist takes nothing after a colon, got '{argument}'", "--dataset mnist")
-    return load_mnist(size, data_dir)
+    if request.argument:
+        raise UsageError(f"the dataset mnist takes nothing after a colon: '{request.argument}'", "--dataset mnist")
+    return load_mnist(request.image_size, request.data_dir, train=request.train)
 
 
-def _strokes(size: int, data_dir: Path | None, argument: str) -> "Dataset":
+def _strokes(request: Request) -> "Dataset":
     import torch
 
     from .dataset import DIGITS, Dataset, resized
     from .strokes import draw
 
+    argument = request.argument
     if argument and not (argument.isdecimal() and 10 <= int(argument) <= 1_000_000):
         raise UsageError(f"strokes:{argument}: the count lies in 10..1000000", f"--dataset strokes:{STROKES_COUNT}")
-    images, labels = draw(int(argument or STROKES_COUNT), seed=0)
-    return Dataset("strokes", resized(torch.from_numpy(images)[:, None], size), torch.from_numpy(labels), DIGITS)
+    drawn, labels = draw(int(argument or STROKES_COUNT), seed=0) if request.train else draw(STROKES_TEST_COUNT, seed=1)
+    images = resized(torch.from_numpy(drawn)[:, None], request.image_size)
+    return Dataset("strokes", images, torch.from_numpy(labels), DIGITS)
 
 
 DATASETS: dict[str, Loader] = {"mnist": _mnist, "strokes": _strokes}
@@ -53,17 +75,18 @@ def find_loader(name: str) -> tuple[Loader, str]:
     return loader, argument
 
 
-def load_dataset(name: str, image_size: int, data_dir: Path | None = None) -> "Dataset":
-    """Load the training images of a dataset.
+def load_dataset(name: str, image_size: int, data_dir: Path | None = None, *, train: bool = True) -> "Dataset":
+    """Load the images of a dataset.
 
     Args:
         name: ``mnist``, ``strokes`` or ``strokes:COUNT``, or what a plugin adds.
         image_size: side of an image in pixels.
         data_dir: where to find it; when given, neither the cache nor the network is asked.
+        train: training images, or else test images, which no model sees.
 
     Raises:
         UsageError: for a dataset that nobody knows.
         DataError: when its images are not to be had.
     """
     loader, argument = find_loader(name)
-    return loader(image_size, data_dir, argument)
+    return loader(Request(image_size, data_dir, argument, train))

@@ -32,12 +32,13 @@ TRANSFER_SECONDS = 20.0
 HINT = "give the folder that holds MNIST/raw with --data-dir DIR, or use --dataset strokes, which needs no files"
 
 
-def load_mnist(size: int, data_dir: Path | None) -> Dataset:
-    """The 60,000 training digits at ``size`` pixels a side.
+def load_mnist(size: int, data_dir: Path | None, *, train: bool = True) -> Dataset:
+    """The 60,000 training digits, or the 10,000 test digits, at ``size`` pixels a side.
 
     Args:
         size: side of an image.
         data_dir: the folder that holds ``MNIST/raw``. When given, nothing else is tried and nothing is written.
+        train: the training digits, or else the test digits.
 
     Raises:
         DataError: when the data is not to be had whole, naming what was tried.
@@ -47,7 +48,7 @@ def load_mnist(size: int, data_dir: Path | None) -> Dataset:
         check_whole(data_dir)
     elif not is_whole(root):
         download(root)
-    mnist = torchvision("datasets").MNIST(str(root), train=True, download=False)
+    mnist = torchvision("datasets").MNIST(str(root), train=train, download=False)
     return Dataset("mnist", resized(mnist.data[:, None], size), mnist.targets.to(torch.int64), DIGITS)
 
 

@@ -34,7 +34,7 @@ def check_upscale(factor: int, interpolation: str, count: int, size: int, channe
     if needed > MAX_BYTES:
         limit = int((MAX_BYTES / (count * channels)) ** 0.5) // size
         hint = f"--upscale {limit} or less" if limit else "ask for fewer images"
-        raise UsageError(f"an upscale of {factor} would need {needed / 2**30:,.1f} GiB for {count} images", hint)
+        raise UsageError(f"an upscale of {factor} would need {needed / 2**30:,.1f} GiB of memory", hint)
 
 
 def upscale(image: Images, factor: int, interpolation: str = "cubic") -> Images:
