@@ -34,8 +34,8 @@ class Output:
         self.command = command
         self.as_json = as_json
         self.quiet = quiet
-        self.stdout = stdout or Console(highlight=False, markup=False, soft_wrap=True)
-        self.stderr = stderr or Console(stderr=True, highlight=False, markup=False)
+        self.stdout = stdout or Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+        self.stderr = stderr or Console(stderr=True, highlight=False, markup=False, emoji=False)
 
     @property
     def animated(self) -> bool:
@@ -83,7 +83,7 @@ class Output:
 
 def print_error(message: str, hint: str | None) -> None:
     """Say on stderr what failed and the way on."""
-    console = Console(stderr=True, highlight=False, markup=False)
+    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
     console.print("error:", message, style="bold red", soft_wrap=True)
     if hint:
         console.print(f"\nhint: {hint}", soft_wrap=True)

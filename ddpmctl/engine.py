@@ -105,7 +105,9 @@ class Engine:
         sampling = self.resolve(sampler, steps, guidance)
         indices = self._indices(labels)
         check_seed(seed, len(indices))
-        size = batch_size or BATCH_SIZES[self.device.type]
+        size = BATCH_SIZES[self.device.type] if batch_size is None else batch_size
+        if size < 1:
+            raise UsageError(f"a batch of {size} holds no image", "batch_size is 1 or more")
         batches = []
         for start in range(0, len(indices), size):
             chunk = indices[start : start + size]
@@ -184,5 +186,10 @@ def check_seed(seed: int, count: int) -> None:
 
 def to_pixels(x: Tensor) -> Images:
     """float[N,C,S,S] in [-1, 1] to uint8[N,S,S], or [N,S,S,3] for three channels; what lies outside is cut off."""
-    pixels = ((x.clamp(-1, 1) + 1) * 127.5).round().to("cpu", torch.uint8).permute(0, 2, 3, 1).numpy()
+    return channels_last_pixels(((x.clamp(-1, 1) + 1) * 127.5).round().to("cpu", torch.uint8))
+
+
+def channels_last_pixels(images: Tensor) -> Images:
+    """uint8[N,C,S,S], as networks have it, to uint8[N,S,S] or [N,S,S,3], as files have it."""
+    pixels = images.permute(0, 2, 3, 1).numpy()
     return np.ascontiguousarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)

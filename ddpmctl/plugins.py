@@ -25,6 +25,7 @@ SUMMARIES = {
     "grid": "Make the test sheet: every class, titled.",
     "animate": "Show a digit being carved out of noise.",
     "inspect": "Tell what a model is and how it was trained.",
+    "evaluate": "Tell how good a model is, against the real images.",
     "models": "List the models in the registry.",
     "plugins": "List what other packages add.",
 }

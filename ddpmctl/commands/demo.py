@@ -9,7 +9,7 @@ import typer
 from ddpmctl.config import load_preset
 from ddpmctl.console import Output
 from ddpmctl.errors import CheckpointError, DataError, DdpmctlError
-from ddpmctl.registry import Checkpoint, Registry
+from ddpmctl.registry import Checkpoint, Registry, last_of
 
 from . import options
 from .animate import encode, sample_frames
@@ -67,9 +67,10 @@ def finished_demo() -> Checkpoint | None:
         return None
     try:
         checkpoint = Registry().open(NAME)
+        ended = last_of(checkpoint).manifest.run.stopped
     except CheckpointError:
         return None
-    return None if checkpoint.manifest.run.stopped == "interrupted" else checkpoint
+    return None if ended in ("interrupted", "running") else checkpoint
 
 
 def choose_data(out: Output, data_dir: Path | None) -> str:

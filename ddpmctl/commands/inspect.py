@@ -1,7 +1,9 @@
 """``ddpmctl inspect``."""
 
+import json
 import math
 from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
@@ -11,12 +13,12 @@ from rich.text import Text
 
 from ddpmctl.config import DiffusionConfig
 from ddpmctl.console import Output
-from ddpmctl.registry import Checkpoint, last_of
+from ddpmctl.registry import Checkpoint, RunRecord
 
 from . import options
 from .duration import words
 from .models import age
-from .sampling import open_model
+from .sampling import last_commit, open_model
 
 SCHEDULE_ROWS = 11
 
@@ -34,10 +36,11 @@ def inspect(
     """
     out = Output("inspect", as_json=as_json)
     checkpoint = open_model(out, model)
-    rows = last_of(checkpoint).history
+    last = last_commit(out, checkpoint)
+    rows = last.history
     shapes = checkpoint.shapes()
-    data = overview(checkpoint)
-    parts: list[RenderableType] = [_pairs(describe(checkpoint)), *_loss_curve(rows)]
+    data = overview(checkpoint, last)
+    parts: list[RenderableType] = [_pairs(describe(checkpoint, last.manifest.run)), *_loss_curve(rows)]
     if history:
         data["history"] = rows
         parts += ["", _table(rows)]
@@ -53,18 +56,17 @@ def inspect(
     out.result(data, Group(*parts))
 
 
-def overview(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Everything in the manifest, and where it lies."""
-    import json
-
+def overview(checkpoint: Checkpoint, last: Checkpoint) -> dict[str, Any]:
+    """Everything in the manifest, and where it lies; ``run`` is the whole run, to the last commit."""
     manifest: dict[str, Any] = json.loads(checkpoint.manifest.to_json())
-    return {"name": checkpoint.name, "path": str(checkpoint.path), "digest": checkpoint.digest, **manifest}
+    where = {"name": checkpoint.name, "path": str(checkpoint.path), "digest": checkpoint.digest}
+    return {**where, **manifest, "run": asdict(last.manifest.run)}
 
 
-def describe(checkpoint: Checkpoint) -> Iterator[tuple[str, str]]:
-    """What a person wants to know, as names and words."""
+def describe(checkpoint: Checkpoint, run: RunRecord) -> Iterator[tuple[str, str]]:
+    """What a person wants to know, as names and words; ``run`` is the whole run, to the last commit."""
     manifest = checkpoint.manifest
-    config, run, best = manifest.config, manifest.run, manifest.best
+    config, best = manifest.config, manifest.best
     model, chain, recipe, sampling = config.model, config.diffusion, config.training, config.sampling
     yield "model", f"{checkpoint.name}, made {age(manifest.created)} ago" if checkpoint.name else ""
     size = f"{model.image_size}x{model.image_size} {'grey' if model.channels == 1 else 'colour'}"

@@ -1,14 +1,16 @@
 """``ddpmctl models``."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from ddpmctl.console import Output
 from ddpmctl.registry import Checkpoint, Damaged, Registry
 
 from .options import Json, Quiet
+from .sampling import last_commit
 
 app = typer.Typer(
     help="List the models in the registry.\n\nExample: ddpmctl models",
@@ -45,39 +47,41 @@ def show(as_json: bool, quiet: bool) -> None:
     damaged = [entry for entry in entries if isinstance(entry, Damaged)]
     for entry in damaged:
         out.warn(f"{entry.name}: {entry.problem}")
-    table = Table("name", "dataset", "preset", "epochs", "best MSE", "parameters", "size", "age", box=None)
-    for checkpoint in whole:
-        table.add_row(*_cells(checkpoint))
+    records = [_record(checkpoint, last_commit(out, checkpoint)) for checkpoint in whole]
+    # Names are there to be copied: they are never cut, the other columns wrap.
+    name = Column("name", no_wrap=True, min_width=max((len(entry.name) for entry in whole), default=0))
+    table = Table(name, "dataset", "preset", "epochs", "best MSE", "parameters", "size", "age", box=None)
+    for record in records:
+        table.add_row(*_cells(record))
     data = {
-        "models": [_record(checkpoint) for checkpoint in whole],
+        "models": records,
         "damaged": [{"name": entry.name, "problem": entry.problem} for entry in damaged],
     }
     empty = "no models yet; make one: ddpmctl demo, or ddpmctl train"
     out.result(data, table if whole else empty, bare=[checkpoint.name for checkpoint in whole])
 
 
-def _cells(checkpoint: Checkpoint) -> list[str]:
-    manifest = checkpoint.manifest
-    best = manifest.best
+def _cells(record: dict[str, Any]) -> list[str]:
+    best = record["best"]
     return [
-        checkpoint.name,
-        manifest.dataset.name,
-        manifest.preset,
-        str(manifest.run.epochs),
-        f"{best.value:.4f} ({best.target}, {best.name.removesuffix('_mse')})",
-        f"{manifest.parameters:,}",
-        f"{_size(checkpoint) / 1e6:.1f} MB",
-        age(manifest.created),
+        record["name"],
+        record["dataset"],
+        record["preset"],
+        str(record["epochs"]),
+        f"{best['value']:.4f} ({best['target']}, {best['name'].removesuffix('_mse')})",
+        f"{record['parameters']:,}",
+        f"{record['bytes'] / 1e6:.1f} MB",
+        age(record["created"]),
     ]
 
 
-def _record(checkpoint: Checkpoint) -> dict[str, object]:
+def _record(checkpoint: Checkpoint, last: Checkpoint) -> dict[str, Any]:
     manifest = checkpoint.manifest
     return {
         "name": checkpoint.name,
         "dataset": manifest.dataset.name,
         "preset": manifest.preset,
-        "epochs": manifest.run.epochs,
+        "epochs": last.manifest.run.epochs,
         "best": {"name": manifest.best.name, "target": manifest.best.target, "value": manifest.best.value},
         "parameters": manifest.parameters,
         "bytes": _size(checkpoint),

@@ -30,7 +30,7 @@ def list_plugins(as_json: Json = False) -> None:
     Example: ddpmctl plugins
     """
     out = Output("plugins", as_json=as_json)
-    rows = [_row(kind, plugin) for kind, group in KINDS.items() for plugin in _foreign(group)]
+    rows = [_row(kind, plugin) for group, kind in KINDS.items() for plugin in _foreign(group)]
     table = Table("kind", "name", "package", "version", "state", box=None)
     for row in rows:
         table.add_row(row.kind, row.name, row.package, row.version, row.problem or "ok")

@@ -11,8 +11,8 @@ from rich.progress import Progress, TaskID
 from ddpmctl import plugins
 from ddpmctl.config import SamplingConfig, resolve_sampling
 from ddpmctl.console import Output
-from ddpmctl.errors import UsageError
-from ddpmctl.registry import Checkpoint, Registry
+from ddpmctl.errors import CheckpointError, UsageError
+from ddpmctl.registry import Checkpoint, Registry, last_of
 
 if TYPE_CHECKING:
     from ddpmctl.engine import Engine
@@ -92,6 +92,15 @@ def open_model(out: Output, reference: str | None) -> Checkpoint:
     if reference in (None, "latest"):
         out.note(f"model {checkpoint.name} (the newest)")
     return checkpoint
+
+
+def last_commit(out: Output, checkpoint: Checkpoint) -> Checkpoint:
+    """The last commit of a model, which tells of its whole training; the given one, said aloud, where it is damaged."""
+    try:
+        return last_of(checkpoint)
+    except CheckpointError as error:
+        out.warn(f"{error.message}; telling of the best commit instead")
+        return checkpoint
 
 
 @contextmanager

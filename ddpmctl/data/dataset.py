@@ -7,6 +7,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from ddpmctl.imports import load_torchvision
+
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
@@ -60,9 +62,8 @@ def to_model_range(images: Tensor) -> Tensor:
 
 def resized(images: Tensor, size: int) -> Tensor:
     """uint8[N,C,H,W] to uint8[N,C,size,size], bilinearly, as torchvision's ``Resize`` does."""
-    from .torchvision_import import torchvision
 
     if images.shape[-2:] == (size, size):
         return images
-    enlarged: Tensor = torchvision("transforms.v2.functional").resize(images, [size, size], antialias=True)
+    enlarged: Tensor = load_torchvision("transforms.v2.functional").resize(images, [size, size], antialias=True)
     return enlarged

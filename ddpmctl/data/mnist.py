@@ -8,6 +8,7 @@ import threading
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.client import HTTPException
 from pathlib import Path
 
 import torch
@@ -15,9 +16,9 @@ from filelock import FileLock
 from platformdirs import user_cache_path
 
 from ddpmctl.errors import DataError
+from ddpmctl.imports import load_torchvision
 
 from .dataset import DIGITS, Dataset, resized
-from .torchvision_import import torchvision
 
 FILES = {
     "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
@@ -48,8 +49,12 @@ def load_mnist(size: int, data_dir: Path | None, *, train: bool = True) -> Datas
         check_whole(data_dir)
     elif not is_whole(root):
         download(root)
-    mnist = torchvision("datasets").MNIST(str(root), train=train, download=False)
-    return Dataset("mnist", resized(mnist.data[:, None], size), mnist.targets.to(torch.int64), DIGITS)
+    # The files that were checked, by torchvision's own readers: its class would prefer what old versions left beside
+    # them, unchecked and pickled.
+    reader, raw, kind = load_torchvision("datasets.mnist"), root / "MNIST" / "raw", "train" if train else "t10k"
+    images = reader.read_image_file(str(raw / f"{kind}-images-idx3-ubyte"))
+    labels = reader.read_label_file(str(raw / f"{kind}-labels-idx1-ubyte"))
+    return Dataset("mnist", resized(images[:, None], size), labels.to(torch.int64), DIGITS)
 
 
 def cached_root() -> Path:
@@ -96,7 +101,7 @@ def download(root: Path) -> None:
     """
     if os.environ.get("DDPMCTL_OFFLINE") == "1":
         raise DataError("MNIST is not in the cache, and DDPMCTL_OFFLINE=1 forbids the download", HINT)
-    mnist = torchvision("datasets").MNIST
+    mnist = load_torchvision("datasets").MNIST
     mirrors = [mirror for mirror in mnist.mirrors if answers(mirror + mnist.resources[0][0])]
     if not mirrors:
         tried = ", ".join(mnist.mirrors)
@@ -110,7 +115,7 @@ def download(root: Path) -> None:
                 mnist(temporary, download=True)
             check_whole(Path(temporary))
             _move_into_place(Path(temporary) / "MNIST" / "raw", root / "MNIST" / "raw")
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, EOFError, HTTPException) as error:
         raise DataError(f"the download of MNIST failed: {error}", HINT) from error
 
 
@@ -122,7 +127,7 @@ def answers(url: str, seconds: float = PROBE_SECONDS) -> bool:
         try:
             with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=seconds):
                 outcome.append(True)
-        except (OSError, ValueError):
+        except (OSError, ValueError, HTTPException):
             outcome.append(False)
 
     # A thread, since looking up a name has no time limit of its own.

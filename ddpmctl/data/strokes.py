@@ -6,9 +6,12 @@ slants, turns and stretches it, and draws it with a pen of random width.
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from ddpmctl.imports import load_cv2
+
+cv2 = load_cv2()
 
 Floats = NDArray[np.float64]
 Bytes = NDArray[np.uint8]

@@ -8,6 +8,8 @@ from PIL import Image, ImageDraw, ImageFont
 from .upscale import Images, upscale
 
 GAP = 6
+SMALLEST = 9
+"""Height of the smallest letters in pixels."""
 PAPER, INK = 255, 0
 
 
@@ -42,10 +44,14 @@ def labelled_sheet(rows: Sequence[Sequence[Images]], titles: Sequence[Sequence[s
 
 
 def _write(draw: ImageDraw.ImageDraw, text: str, corner: tuple[int, int], box: tuple[int, int]) -> None:
-    """Centre a line in a box, smaller where it is too long."""
+    """Centre a line in a box, smaller where it is too long, and cut where it would become too small to read."""
     size = box[1] * 0.75
-    while size > 6 and ImageFont.load_default(size).getlength(text) > box[0]:
+    while size > SMALLEST and ImageFont.load_default(size).getlength(text) > box[0]:
         size *= 0.9
+    whole, kept = text, len(text)
+    while kept and ImageFont.load_default(size).getlength(text) > box[0]:
+        kept -= 1
+        text = f"{whole[:kept]}.."
     middle = (corner[0] + box[0] / 2, corner[1] + box[1] / 2)
     ink = (INK,) * 3 if draw.mode == "RGB" else INK
     draw.text(middle, text, fill=ink, font=ImageFont.load_default(size), anchor="mm")

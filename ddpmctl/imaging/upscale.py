@@ -1,12 +1,11 @@
 """Larger pictures, by OpenCV."""
 
-from types import ModuleType
-
 import numpy as np
 from numpy.typing import NDArray
 
 from ddpmctl.config import choose
-from ddpmctl.errors import DdpmctlError, UsageError
+from ddpmctl.errors import UsageError
+from ddpmctl.imports import load_cv2
 
 Images = NDArray[np.uint8]
 
@@ -50,19 +49,3 @@ def upscale(image: Images, factor: int, interpolation: str = "cubic") -> Images:
     how = getattr(cv2, INTERPOLATIONS[interpolation])
     enlarged: Images = cv2.resize(image, (width * factor, height * factor), interpolation=how)
     return enlarged
-
-
-def load_cv2() -> ModuleType:
-    """OpenCV, or a word about the system packages that it lacks.
-
-    Raises:
-        DdpmctlError: when it cannot be loaded.
-    """
-    try:
-        import cv2
-    except ImportError as error:
-        raise DdpmctlError(
-            f"OpenCV cannot be loaded: {error}",
-            "it links system libraries; on Debian and Ubuntu: apt-get install libgl1 libglib2.0-0",
-        ) from error
-    return cv2

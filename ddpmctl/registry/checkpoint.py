@@ -80,8 +80,8 @@ class Checkpoint:
         length = int.from_bytes(data[:8], "little")
         try:
             header: dict[str, dict[str, Any]] = json.loads(data[8 : 8 + length])
-            return {name: tuple(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
-        except (ValueError, KeyError, TypeError) as error:
+            return {name: tuple(map(int, entry["shape"])) for name, entry in header.items() if name != "__metadata__"}
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise _damaged(self.path / WEIGHTS, "its header does not parse") from error
 
     @cached_property

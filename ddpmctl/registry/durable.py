@@ -40,6 +40,23 @@ def replace_file(path: Path, data: bytes) -> None:
     fsync_dir(path.parent)
 
 
+def put_directory(path: Path, files: dict[str, bytes]) -> None:
+    """Make a directory of files, written in this order; it comes into sight whole, in place of an older one."""
+    temporary = temporary_beside(path)
+    try:
+        temporary.mkdir()
+        for name, data in files.items():
+            write_file(temporary / name, data)
+        fsync_dir(temporary)
+        if path.exists():
+            remove_tree(path)
+        temporary.rename(path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    fsync_dir(path.parent)
+
+
 def temporary_beside(path: Path) -> Path:
     """A hidden name on the same file system, which no reader looks at and `sweep` recognises."""
     return path.with_name(f".{path.name}.{uuid4().hex[:8]}.tmp")

@@ -78,9 +78,11 @@ class Registry:
         """
         if reference in (None, "latest"):
             newest = self.newest()
-            if newest is None:
-                raise CheckpointError("there is no model yet", "make one: ddpmctl demo, or ddpmctl train")
-            return newest
+            if newest:
+                return newest
+            if damaged := self.names():
+                raise CheckpointError(f"no model is whole: {', '.join(damaged)}", "ddpmctl models tells what is wrong")
+            raise CheckpointError("there is no model yet", "make one: ddpmctl demo, or ddpmctl train")
         assert reference is not None
         names = self.names()
         if reference in names:

@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 from ddpmctl.errors import CheckpointError, UsageError
 
 from .checkpoint import HISTORY, MANIFEST, WEIGHTS
-from .durable import fsync_dir, remove_tree, replace_file, sweep, temporary_beside, write_file
+from .durable import fsync_dir, put_directory, remove_tree, replace_file, sweep, temporary_beside
 from .manifest import FileRecord, Manifest
 
 if TYPE_CHECKING:
@@ -105,16 +105,8 @@ class ModelWriter:
         manifest = describe({name: FileRecord(sha256=_sha256(data), size=len(data)) for name, data in files.items()})
         commit = home / f"{manifest.run.step:08d}"
 
-        temporary = temporary_beside(commit)
-        temporary.mkdir()
         # The manifest last: where it stands, everything before it does.
-        for name, data in {**files, MANIFEST: manifest.to_json().encode()}.items():
-            write_file(temporary / name, data)
-        fsync_dir(temporary)
-        if commit.exists():
-            remove_tree(commit)
-        temporary.rename(commit)
-        fsync_dir(home)
+        put_directory(commit, {**files, MANIFEST: manifest.to_json().encode()})
 
         self._commits = {LAST: commit.name, BEST: commit.name if best else self._commits.get(BEST, commit.name)}
         for pointer in (BEST, LAST):

@@ -1,6 +1,7 @@
 """The loop: one run from random weights to a registered model."""
 
 import hashlib
+import math
 import platform
 import time
 from collections.abc import Callable
@@ -228,6 +229,8 @@ class Trainer:
         """Measure, compare with the best, commit; says whether the run ends here."""
         heldout_mse = self._heldout_mse() if len(self.heldout_set) else None
         name, value = ("train_mse", train_mse) if heldout_mse is None else ("heldout_mse", heldout_mse)
+        if not math.isfinite(value):
+            raise self._not_finite("the held-out loss", self.step)
         metric = Metric(name=name, target=self.config.diffusion.target, value=value, epoch=epoch, step=self.step)
         better = self.best is None or value < self.best.value
         self.epochs_without_better = 0 if better else self.epochs_without_better + 1
@@ -322,12 +325,13 @@ class Trainer:
     def _check_finite(self, losses: Tensor, start: int, end: int) -> None:
         bad = (~losses[start:end].isfinite()).nonzero()
         if len(bad):
-            step = self.step - (end - start) + int(bad[0]) + 1
-            lr = self.plan.lr(step - 1)
-            raise DdpmctlError(
-                f"the loss is not finite at step {step}, with a learning rate of {lr:.3g}",
-                f"train again with a lower one, such as --lr {self.plan.peak_lr / 4:.1g}",
-            )
+            raise self._not_finite("the loss", self.step - (end - start) + int(bad[0]) + 1)
+
+    def _not_finite(self, what: str, step: int) -> DdpmctlError:
+        return DdpmctlError(
+            f"{what} is not finite at step {step}, with a learning rate of {self.plan.lr(step - 1):.3g}",
+            f"train again with a lower one, such as --lr {self.plan.peak_lr / 4:.1g}",
+        )
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.run.device.type, torch.bfloat16, enabled=self.run.precision == "bf16")

@@ -1,0 +1,248 @@
+"""``ddpmctl evaluate``."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Group, RenderableType
+from rich.table import Table
+
+from ddpmctl import plugins
+from ddpmctl.config import SamplingConfig, resolve_sampling
+from ddpmctl.console import Output
+from ddpmctl.errors import UsageError
+
+from . import options
+from .sampling import Request, prepare, steps_bar
+
+if TYPE_CHECKING:
+    from ddpmctl.data.dataset import Dataset
+    from ddpmctl.engine import Engine
+    from ddpmctl.evaluation.evaluator import Distance, Evaluator, Report
+    from ddpmctl.imaging.upscale import Images
+
+SWEEPABLE: dict[str, Callable[[str], Any]] = {"sampler": str, "steps": int, "guidance": float}
+MIN_COUNT = 100
+SHEET_COLUMNS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One way of sampling and what came of it.
+
+    Attributes:
+        sampling: the way.
+        report: the figures.
+        images_per_second: in sampling.
+        evaluations: of the network, an image; guidance counts twice.
+    """
+
+    sampling: SamplingConfig
+    report: "Report"
+    images_per_second: float
+    evaluations: int
+
+    def record(self) -> dict[str, Any]:
+        """Everything, for ``--json``."""
+        figures = asdict(self.report)
+        for name in ("frechet", "kernel"):
+            figures[name]["ratio"] = getattr(self.report, name).ratio
+        cost = {"images_per_second": self.images_per_second, "evaluations_per_image": self.evaluations}
+        return {"sampling": asdict(self.sampling), **figures, **cost}
+
+
+def evaluate(
+    model: Annotated[str | None, typer.Argument(metavar="MODEL", help="A name, a path, or latest.")] = None,
+    count: Annotated[int, typer.Option("-n", "--count", metavar="N", help="Images to judge.")] = 2000,
+    sampler: options.Sampler = None,
+    steps: options.Steps = None,
+    guidance: options.Guidance = None,
+    seed: Annotated[int, typer.Option(help="Of the first image.")] = 0,
+    data_dir: options.DataDir = None,
+    cas: Annotated[bool, typer.Option("--cas", help="Also train classifiers on made and on real images.")] = False,
+    show_nearest: Annotated[
+        Path | None, typer.Option(metavar="sheet.png", help="Samples beside the training images nearest to them.")
+    ] = None,
+    sweep: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=A,B,..", help="Compare steps, guidance or sampler; repeatable.")
+    ] = None,
+    device: options.Device = "auto",
+    as_json: options.Json = False,
+) -> None:
+    """Tell how good a model is, against the real images.
+
+    Example: ddpmctl evaluate -n 1000
+
+    A classifier is trained once on the real training set, a minute or two, and kept in the cache.
+    """
+    from ddpmctl.imaging.files import check_target, write_whole
+
+    out = Output("evaluate", as_json=as_json)
+    if not MIN_COUNT <= count <= 1_000_000:
+        raise UsageError(f"{count} images cannot be judged", f"-n {MIN_COUNT}..1000000")
+    if show_nearest:
+        check_target(show_nearest, [".png"])
+    request = prepare(out, model, sampler, steps, guidance, seed, device)
+    ways = list(swept(request, sweep or []))
+
+    engine = request.load(out)
+    evaluator = make_evaluator(out, request, data_dir, engine)
+    labels = [k % len(engine.classes) for k in range(count)]
+    judged = []
+    for sampling in ways:
+        images, seconds = _sample(out, engine, replace(request, sampling=sampling), labels)
+        evaluations = sampling.steps * (1 if sampling.guidance == 1.0 else 2)
+        judged.append(Judged(sampling, evaluator.report(images, labels), count / seconds, evaluations))
+    data: dict[str, Any] = {"model": request.checkpoint.name, "digest": request.checkpoint.digest, "seed": seed}
+    data["results"] = [each.record() for each in judged]
+    parts: list[RenderableType] = [figures(judged[0], engine.classes)] if len(judged) == 1 else [comparison(judged)]
+    if cas:
+        made, real = _cas(out, evaluator, engine, images, labels)
+        data["cas"] = {"made": made, "real": real, "count": count}
+        parts.append(
+            f"\nclassifier trained on {count:,} made images: {made:.2%} of real test images; on real: {real:.2%}"
+        )
+    if show_nearest:
+        write_whole(show_nearest, nearest_sheet(evaluator, images))
+        data["files"] = [str(show_nearest)]
+        out.note(f"nearest training images in {show_nearest}")
+    out.result(data, Group(*parts))
+
+
+def swept(request: Request, sweeps: list[str]) -> Iterator[SamplingConfig]:
+    """Every combination of the swept settings, the request's own where none is swept.
+
+    Raises:
+        UsageError: for a setting that cannot be swept, or a value that it cannot have.
+    """
+    axes: dict[str, list[Any]] = {}
+    for text in sweeps:
+        key, _, values = text.partition("=")
+        if key not in SWEEPABLE or not values:
+            raise UsageError(
+                f"'{text}' cannot be swept", "--sweep steps=5,10,20 or guidance=1,1.3 or sampler=ddim,dpmpp"
+            )
+        try:
+            axes[key] = [SWEEPABLE[key](value) for value in values.split(",")]
+        except ValueError as error:
+            raise UsageError(f"'{text}' holds a value that is no number", "--sweep steps=5,10,20") from error
+    base = asdict(request.sampling)
+    config, extra = request.checkpoint.manifest.config, plugins.available(plugins.SAMPLERS)
+    for combination in product(*axes.values()):
+        settings = {**base, **dict(zip(axes, combination, strict=True))}
+        yield resolve_sampling(config, settings["sampler"], settings["steps"], settings["guidance"], extra)
+
+
+def make_evaluator(out: Output, request: Request, data_dir: Path | None, engine: "Engine") -> "Evaluator":
+    """Load the real images and the classifier of the dataset that the model was trained on."""
+    from ddpmctl.data import load_dataset
+    from ddpmctl.evaluation.cache import trained_classifier
+    from ddpmctl.evaluation.evaluator import Evaluator
+
+    manifest = request.checkpoint.manifest
+    name, size = manifest.dataset.name, manifest.config.model.image_size
+    train = load_dataset(name, size, data_dir)
+    test = load_dataset(name, size, data_dir, train=False)
+    if train.digest() != manifest.dataset.digest:
+        out.warn(f"the dataset {name} is not the one that this model was trained on")
+    with out.progress() as bar:
+        task = bar.add_task("training the classifier", total=None)
+        trained = trained_classifier(
+            train, test, engine.device, lambda done, total: bar.update(task, completed=done, total=total)
+        )
+    origin = "trained now" if trained.fresh else "from the cache"
+    out.note(f"classifier {trained.digest[:12]} ({origin}): {trained.accuracy:.2%} of real test images")
+    return Evaluator(trained.classifier, train, test)
+
+
+def figures(judged: Judged, classes: tuple[str, ...]) -> Table:
+    """One report as names and figures."""
+    report, sampling = judged.report, judged.sampling
+    table = Table("", f"{report.count:,} made", "real", box=None)
+    table.add_row("label accuracy", f"{report.accuracy:.2%}", f"{report.real_accuracy:.2%} of test images")
+    worst = sorted(zip(report.accuracy_by_class, classes, strict=True))
+    table.add_row("  by class", ", ".join(f"{name} {share:.1%}" for share, name in worst[:5]) + ", ..", "")
+    for name, distance in (("Frechet distance", report.frechet), ("kernel distance", report.kernel)):
+        table.add_row(name, f"{distance.value:.4g}, {distance.ratio:.2f} times the floor", f"{_floor(distance)}")
+    for name in ("recall", "density", "coverage"):
+        table.add_row(name, f"{getattr(report.spread, name):.3f}", f"{getattr(report.real_spread, name):.3f}")
+    table.add_row("mean intensity", f"{report.intensity:.2f}", f"{report.real_intensity:.2f} of 255")
+    memory = report.memory
+    table.add_row("nearest training image", f"{memory.made:.1f} grey levels", f"{memory.real:.1f}, test images")
+    table.add_row("near-copies", f"{memory.near_copies:.2%}", "1.00%, by definition")
+    table.add_row("sampling", f"{sampling.sampler}, {sampling.steps} steps, guidance {sampling.guidance:g}", "")
+    table.add_row("cost", f"{judged.evaluations} evaluations an image, {judged.images_per_second:,.1f} images/s", "")
+    return table
+
+
+def comparison(judged: list[Judged]) -> Group:
+    """Several ways of sampling: a row each, and quality against cost as bars."""
+    table = Table(
+        "sampler", "steps", "guidance", "evaluations", "accuracy", "Frechet", "ratio", "recall", "coverage", "images/s",
+        box=None,
+    )  # fmt: skip
+    for each in judged:
+        report, way = each.report, each.sampling
+        table.add_row(
+            way.sampler, str(way.steps), f"{way.guidance:g}", str(each.evaluations), f"{report.accuracy:.2%}",
+            f"{report.frechet.value:.4g}", f"{report.frechet.ratio:.2f}", f"{report.spread.recall:.3f}",
+            f"{report.spread.coverage:.3f}", f"{each.images_per_second:,.1f}",
+        )  # fmt: skip
+    most = max(each.report.frechet.ratio for each in judged)
+    lines = ["\nFrechet distance over the floor, by evaluations of the network:"]
+    for each in sorted(judged, key=lambda one: (one.evaluations, one.report.frechet.ratio)):
+        way, ratio = each.sampling, each.report.frechet.ratio
+        name = f"{each.evaluations:>5} {way.sampler:>6} guidance {way.guidance:<4g}"
+        lines.append(f"{name} {'█' * max(1, round(50 * ratio / most))} {ratio:.2f}")
+    return Group(table, "\n".join(lines))
+
+
+def nearest_sheet(evaluator: "Evaluator", images: "Images") -> bytes:
+    """The samples nearest to a training image, each above that image, titled with their distance, as a PNG."""
+    from ddpmctl.engine import channels_last_pixels
+    from ddpmctl.evaluation.evaluator import as_tensor
+    from ddpmctl.evaluation.metrics import nearest
+    from ddpmctl.imaging.files import png
+    from ddpmctl.imaging.sheet import labelled_sheet
+
+    distances, indices = nearest(as_tensor(images), evaluator.train.images)
+    closest = distances.argsort()[:SHEET_COLUMNS].tolist()
+    real = channels_last_pixels(evaluator.train.images[indices[closest]])
+    titles = [f"{float(distances[k]):.1f}" for k in closest]
+    return png(labelled_sheet([[images[k] for k in closest], list(real)], [titles, []], 3))
+
+
+def _sample(out: Output, engine: "Engine", request: Request, labels: list[int]) -> "tuple[Images, float]":
+    started = time.perf_counter()
+    with steps_bar(out, request.sampling.steps * len(labels)) as (bar, task):
+        images = engine.generate(labels, **request.keywords(), on_step=lambda done: bar.advance(task, done))
+    return images, time.perf_counter() - started
+
+
+def _cas(
+    out: Output, evaluator: "Evaluator", engine: "Engine", images: "Images", labels: list[int]
+) -> tuple[float, float]:
+    import torch
+
+    from ddpmctl.evaluation.evaluator import as_tensor, classification_accuracy_score
+
+    train = evaluator.train
+    made: Dataset = replace(train, images=as_tensor(images), labels=torch.tensor(labels))
+    real, _ = train.split(0)
+    few = replace(real, images=real.images[: len(images)], labels=real.labels[: len(images)])
+    with out.progress() as bar:
+        task = bar.add_task("training on made and on real images", total=None)
+        return classification_accuracy_score(
+            made, few, evaluator.test, engine.device, lambda done, total: bar.update(task, completed=done, total=total)
+        )
+
+
+def _floor(distance: "Distance") -> str:
+    spread = (
+        "one draw" if distance.floor_spread is None else f"+- {distance.floor_spread:.2g} over {distance.draws} draws"
+    )
+    return f"{distance.floor:.4g} ({spread})"

@@ -1,0 +1,114 @@
+"""The reader of images: a small classifier, trained once on the real training set and kept in the cache."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ddpmctl.data.dataset import Dataset, to_model_range
+
+VERSION = 1
+"""Of the recipe below: another one must not find the classifiers of this one in the cache."""
+
+EPOCHS = 6
+BATCH = 128
+MIN_STEPS = 500
+FEATURES = 64
+CHUNK = 500
+
+
+def _block(inputs: int, outputs: int) -> list[nn.Module]:
+    return [nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU()]
+
+
+class Classifier(nn.Module):
+    """float[N,C,S,S] in [-1, 1] to logits float[N,classes]; its 64 features measure distances."""
+
+    def __init__(self, channels: int, classes: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            *_block(channels, 16), nn.MaxPool2d(2), *_block(16, 32), nn.MaxPool2d(2), *_block(32, 64),
+            nn.MaxPool2d(2), *_block(64, FEATURES), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        )  # fmt: skip
+        self.head = nn.Linear(FEATURES, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits."""
+        return self.head(self.body(x))  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a classifier makes of a set of images.
+
+    Attributes:
+        features: float64[N,64].
+        classes: int64[N], the most likely label.
+    """
+
+    features: Tensor
+    classes: Tensor
+
+    def accuracy(self, labels: Tensor) -> float:
+        """Share of images read as their label."""
+        return float((self.classes == labels.cpu()).double().mean())
+
+
+@torch.no_grad()
+def read(classifier: Classifier, images: Tensor) -> Reading:
+    """Read uint8[N,C,S,S]."""
+    classifier.eval()
+    device = next(classifier.parameters()).device
+    features, classes = [], []
+    for chunk in torch.split(images, CHUNK):
+        feature = classifier.body(to_model_range(chunk.to(device)).contiguous(memory_format=torch.channels_last))
+        features.append(feature.double().cpu())
+        classes.append(classifier.head(feature).argmax(dim=1).cpu())
+    return Reading(torch.cat(features), torch.cat(classes))
+
+
+def fit(data: Dataset, device: torch.device, on_step: Callable[[int, int], None], seed: int = 0) -> Classifier:
+    """Train a classifier on a set: about two minutes for MNIST on two CPU cores.
+
+    Args:
+        data: the images to learn.
+        device: where to compute.
+        on_step: told the step and the number of steps.
+        seed: of weights, order and augmentation.
+    """
+    torch.manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
+    data = data.to(device)
+    model = Classifier(int(data.images.shape[1]), len(data.classes)).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    batch = min(BATCH, len(data))
+    per_epoch = len(data) // batch
+    steps = max(EPOCHS * per_epoch, MIN_STEPS)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, 5e-3, total_steps=steps)
+    for step in range(steps):
+        if step % per_epoch == 0:
+            order = torch.randperm(len(data), generator=generator).to(device)
+        ids = order[step % per_epoch * batch : (step % per_epoch + 1) * batch]
+        x = _augmented(to_model_range(data.images[ids]), generator).contiguous(memory_format=torch.channels_last)
+        loss = F.cross_entropy(model(x), data.labels[ids], label_smoothing=0.05)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        rate.step()
+        on_step(step + 1, steps)
+    trained: Classifier = model.eval()
+    return trained
+
+
+def _augmented(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Turn, stretch and shift each image a little; never mirror it."""
+    angle, scale = ((torch.rand(2, len(x), generator=generator) - 0.5) * torch.tensor([[0.4], [0.25]])).unbind()
+    affine = torch.zeros(len(x), 2, 3)
+    affine[:, 0, 0] = affine[:, 1, 1] = angle.cos() * (1 + scale)
+    affine[:, 1, 0] = angle.sin() * (1 + scale)
+    affine[:, 0, 1] = -affine[:, 1, 0]
+    affine[:, :, 2] = (torch.rand(len(x), 2, generator=generator) - 0.5) * 0.2
+    grid = F.affine_grid(affine.to(x.device), list(x.shape), align_corners=False)
+    return F.grid_sample(x + 1, grid, align_corners=False) - 1

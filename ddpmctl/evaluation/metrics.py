@@ -1,0 +1,109 @@
+"""Distances between sets of features, and what they say: quality, diversity, memory."""
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ddpmctl.errors import DdpmctlError
+
+NEIGHBOURS = 5
+"""k of the nearest-neighbour balls (Naeem et al. 2020 use 5)."""
+
+KERNEL_SUBSET = 1000
+KERNEL_SUBSETS = 100
+
+
+class _AsTheyAre(nn.Module):
+    """torchmetrics runs images through a network; ours have been."""
+
+    def __init__(self, num_features: int) -> None:
+        super().__init__()
+        self.num_features = num_features
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features
+
+
+def frechet(real: Tensor, made: Tensor) -> float:
+    """Frechet distance of Gaussians fitted to float64[N,F] and float64[M,F] (Heusel et al. 2017), by torchmetrics.
+
+    Raises:
+        DdpmctlError: when torchmetrics is not installed.
+    """
+    metric = _torchmetrics().fid.FrechetInceptionDistance(feature=_AsTheyAre(real.shape[1]))
+    metric.set_dtype(torch.float64)
+    metric.update(real, real=True)
+    metric.update(made, real=False)
+    return float(metric.compute())
+
+
+def kernel(real: Tensor, made: Tensor) -> float:
+    """Unbiased kernel distance (Binkowski et al. 2018) of cubic polynomials, a mean over subsets, by torchmetrics."""
+    torch.manual_seed(0)  # the subsets are drawn from torch's own generator
+    size = min(KERNEL_SUBSET, len(real), len(made))
+    warnings.filterwarnings("ignore", message="Metric `Kernel Inception Distance` will save all extracted features")
+    metric = _torchmetrics().kid.KernelInceptionDistance(
+        feature=_AsTheyAre(real.shape[1]), subsets=KERNEL_SUBSETS, subset_size=size
+    )
+    metric.update(real, real=True)
+    metric.update(made, real=False)
+    return float(metric.compute()[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """How much of the real set is covered, and how densely (Kynkaanniemi et al. 2019; Naeem et al. 2020).
+
+    Attributes:
+        recall: share of real images inside the ball of a made one.
+        density: how many real balls a made image lies in, over k; 1 is as real ones.
+        coverage: share of real balls that hold a made image.
+    """
+
+    recall: float
+    density: float
+    coverage: float
+
+
+def spread(real: Tensor, made: Tensor) -> Spread:
+    """Compare as many real features as made ones, float64[N,F] each."""
+    between = torch.cdist(real, made)
+    real_radius = _radii(real)
+    in_real_ball = between < real_radius[:, None]
+    return Spread(
+        recall=float((between < _radii(made)[None, :]).any(dim=1).double().mean()),
+        density=float(in_real_ball.double().sum(dim=0).mean() / NEIGHBOURS),
+        coverage=float(in_real_ball.any(dim=1).double().mean()),
+    )
+
+
+def _radii(features: Tensor) -> Tensor:
+    """Distance of each to its k-th neighbour in its own set, itself not counted."""
+    return torch.cdist(features, features).kthvalue(NEIGHBOURS + 1, dim=1).values
+
+
+def nearest(images: Tensor, among: Tensor, chunk: int = 500) -> tuple[Tensor, Tensor]:
+    """The nearest of uint8[M,..] to each of uint8[N,..]: root mean square differences float[N] in grey levels, indices.
+
+    Exact, in pixels: a copy is found however a network would see it.
+    """
+    library = among.flatten(1).float()
+    square = (library**2).sum(dim=1)
+    distances, indices = [], []
+    for part in torch.split(images.flatten(1).float(), chunk):
+        squared = (part**2).sum(dim=1, keepdim=True) + square - 2 * part @ library.T
+        found = squared.min(dim=1)
+        distances.append((found.values.clamp(min=0) / part.shape[1]).sqrt())
+        indices.append(found.indices)
+    return torch.cat(distances), torch.cat(indices)
+
+
+def _torchmetrics() -> Any:
+    try:
+        from torchmetrics import image
+    except ImportError as error:
+        raise DdpmctlError("torchmetrics is not installed", "pip install 'ddpmctl[eval]'") from error
+    return image

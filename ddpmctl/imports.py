@@ -1,0 +1,36 @@
+"""Packages that may be installed and yet not load, with a word about why."""
+
+from importlib import import_module
+from typing import Any
+
+from .errors import DdpmctlError
+
+
+def load_cv2() -> Any:
+    """OpenCV.
+
+    Raises:
+        DdpmctlError: when it cannot be loaded, naming the system packages that it lacks.
+    """
+    try:
+        return import_module("cv2")
+    except ImportError as error:
+        raise DdpmctlError(
+            f"OpenCV cannot be loaded: {error}",
+            "it links system libraries; on Debian and Ubuntu: apt-get install libgl1 libglib2.0-0",
+        ) from error
+
+
+def load_torchvision(module: str) -> Any:
+    """The module ``torchvision.<module>``.
+
+    Raises:
+        DdpmctlError: when torchvision is missing or of another build than torch.
+    """
+    try:
+        return import_module(f"torchvision.{module}")
+    except (ImportError, RuntimeError, AttributeError) as error:
+        raise DdpmctlError(
+            f"torchvision does not fit the installed torch: {error}",
+            "install a matching pair: pip install --force-reinstall torch torchvision",
+        ) from error
