@@ -51,7 +51,8 @@ def main() -> None:
     right = (read_digits(images) == np.repeat(np.arange(10), options.n)).reshape(10, options.n).mean(axis=1)
     run, sampling = report["run"], report["config"]["sampling"]
     print(f"machine: {run['device']}, {run['precision']}, python {platform.python_version()}")
-    print(f"training: {run['images']:,} images in {run['seconds']:.0f} s, {run['images'] / run['seconds']:,.0f} images/s")
+    rate = run["images"] / run["seconds"]
+    print(f"training: {run['images']:,} images in {run['seconds']:.0f} s, {rate:,.0f} images/s")
     print(f"sampling: {sampling['sampler']}, {sampling['steps']} steps, guidance {sampling['guidance']:g}")
     print("right by digit: " + ", ".join(f"{digit}: {share:.1%}" for digit, share in enumerate(right)))
     print(f"right of {10 * options.n:,}: {right.mean():.2%}")

@@ -40,7 +40,7 @@ class Move:
 def scheduler(kind: str, schedule: str, timesteps: int, **settings: Any) -> Any:
     """A `diffusers` scheduler with our betas; clips nothing and spaces its steps as we do."""
     scale = 1000 / timesteps
-    made = getattr(diffusers, kind)(
+    return getattr(diffusers, kind)(
         num_train_timesteps=timesteps,
         beta_start=1e-4 * scale,
         beta_end=0.02 * scale,
@@ -48,7 +48,6 @@ def scheduler(kind: str, schedule: str, timesteps: int, **settings: Any) -> Any:
         timestep_spacing="trailing",
         **settings,
     )
-    return made
 
 
 def in_float64(made: Any, schedule: Schedule) -> Any:
@@ -59,7 +58,9 @@ def in_float64(made: Any, schedule: Schedule) -> Any:
     return made
 
 
-def run(made: Any, schedule: Schedule, steps: int, x: Tensor, answer: Callable[[Tensor, int], Tensor]) -> Iterator[Move]:
+def run(
+    made: Any, schedule: Schedule, steps: int, x: Tensor, answer: Callable[[Tensor, int], Tensor]
+) -> Iterator[Move]:
     """Sample with a scheduler, its noise from a generator of seed 1."""
     made.set_timesteps(steps)
     if hasattr(made, "sigmas"):

@@ -109,7 +109,7 @@ def test_stratified_timesteps_take_one_from_each_slice(count: int, timesteps: in
     drawn = stratified_timesteps(count, timesteps, torch.Generator().manual_seed(seed))
     assert drawn.shape == (count,)
     assert drawn.dtype == torch.int64
-    assert 0 <= drawn.min()
+    assert drawn.min() >= 0
     assert drawn.max() < timesteps
     # A slice is timesteps / count wide; whole numbers move its edges by less than one.
     left = torch.arange(count, dtype=torch.float64) * timesteps / count

@@ -1,0 +1,126 @@
+"""Small things to test with: settings, weights and registered models that were never trained."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddpmctl.config import Config
+from ddpmctl.registry import DatasetRecord, FileRecord, Manifest, Metric, ModelWriter, Registry, RunRecord
+
+DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+HISTORY = "epoch,step\n1,10\n"
+WEIGHTS = {"layer": np.arange(6, dtype=np.float32).reshape(2, 3)}
+
+Weights = dict[str, NDArray[Any]]
+
+
+def tiny_values() -> dict[str, Any]:
+    """Every setting of a network of some ten thousand parameters, as plain values."""
+    return {
+        "model": {
+            "network": "unet",
+            "image_size": 32,
+            "channels": 1,
+            "num_classes": 10,
+            "widths": [16, 32],
+            "blocks": 1,
+            "patch": 4,
+            "embedding": 16,
+        },
+        "diffusion": {"timesteps": 1000, "schedule": "cosine", "target": "v", "clip_x0": True},
+        "training": {
+            "epochs": 3,
+            "batch_size": 32,
+            "optimizer": "adamw",
+            "lr": 5e-3,
+            "beta2": 0.99,
+            "weight_decay": 0.01,
+            "warmup": 0.1,
+            "decay": 0.4,
+            "clip_norm": 1.0,
+            "ema_lag": 0.1,
+            "label_dropout": 0.1,
+            "stratified": True,
+            "heldout": 5000,
+            "patience": 15,
+        },
+        "sampling": {"sampler": "dpmpp", "steps": 20, "guidance": 1.3},
+    }
+
+
+def tiny_config(**tables: dict[str, Any]) -> Config:
+    """The tiny settings, but for those given: ``tiny_config(training={"epochs": 1})``."""
+    values = tiny_values()
+    for table, changes in tables.items():
+        values[table] |= changes
+    return Config.from_dict(values)
+
+
+def manifest(files: dict[str, FileRecord], *, step: int = 10, value: float = 0.5, **changes: Any) -> Manifest:
+    """A manifest of a run that is ``step`` steps old, and as many minutes after the turn of the century."""
+    metric = Metric(name="heldout_mse", target="v", value=value, epoch=1, step=step)
+    made = Manifest(
+        created=(datetime(2000, 1, 1, tzinfo=UTC) + timedelta(minutes=step)).isoformat(),
+        preset="quick",
+        config=tiny_config(),
+        classes=DIGITS,
+        dataset=DatasetRecord(name="strokes:300", digest="0" * 64, count=300),
+        run=RunRecord(
+            step=step,
+            planned_steps=100,
+            epochs=1,
+            images=320,
+            seconds=1.5,
+            seed=0,
+            device="cpu",
+            precision="fp32",
+            threads=2,
+            stopped="running",
+            max_time=0.0,
+        ),
+        metric=metric,
+        best=metric,
+        parameters=6,
+        versions={"ddpmctl": "0.1.0"},
+        files=files,
+    )
+    return replace(made, **changes)
+
+
+def commit(
+    writer: ModelWriter,
+    step: int = 10,
+    *,
+    best: bool = True,
+    weights: Weights = WEIGHTS,
+    history: str = HISTORY,
+    **changes: Any,
+) -> Path:
+    """Commit weights under a manifest with these changes."""
+    return writer.commit(weights, history, lambda files: manifest(files, step=step, **changes), best=best)
+
+
+def register(registry: Registry, name: str, **settings: Any) -> Path:
+    """A model of one commit; the settings are those of `commit`."""
+    with registry.writer(name, "") as writer:
+        return commit(writer, **settings)
+
+
+def random_weights(config: Config, scale: float = 0.1) -> Weights:
+    """Weights for the network of these settings, none of them zero."""
+    from ddpmctl import assembly
+
+    generator = np.random.default_rng(0)
+    return {
+        name: (scale * generator.standard_normal(tensor.shape)).astype(np.float32)
+        for name, tensor in assembly.build_network(config.model).state_dict().items()
+    }
+
+
+def register_random(registry: Registry, name: str, config: Config, *, scale: float = 0.1, **changes: Any) -> Path:
+    """A model of these settings with random weights."""
+    return register(registry, name, weights=random_weights(config, scale), config=config, **changes)

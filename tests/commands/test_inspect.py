@@ -1,0 +1,168 @@
+"""``ddpmctl inspect``: what a model is and how it was trained."""
+
+import hashlib
+import json
+import math
+import re
+from pathlib import Path
+
+import pytest
+from safetensors.numpy import load_file
+
+from tests.conftest import Cli
+
+from .support import alter_manifest, copy_model, reported, tiny_checkpoint, tree
+
+BRAILLE = re.compile(r" *([\d.e-]*) [\u2800-\u28ff]{60}")
+
+
+def described(text: str) -> dict[str, str]:
+    """The lines before the first picture, as names and words."""
+    head, *_ = text.split("\n\n")
+    return dict(re.findall(r"^(\S+(?: by)?) {2,}(.+?) *$", head, re.MULTILINE))
+
+
+def table(text: str, first: str) -> list[list[str]]:
+    """The rows of the table whose heading begins with a word, cells apart by two spaces or more."""
+    lines = text.splitlines()
+    start = next(n for n, line in enumerate(lines) if line.split()[:1] == [first])
+    return [re.split(r" {2,}", line.strip()) for line in lines[start:] if line.strip()]
+
+
+def test_what_the_model_is(tiny: Cli, tiny_home: Path, tmp_path: Path) -> None:
+    done = tiny("inspect", "tiny", COLUMNS="200")
+    assert (done.returncode, done.stderr) == (0, "")
+    checkpoint = tiny_checkpoint(tiny_home)
+    manifest = checkpoint.manifest
+    config, run, best = manifest.config, manifest.run, manifest.best
+    said = described(done.stdout)
+    assert re.fullmatch(r"tiny, made (now|\d+ (s|min|h)) ago|tiny, made now", said.pop("model"))
+    assert said.pop("images") == ("32x32 grey, 10 classes: zero, one, two, three, four, five, six, seven, eight, nine")
+    widths = "-".join(map(str, config.model.widths))
+    assert said.pop("network") == f"unet, {manifest.parameters:,} parameters, widths {widths}"
+    assert said.pop("chain") == f"1000 steps, {config.diffusion.schedule} schedule, predicts {config.diffusion.target}"
+    assert said.pop("data") == f"strokes:300, 300 images, digest {manifest.dataset.digest[:12]}"
+    assert re.fullmatch(
+        r"preset quick, 8 of 8 steps, epoch 2, 512 images in \d+ s \(to its end\)", said.pop("training")
+    )
+    assert said.pop("recipe") == f"{config.training.optimizer}, learning rate {config.training.lr:g}, batch 64, seed 0"
+    assert said.pop("machine") == f"{run.device}, {run.precision}"
+    assert said.pop("best") == f"heldout mse {best.value:.5f} of {best.target}, epoch {best.epoch}"
+    assert said.pop("sampling").startswith(f"{config.sampling.sampler}, {config.sampling.steps} steps")
+    assert said.pop("made by").startswith("python 3.")
+    assert said.pop("files") == (
+        f"{sum(record.size for record in manifest.files.values()) / 1e6:.1f} MB in {checkpoint.path}"
+    )
+    assert said.pop("digest") == hashlib.sha256((checkpoint.path / "weights.safetensors").read_bytes()).hexdigest()
+    assert said == {}
+    assert tree(tmp_path) == {}
+
+
+def test_the_loss_over_time_is_a_picture_in_characters(tiny: Cli, tiny_home: Path) -> None:
+    text = tiny("inspect", "tiny").stdout
+    history = tiny_checkpoint(tiny_home).history
+    for title, column in (("train MSE", "train_mse"), ("held-out MSE", "heldout_mse")):
+        lines = text.split(f"\n{title} over 2 epochs, logarithmic\n")[1].split("\n\n")[0].splitlines()
+        named = [match[1] for line in lines if (match := BRAILLE.fullmatch(line.rstrip()))]
+        assert len(named) == len(lines) == 8
+        losses = [float(row[column]) for row in history]
+        assert (named[0], named[-1]) == (f"{max(losses):.4g}", f"{min(losses):.4g}")
+        assert named[1:-1] == [""] * 6
+
+
+def test_json_is_the_manifest_and_where_it_lies(tiny: Cli, tiny_home: Path) -> None:
+    checkpoint = tiny_checkpoint(tiny_home)
+    manifest = json.loads((checkpoint.path / "manifest.json").read_text())
+    assert reported(tiny("inspect", "tiny", "--json"), "inspect") == {
+        "name": "tiny",
+        "path": str(checkpoint.path),
+        "digest": checkpoint.digest,
+        **manifest,
+    }
+
+
+def test_layers_are_those_of_the_weights_file(tiny_here: Cli, tiny_home: Path) -> None:
+    checkpoint = tiny_checkpoint(tiny_home)
+    weights = load_file(checkpoint.path / "weights.safetensors")
+    expected = {name: list(array.shape) for name, array in weights.items()}
+    layers = reported(tiny_here("inspect", "tiny", "--layers", "--json"), "inspect")["layers"]
+    assert {layer["name"]: layer["shape"] for layer in layers} == expected
+    assert [layer["parameters"] for layer in layers] == [math.prod(layer["shape"]) for layer in layers]
+    assert sum(layer["parameters"] for layer in layers) == checkpoint.manifest.parameters
+
+    shown = table(tiny_here("inspect", "tiny", "--layers").stdout, "layer")
+    assert shown[0] == ["layer", "shape", "parameters"]
+    assert shown[1:-1] == [
+        [layer["name"], " x ".join(map(str, layer["shape"])), f"{layer['parameters']:,}"] for layer in layers
+    ]
+    assert shown[-1] == ["total", f"{checkpoint.manifest.parameters:,}"]
+
+
+def test_the_schedule_falls_from_image_to_noise(tiny_here: Cli) -> None:
+    points = reported(tiny_here("inspect", "tiny", "--schedule", "--json"), "inspect")["schedule"]
+    assert [point["t"] for point in points] == [0, 100, 200, 300, 400, 500, 599, 699, 799, 899, 999]
+    levels = [point["alpha_bar"] for point in points]
+    assert levels == sorted(levels, reverse=True)
+    assert levels[0] > 0.999
+    assert levels[-1] < 1e-3
+    for point in points:
+        level = point["alpha_bar"]
+        assert point["signal"] == pytest.approx(math.sqrt(level))
+        assert point["noise"] == pytest.approx(math.sqrt(1 - level))
+        assert point["snr"] == pytest.approx(level / (1 - level))
+
+    shown = table(tiny_here("inspect", "tiny", "--schedule").stdout, "t")
+    assert shown[0] == ["t", "beta", "alpha_bar", "signal", "noise", "snr"]
+    assert shown[1:] == [[f"{value:.4g}" for value in point.values()] for point in points]
+
+
+def test_the_history_has_a_row_an_epoch(tiny: Cli, tiny_home: Path) -> None:
+    text = (tiny_checkpoint(tiny_home).path / "history.csv").read_text()
+    header, *rows = [line.split(",") for line in text.splitlines()]
+    assert len(rows) == 2
+    assert header[:4] == ["epoch", "step", "train_mse", "heldout_mse"]
+    history = reported(tiny("inspect", "tiny", "--history", "--json"), "inspect")["history"]
+    assert history == [dict(zip(header, row, strict=True)) for row in rows]
+    assert table(tiny("inspect", "tiny", "--history", COLUMNS="200").stdout, "epoch") == [header, *rows]
+
+
+def test_a_model_is_asked_for_by_name_path_latest_or_not_at_all(here: Cli, tiny_home: Path, tmp_path: Path) -> None:
+    old = copy_model(tiny_home, tmp_path, "old")
+    copy_model(tiny_home, tmp_path, "new")
+    alter_manifest(old, created="2020-01-01T00:00:00+00:00", preset="classic")
+    announced = "model new (the newest)\n"
+    asked: list[tuple[list[object], str, str]] = [
+        ([], "new", announced),
+        (["latest"], "new", announced),
+        (["new"], "new", ""),
+        (["old"], "old", ""),
+        (["models/old"], "models/old", ""),
+        ([old], str(old), ""),
+        ([old / "weights.safetensors"], str(old / "weights.safetensors"), ""),
+    ]
+    for arguments, name, stderr in asked:
+        done = here("inspect", *arguments, "--json")
+        result = reported(done, "inspect")
+        assert (result["name"], done.stderr) == (name, stderr)
+        assert result["preset"] == ("quick" if name == "new" else "classic")
+
+
+@pytest.mark.parametrize(
+    ("ended", "words"), [("early", "stopped early"), ("interrupted", "interrupted"), ("done", "to its end")]
+)
+def test_how_the_training_ended_is_told_though_the_best_commit_is_older(
+    cli: Cli, tiny_home: Path, tmp_path: Path, ended: str, words: str
+) -> None:
+    best = copy_model(tiny_home, tmp_path, "a")
+    last = best.parent / "00000020"
+    last.mkdir()
+    for file in best.iterdir():
+        (last / file.name).write_bytes(file.read_bytes())
+    (best.parent / "last").write_text("00000020\n")
+    run = json.loads((best / "manifest.json").read_text())["run"]
+    alter_manifest(best, run={**run, "planned_steps": 40, "stopped": "running"})
+    alter_manifest(
+        last, run={**run, "step": 20, "planned_steps": 40, "epochs": 5, "images": 1280, "seconds": 9, "stopped": ended}
+    )
+    said = described(cli("inspect", "a", COLUMNS="200").stdout)
+    assert said["training"] == f"preset quick, 20 of 40 steps, epoch 5, 1,280 images in 9 s ({words})"

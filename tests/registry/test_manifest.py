@@ -1,0 +1,119 @@
+"""Manifests that do not hold what they must."""
+
+import json
+import random
+from collections.abc import Callable
+from itertools import islice
+from typing import Any
+
+import pytest
+
+from ddpmctl.errors import CheckpointError
+from ddpmctl.registry import Manifest, Registry
+from tests.builders import register
+
+from .test_checkpoint import truncated
+
+SHRAPNEL = [
+    b"",
+    b"0",
+    b"-1",
+    b"1e999",
+    b'"',
+    b"{",
+    b"}",
+    b"[",
+    b"]",
+    b",",
+    b":",
+    b"null",
+    b"true",
+    b"\\u0000",
+    b"9" * 5000,
+]
+
+
+def test_a_truncated_manifest_does_not_go_unseen(registry: Registry) -> None:
+    path = register(registry, "tiny") / "manifest.json"
+    # A prime stride meets every kind of place and saves most of the time.
+    for data in islice(truncated(path.read_bytes().rstrip()), 0, None, 7):
+        path.write_bytes(data)
+        with pytest.raises(CheckpointError, match=r"^damaged checkpoint: .*manifest\.json: "):
+            registry.open("tiny")
+
+
+def test_an_altered_manifest_is_read_or_refused_but_no_crash(registry: Registry) -> None:
+    text = (register(registry, "tiny") / "manifest.json").read_bytes()
+    refused = 0
+    for seed in range(500):
+        generator = random.Random(seed)
+        data = bytearray(text)
+        for _ in range(generator.randint(1, 3)):
+            start = generator.randrange(len(data))
+            data[start : start + generator.randint(0, 4)] = generator.choice(SHRAPNEL)
+        try:
+            read = Manifest.from_json(data.decode())
+        except ValueError as error:
+            assert str(error)
+            refused += 1
+        else:
+            assert Manifest.from_json(read.to_json()) == read
+    assert 250 < refused < 500
+
+
+def edited(**changes: Any) -> Callable[[dict[str, Any]], object]:
+    return lambda values: values | changes
+
+
+def without(name: str) -> Callable[[dict[str, Any]], object]:
+    return lambda values: {key: value for key, value in values.items() if key != name}
+
+
+@pytest.mark.parametrize(
+    ("edit", "complaint"),
+    [
+        (lambda values: [values], "it is not a JSON object"),
+        (edited(schema=2), "it has schema 2 and this ddpmctl knows 1: upgrade ddpmctl"),
+        (lambda values: {"schema": 99}, "it has schema 99 and this ddpmctl knows 1: upgrade ddpmctl"),
+        (edited(schema=0), "it names no known schema"),
+        (edited(schema="1"), "it names no known schema"),
+        (edited(schema=True), "schema is of type int"),
+        (without("schema"), "it names no known schema"),
+        (without("config"), "config lacks settings: config"),
+        (without("created"), "config lacks settings: created"),
+        (edited(code="import os"), "config has unknown settings: code"),
+        (edited(parameters="6"), "parameters is of type int"),
+        (edited(classes=["a", "b"]), "classes are as many as config.model.num_classes"),
+        (edited(classes=[*"abcdefghi", "A"]), "classes have distinct names"),
+        (edited(created="2000-01-01"), "created is a time with its zone"),
+        (edited(created="yesterday"), "Invalid isoformat string: 'yesterday'"),
+        (edited(files={}), "files are weights.safetensors and history.csv"),
+        (
+            edited(files={"../../x": {"sha256": "0" * 64, "size": 1}}),
+            "files are weights.safetensors and history.csv",
+        ),
+        (edited(files={"weights.safetensors": {"sha256": "0", "size": 1}}), "sha256 is 64 hexadecimal digits"),
+        (edited(files={"weights.safetensors": {"sha256": "0" * 64, "size": -1}}), "size is at least 0"),
+        (edited(files=[]), "files is a table"),
+    ],
+)
+def test_a_manifest_that_does_not_hold_what_it_must_is_refused(
+    registry: Registry, edit: Callable[[dict[str, Any]], object], complaint: str
+) -> None:
+    path = register(registry, "tiny") / "manifest.json"
+    path.write_text(json.dumps(edit(json.loads(path.read_text()))))
+    with pytest.raises(CheckpointError) as caught:
+        registry.open("tiny")
+    assert caught.value.message == f"damaged checkpoint: {path}: {complaint}"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"{", b"\xff\xfe", b"null", b"7", b"[" * 100_000, b'{"schema": 1' + b" " * 2_000_000 + b"}", b"NaN"],
+    ids=["empty", "cut", "no text", "null", "number", "deep", "huge", "not a number"],
+)
+def test_a_manifest_that_is_none_is_refused(registry: Registry, data: bytes) -> None:
+    path = register(registry, "tiny") / "manifest.json"
+    path.write_bytes(data)
+    with pytest.raises(CheckpointError, match=r"^damaged checkpoint: .*manifest\.json: "):
+        registry.open("tiny")

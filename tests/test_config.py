@@ -1,0 +1,278 @@
+"""Settings: the presets, what is refused, and how what was typed is understood."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ddpmctl.config import (
+    PRESETS,
+    SAMPLER_STEPS,
+    Config,
+    SamplingConfig,
+    choose,
+    load_preset,
+    resolve_label,
+    resolve_sampling,
+)
+from ddpmctl.core.samplers import SAMPLERS
+from ddpmctl.core.schedule import SCHEDULES
+from ddpmctl.errors import ExitCode, UsageError
+from tests.builders import DIGITS, tiny_config, tiny_values
+
+
+def values(base: str = "tiny") -> dict[str, Any]:
+    """The tiny settings, or a preset's."""
+    return tiny_values() if base == "tiny" else load_preset(base).config.to_dict()
+
+
+def test_the_classic_preset_is_the_original_recipe() -> None:
+    assert values("classic") == {
+        "model": {
+            "network": "classic",
+            "image_size": 32,
+            "channels": 1,
+            "num_classes": 10,
+            "widths": (64, 128, 256, 512),
+            "blocks": 1,
+            "patch": 1,
+            "embedding": 256,
+        },
+        "diffusion": {"timesteps": 1000, "schedule": "linear", "target": "epsilon", "clip_x0": False},
+        "training": {
+            "epochs": 150,
+            "batch_size": 64,
+            "optimizer": "adam",
+            "lr": 2e-4,
+            "beta2": 0.999,
+            "weight_decay": 0.0,
+            "warmup": 0.0,
+            "decay": 0.0,
+            "clip_norm": 0.0,
+            "ema_lag": 0.0,
+            "label_dropout": 0.0,
+            "stratified": False,
+            "heldout": 0,
+            "patience": 15,
+        },
+        "sampling": {"sampler": "ddpm", "steps": 1000, "guidance": 1.0},
+    }
+
+
+def test_the_standard_preset_is_what_the_documentation_says() -> None:
+    config = load_preset("standard").config
+    assert config.model.network == "unet"
+    assert config.diffusion.timesteps == 1000
+    assert (config.training.epochs, config.training.heldout) == (150, 5000)
+    assert config.training.ema_lag > 0
+    assert config.training.label_dropout > 0
+    assert config.sampling.sampler == "dpmpp"
+
+
+def test_the_quick_preset_is_a_unet() -> None:
+    assert load_preset("quick").config.model.network == "unet"
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_has_a_name_and_one_line_about_it(name: str) -> None:
+    preset = load_preset(name)
+    assert preset.name == name
+    assert preset.summary
+    assert "\n" not in preset.summary
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_settings_survive_json(name: str) -> None:
+    config = load_preset(name).config
+    assert Config.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("clasic", "classic"), ("QUICK", "quick"), ("standart", "standard")])
+def test_a_mistyped_preset_is_refused_with_the_one_that_was_meant(typed: str, meant: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        load_preset(typed)
+    assert (caught.value.message, caught.value.hint) == (f"there is no preset '{typed}'", f"did you mean {meant}?")
+
+
+def test_the_built_in_samplers_are_those_that_exist() -> None:
+    assert SAMPLER_STEPS.keys() == SAMPLERS.keys()
+
+
+@pytest.mark.parametrize("schedule", sorted(SCHEDULES))
+def test_the_schedules_are_those_that_can_be_set(schedule: str) -> None:
+    changed = values()
+    changed["diffusion"]["schedule"] = schedule
+    assert Config.from_dict(changed).diffusion.schedule == schedule
+
+
+@pytest.mark.parametrize(
+    ("base", "setting", "value", "complaint"),
+    [
+        ("tiny", "model.network", "resnet", "model.network is one of classic, unet"),
+        ("tiny", "model.image_size", 30, "image_size is a multiple of 8"),
+        ("tiny", "model.channels", 2, "channels is 1 or 3"),
+        ("tiny", "model.num_classes", 0, "num_classes lies in 1..10000"),
+        ("tiny", "model.widths", [], "widths names 1 to 6 levels"),
+        ("tiny", "model.widths", [16, 20], "widths are multiples of 16"),
+        ("tiny", "model.widths", [16, "32"], "model.widths is of type int"),
+        ("tiny", "model.widths", 16, "model.widths is a list"),
+        ("tiny", "model.blocks", 0, "blocks lies in 1..8"),
+        ("tiny", "model.patch", 3, "patch is 1, 2 or 4"),
+        ("tiny", "model.embedding", 7, "embedding is even, in 4..2048"),
+        ("classic", "model.widths", [64, 128, 256], "the classic network has one size and ten classes"),
+        ("classic", "model.num_classes", 47, "the classic network has one size and ten classes"),
+        ("tiny", "diffusion.timesteps", 1, "timesteps lies in 2..10000"),
+        ("tiny", "diffusion.timesteps", 1000.0, "diffusion.timesteps is of type int"),
+        ("tiny", "diffusion.timesteps", 19, "steps is at most timesteps"),
+        ("classic", "diffusion.timesteps", 49, "a linear schedule needs at least 50 timesteps"),
+        ("tiny", "diffusion.schedule", "sigmoid", "diffusion.schedule is one of linear, cosine"),
+        ("tiny", "diffusion.target", "x0", "diffusion.target is one of epsilon, v"),
+        ("tiny", "diffusion.clip_x0", 1, "diffusion.clip_x0 is of type bool"),
+        ("tiny", "training.epochs", 0, "epochs is at least 1"),
+        ("tiny", "training.epochs", True, "training.epochs is of type int"),
+        ("tiny", "training.batch_size", 0, "batch size lies in 1..65536"),
+        ("tiny", "training.optimizer", "sgd", "training.optimizer is one of adam, adamw, muon"),
+        ("tiny", "training.lr", 0.0, "the learning rate lies in (0, 1]"),
+        ("tiny", "training.lr", float("nan"), "the learning rate lies in (0, 1]"),
+        ("tiny", "training.lr", "2e-3", "training.lr is of type float"),
+        ("tiny", "training.beta2", 1.0, "beta2 lies in [0, 1)"),
+        ("tiny", "training.warmup", 1.5, "warmup and decay lie in [0, 1]"),
+        ("tiny", "training.clip_norm", -1.0, "clip_norm is at least 0"),
+        ("tiny", "training.ema_lag", 0.5, "ema_lag lies in [0, 0.5)"),
+        ("tiny", "training.label_dropout", 1.0, "label_dropout lies in [0, 1)"),
+        ("classic", "training.label_dropout", 0.1, "the classic network has no null class: its label_dropout is 0"),
+        ("tiny", "training.heldout", -1, "heldout is at least 0"),
+        ("tiny", "training.patience", 0, "patience is at least 1"),
+        ("tiny", "sampling.steps", 0, "steps is at least 1"),
+        ("tiny", "sampling.steps", 1001, "steps is at most timesteps"),
+        ("tiny", "sampling.guidance", -0.1, "guidance lies in 0..100"),
+        ("classic", "sampling.guidance", 1.5, "the classic network has no null class: its guidance is 1.0"),
+        ("tiny", "training", [], "training is a table"),
+    ],
+)
+def test_a_setting_out_of_range_is_refused_by_name(base: str, setting: str, value: object, complaint: str) -> None:
+    changed = values(base)
+    table, _, field = setting.partition(".")
+    if field:
+        changed[table][field] = value
+    else:
+        changed[table] = value
+    with pytest.raises(ValueError) as caught:
+        Config.from_dict(changed)
+    assert str(caught.value) == complaint
+
+
+@pytest.mark.parametrize("table", ["model", "diffusion", "training", "sampling"])
+def test_settings_are_neither_more_nor_fewer(table: str) -> None:
+    more, fewer, none = values(), values(), values()
+    more[table] |= {"zeta": 1, "alpha": 2}
+    with pytest.raises(ValueError, match=f"^{table} has unknown settings: alpha, zeta$"):
+        Config.from_dict(more)
+    name = sorted(fewer[table])[0]
+    del fewer[table][name]
+    with pytest.raises(ValueError, match=f"^{table} lacks settings: {name}$"):
+        Config.from_dict(fewer)
+    del none[table]
+    with pytest.raises(ValueError, match=f"^config lacks settings: {table}$"):
+        Config.from_dict(none)
+
+
+def test_whole_numbers_pass_for_real_ones() -> None:
+    changed = values()
+    changed["sampling"]["guidance"] = 2
+    guidance = Config.from_dict(changed).sampling.guidance
+    assert (guidance, type(guidance)) == (2.0, float)
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({}, ("dpmpp", 20, 1.3)),
+        ({"steps": 7}, ("dpmpp", 7, 1.3)),
+        ({"sampler": "dpmpp"}, ("dpmpp", 20, 1.3)),
+        ({"sampler": "ddim"}, ("ddim", 50, 1.3)),
+        ({"sampler": "ddpm"}, ("ddpm", 1000, 1.3)),
+        ({"sampler": "ddpm", "steps": 1, "guidance": 0.0}, ("ddpm", 1, 0.0)),
+        ({"guidance": 1.0, "steps": 1000}, ("dpmpp", 1000, 1.0)),
+        ({"sampler": "heun", "extra_samplers": ["heun"]}, ("heun", 1000, 1.3)),
+    ],
+)
+def test_sampling_is_recommended_but_for_what_is_asked(asked: dict[str, Any], expected: tuple[str, int, float]) -> None:
+    sampler, steps, guidance = expected
+    resolved = resolve_sampling(tiny_config(), **asked)
+    assert resolved == SamplingConfig(sampler=sampler, steps=steps, guidance=guidance)
+
+
+def test_a_short_chain_is_sampled_whole() -> None:
+    config = tiny_config(diffusion={"timesteps": 30})
+    assert resolve_sampling(config, "ddim").steps == 30
+
+
+@pytest.mark.parametrize(
+    ("config", "asked", "message", "hint"),
+    [
+        (tiny_config(), {"sampler": "DDIM"}, "there is no sampler 'DDIM'", "did you mean ddim?"),
+        (tiny_config(), {"sampler": "dpmp"}, "there is no sampler 'dpmp'", "did you mean dpmpp?"),
+        (tiny_config(), {"sampler": "xyz"}, "there is no sampler 'xyz'", "one of: dpmpp, ddim, ddpm"),
+        (tiny_config(), {"steps": 0}, "0 steps are not possible: this model's chain has 1000", "--steps 1..1000"),
+        (tiny_config(), {"steps": 1001}, "1001 steps are not possible: this model's chain has 1000", "--steps 1..1000"),
+        (tiny_config(), {"guidance": -1.0}, "a guidance of -1 is out of range", "--guidance 0..100; 1.0 is none"),
+        (
+            tiny_config(),
+            {"guidance": float("nan")},
+            "a guidance of nan is out of range",
+            "--guidance 0..100; 1.0 is none",
+        ),
+        (
+            load_preset("classic").config,
+            {"guidance": 1.5},
+            "this model has no null class and cannot be guided",
+            "--guidance 1.0, or leave it out",
+        ),
+    ],
+)
+def test_sampling_that_cannot_be_is_refused(config: Config, asked: dict[str, Any], message: str, hint: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        resolve_sampling(config, **asked)
+    assert (caught.value.message, caught.value.hint) == (message, hint)
+    assert caught.value.exit_code == ExitCode.USAGE
+
+
+@given(index=st.integers(0, 9), upper=st.lists(st.booleans(), min_size=5, max_size=5), space=st.sampled_from(["", " "]))
+def test_a_label_is_a_name_in_any_case_or_an_index(index: int, upper: list[bool], space: str) -> None:
+    mixed = "".join(c.upper() if up else c for c, up in zip(DIGITS[index], upper, strict=False))
+    typed = mixed + DIGITS[index][len(mixed) :]
+    assert resolve_label(f"{space}{typed}{space}", DIGITS) == index
+    assert resolve_label(str(index), DIGITS) == index
+
+
+def test_a_name_goes_before_an_index() -> None:
+    assert resolve_label("1", ("2", "1", "0")) == 1
+
+
+@pytest.mark.parametrize("typed", ["12", "10", "-1", "3.0", "", "²", "zero one"])
+def test_a_label_that_is_none_is_refused_with_those_that_are(typed: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        resolve_label(typed, ("cat", "dog"))
+    assert caught.value.message == f"there is no label '{typed}'"
+    assert caught.value.hint == "this model knows 0 to 1, or cat, dog"
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("eigth", "eight"), ("Sevn", "seven"), ("treee", "three")])
+def test_a_mistyped_label_is_refused_with_the_one_that_was_meant(typed: str, meant: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        resolve_label(typed, DIGITS)
+    assert (caught.value.message, caught.value.hint) == (f"there is no label '{typed}'", f"did you mean {meant}?")
+
+
+def test_a_long_list_of_labels_is_cut() -> None:
+    names = tuple(f"class {i}" for i in range(100))
+    with pytest.raises(UsageError) as caught:
+        resolve_label("?", names)
+    assert caught.value.hint == f"this model knows 0 to 99, or {', '.join(names[:12])}, .."
+
+
+def test_what_is_allowed_is_returned() -> None:
+    assert choose("view", "x0", ["x", "x0"]) == "x0"

@@ -1,0 +1,249 @@
+"""Real runs of a tiny network."""
+
+import csv
+import itertools
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from ddpmctl.data import load_dataset
+from ddpmctl.data.dataset import Dataset
+from ddpmctl.errors import DdpmctlError
+from ddpmctl.registry import Registry
+from ddpmctl.training.history import to_csv
+from ddpmctl.training.trainer import Trainer
+from tests.builders import DIGITS, tiny_config
+
+from .support import Train, Trained, Watcher
+
+NEVER_LEARNS = {"lr": 1e-30, "optimizer": "adamw", "ema_lag": 0.0}
+"""Steps too small for float32: the weights stay as they began."""
+
+
+def heldout(trained: Trained) -> list[float]:
+    values = [row.heldout_mse for row, _ in trained.watcher.epochs]
+    assert None not in values
+    return values  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "muon"])
+@pytest.mark.parametrize("target", ["v", "epsilon"])
+def test_the_network_learns(train: Train, optimizer: str, target: str) -> None:
+    diffusion = {"target": target}
+    trained = train(config=tiny_config(training={"epochs": 6, "optimizer": optimizer}, diffusion=diffusion))
+    untrained = train(config=tiny_config(training={"epochs": 1, **NEVER_LEARNS}, diffusion=diffusion))
+    values = heldout(trained)
+    assert trained.stopped == "done"
+    assert values[-1] < values[0] < heldout(untrained)[0]
+    assert values[-1] < 0.7 * heldout(untrained)[0]
+    assert trained.best.manifest.metric.value == min(values)
+
+
+def test_the_record_of_a_run_is_complete(train: Train, digits: Dataset) -> None:
+    trained = train(epochs=2, batch_size=32, seed=5)
+    manifest = trained.last.manifest
+    run = manifest.run
+    # 270 images to train on make eight batches of 32.
+    assert (run.step, run.planned_steps, run.epochs, run.images) == (16, 16, 2, 512)
+    assert (run.seed, run.precision, run.stopped, run.max_time) == (5, "fp32", "done", 0.0)
+    assert run.threads == torch.get_num_threads()
+    assert run.device.startswith("cpu")
+    assert run.seconds > 0
+    assert (manifest.preset, manifest.classes) == ("quick", DIGITS)
+    assert manifest.config == tiny_config(training={"epochs": 2, "batch_size": 32})
+    assert manifest.dataset.digest == digits.digest()
+    assert (manifest.dataset.name, manifest.dataset.count) == ("strokes:300", 300)
+    assert manifest.parameters == sum(array.size for array in trained.weights().values())
+    assert (manifest.metric.name, manifest.metric.target) == ("heldout_mse", "v")
+    assert (manifest.metric.epoch, manifest.metric.step) == (2, 16)
+    assert manifest.versions.keys() == {"python", "ddpmctl", "torch", "torchvision", "numpy"}
+    assert trained.watcher.steps == list(range(1, 17))
+    assert trained.watcher.plan is not None
+    assert trained.watcher.plan.steps == 16
+
+
+def test_the_history_has_every_epoch(train: Train) -> None:
+    trained = train(epochs=4)
+    shown = [row for row, _ in trained.watcher.epochs]
+    assert [row.epoch for row in shown] == [1, 2, 3, 4]
+    assert [row.step for row in shown] == [8, 16, 24, 32]
+    assert trained.last.history == list(csv.DictReader(to_csv(shown).splitlines()))
+    assert [row["epoch"] for row in trained.last.history] == ["1", "2", "3", "4"]
+    best = min(shown, key=lambda row: row.heldout_mse or 1)
+    assert best.best
+    assert trained.best.manifest.metric.epoch == trained.last.manifest.best.epoch == best.epoch
+    assert all(a.seconds < b.seconds for a, b in itertools.pairwise(shown))
+
+
+def test_each_epoch_shows_every_training_image_once_and_no_held_out_one(train: Train, digits: Dataset) -> None:
+    shown: list[torch.Tensor] = []
+
+    def watch(trainer: Trainer) -> None:
+        inner = trainer.diffusion.loss
+
+        def loss(model: nn.Module, x0: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
+            if model is trainer.model:
+                shown.append(x0)
+            return inner(model, x0, *rest)
+
+        trainer.diffusion = type("Watched", (), {"loss": staticmethod(loss)})()
+
+    train(epochs=2, batch_size=27, on_trainer=watch)
+    assert [len(batch) for batch in shown] == [27] * 20
+    training = {image.numpy().tobytes() for image in digits.split(5000)[0].images.float() / 127.5 - 1}
+    for epoch in (shown[:10], shown[10:]):
+        images = [image.contiguous().numpy().tobytes() for batch in epoch for image in batch]
+        assert set(images) == training
+        assert len(images) == len(training) == 270
+    assert not torch.equal(shown[0], shown[10])
+
+
+def test_old_commits_are_pruned_and_the_model_is_there_from_the_first_epoch_on(
+    train: Train, registry: Registry
+) -> None:
+    seen: list[list[str]] = []
+
+    def look(step: int) -> None:
+        folders = [path for path in registry.models.glob("run-0/*") if path.is_dir()]
+        seen.append(sorted(path.name for path in folders))
+
+    train(epochs=4, watcher=Watcher(on_step=look))
+    assert seen[:8] == [[]] * 8
+    assert all(1 <= len(commits) <= 2 for commits in seen[8:])
+    assert "00000024" in seen[-1]
+
+
+def test_a_run_that_gets_no_better_stops_when_patience_ends(train: Train) -> None:
+    trained = train(epochs=50, patience=2, **NEVER_LEARNS)
+    assert trained.stopped == "early"
+    assert [left for _, left in trained.watcher.epochs] == [2, 1, 0]
+    assert [row.best for row, _ in trained.watcher.epochs] == [True, False, False]
+    assert trained.best.manifest.metric.epoch == 1
+    last = trained.last.manifest
+    assert (last.metric.epoch, last.best.epoch, last.run.stopped) == (3, 1, "early")
+
+
+def scripted(values: list[float]) -> Callable[[Trainer], None]:
+    """A trainer that measures these held-out errors, one an epoch."""
+
+    def on_trainer(trainer: Trainer) -> None:
+        rest: Iterator[float] = iter(values)
+        trainer._heldout_mse = lambda: next(rest)  # type: ignore[method-assign]
+
+    return on_trainer
+
+
+def test_every_better_epoch_renews_patience(train: Train) -> None:
+    trained = train(epochs=50, patience=2, on_trainer=scripted([0.5, 0.4, 0.45, 0.3, 0.35, 0.3, 0.1]))
+    # As good as the best is not better.
+    assert [left for _, left in trained.watcher.epochs] == [2, 2, 1, 2, 1, 0]
+    assert [row.best for row, _ in trained.watcher.epochs] == [True, True, False, True, False, False]
+    assert trained.stopped == "early"
+    assert trained.best.manifest.metric.value == 0.3
+    assert (trained.best.manifest.run.step, trained.last.manifest.run.step) == (32, 48)
+    assert trained.last.manifest.best == trained.best.manifest.metric
+
+
+def test_the_last_epoch_is_not_an_early_stop(train: Train) -> None:
+    assert train(epochs=3, patience=2, on_trainer=scripted([0.1, 0.2, 0.3])).stopped == "done"
+
+
+def test_nothing_held_out_is_judged_by_the_training_error(train: Train) -> None:
+    trained = train(epochs=2, heldout=0, batch_size=30)
+    assert [row.heldout_mse for row, _ in trained.watcher.epochs] == [None, None]
+    metric = trained.best.manifest.metric
+    assert metric.name == "train_mse"
+    assert metric.value == min(row.train_mse for row, _ in trained.watcher.epochs)
+    assert [row["heldout_mse"] for row in trained.last.history] == ["", ""]
+    # All 300 images are trained on.
+    assert trained.last.manifest.run.images == 600
+
+
+def test_the_held_out_error_is_measured_at_fixed_noise_on_the_averaged_weights(train: Train) -> None:
+    still = train(epochs=3, patience=15, **NEVER_LEARNS)
+    assert len(set(heldout(still))) == 1
+    assert len({row.train_mse for row, _ in still.watcher.epochs}) == 3
+    other = train(epochs=1, seed=0, **NEVER_LEARNS)
+    assert heldout(other) == heldout(still)[:1]
+
+
+def test_the_committed_weights_are_the_averaged_ones(train: Train) -> None:
+    trained = train(epochs=2, ema_lag=0.3)
+    averaged, raw = trained.trainer.ema.module.state_dict(), trained.trainer.model.state_dict()
+    for name, array in trained.weights().items():
+        assert array.dtype == np.float32
+        assert np.array_equal(array, averaged[name].numpy()), name
+    assert any(not torch.equal(averaged[name], raw[name]) for name in raw)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_the_same_seed_gives_the_same_weights_bit_for_bit(train: Train, optimizer: str) -> None:
+    first = train(epochs=2, seed=3, optimizer=optimizer).weights()
+    torch.manual_seed(123)
+    torch.randn(100)
+    second = train(epochs=2, seed=3, optimizer=optimizer).weights()
+    other = train(epochs=2, seed=4, optimizer=optimizer).weights()
+    assert first.keys() == second.keys() == other.keys()
+    assert [name for name in first if not np.array_equal(first[name], second[name])] == []
+    assert [name for name in first if np.array_equal(first[name], other[name])] == []
+
+
+@pytest.mark.parametrize("step", [1, 5, 8, 12])
+def test_an_interrupted_run_keeps_a_model(train: Train, step: int) -> None:
+    done = 0
+
+    def count(number: int) -> None:
+        nonlocal done
+        done = number
+
+    trained = train(epochs=9, watcher=Watcher(on_step=count), stop=lambda: done >= step)
+    last = trained.last.manifest
+    assert trained.stopped == last.run.stopped == "interrupted"
+    assert last.run.step == step
+    assert last.run.planned_steps == 72
+    # The first epoch has eight steps: what is cut in it is the best there is, later the whole epoch is.
+    best = trained.best.manifest
+    assert best.run.step == (step if step <= 8 else 8)
+    assert last.best == best.metric
+    assert best.metric.name == ("train_mse" if step <= 8 else "heldout_mse")
+    assert [int(row["step"]) for row in trained.last.history] == ([step] if step <= 8 else [8, step])
+    assert all(np.isfinite(array).all() for array in trained.weights().values())
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_names_the_step_and_the_rate(train: Train, registry: Registry, bad: float) -> None:
+    trainers: list[Trainer] = []
+
+    def break_after(step: int) -> None:
+        if step == 11:
+            with torch.no_grad():
+                next(trainers[0].model.parameters()).fill_(bad)
+
+    with pytest.raises(DdpmctlError) as caught:
+        train(epochs=4, lr=4e-3, decay=0.0, warmup=0.0, watcher=Watcher(break_after), on_trainer=trainers.append)
+    assert caught.value.message == "the loss is not finite at step 12, with a learning rate of 0.004"
+    assert caught.value.hint == "train again with a lower one, such as --lr 0.001"
+    # What the first epoch reached stays.
+    assert registry.open("run-0").manifest.run.step == 8
+    assert all(np.isfinite(array).all() for array in registry.open("run-0").weights().values())
+
+
+def test_a_loss_that_is_not_finite_in_the_first_epoch_leaves_nothing(train: Train, registry: Registry) -> None:
+    def break_at_once(trainer: Trainer) -> None:
+        with torch.no_grad():
+            next(trainer.model.parameters()).fill_(float("nan"))
+
+    with pytest.raises(DdpmctlError, match="not finite at step 1, with a learning rate of"):
+        train(on_trainer=break_at_once)
+    assert registry.names() == []
+
+
+def test_a_set_smaller_than_the_batch_is_one_batch(train: Train) -> None:
+    trained = train(load_dataset("strokes:20", 32), epochs=3, batch_size=64)
+    assert trained.stopped == "done"
+    run = trained.last.manifest.run
+    # A tenth is held out.
+    assert (run.step, run.images) == (3, 54)
