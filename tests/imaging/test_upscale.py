@@ -21,7 +21,9 @@ from .support import Images, noise
 @pytest.fixture(scope="module")
 def digit() -> Images:
     """A picture with smooth parts and edges."""
-    return strokes.draw(9, seed=0)[0][8]
+    images, _ = strokes.draw(9, seed=0)
+    eight: Images = images[8]
+    return eight
 
 
 def by_cubic_kernel(image: Images, factor: int) -> NDArray[np.float64]:
