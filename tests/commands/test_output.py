@@ -22,10 +22,14 @@ EXAMPLES = {
     "grid": "ddpmctl grid -o sheet.png --rows 3",
     "animate": "ddpmctl animate 3 -o three.gif",
     "inspect": "ddpmctl inspect --schedule",
+    "evaluate": "ddpmctl evaluate -n 1000",
     "models": "ddpmctl models",
     "models ls": "ddpmctl models ls --json",
     "plugins": "ddpmctl plugins",
 }
+
+LONG = ("demo", "train", "evaluate")
+"""What takes minutes; its own tests run it in small."""
 
 
 def paragraphs(page: str) -> list[str]:
@@ -45,9 +49,8 @@ def test_help_says_what_a_command_does_then_gives_an_example(cli: Cli, tmp_path:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("command", [name for name in EXAMPLES if name not in ("demo", "train")])
+@pytest.mark.parametrize("command", [name for name in EXAMPLES if name not in LONG])
 def test_the_example_of_the_help_works(tiny_here: Cli, command: str) -> None:
-    """Those of demo and train take minutes: their own tests run them in small."""
     done = tiny_here(*shlex.split(EXAMPLES[command])[1:])
     assert done.returncode == 0, done.stderr
     assert done.stdout
@@ -61,6 +64,7 @@ def test_the_root_s_help_lists_every_command_with_its_summary(cli: Cli) -> None:
         "Train a denoising diffusion model from nothing, and make digits with it.",
         "Begin with: ddpmctl demo",
     ]
+    assert set(SUMMARIES) <= set(EXAMPLES)
     commands = done.stdout.partition("─ Commands ─")[2].partition("╰")[0]
     assert re.findall(r"^│ (\S+) +(\S.*?) *│$", commands, re.MULTILINE) == list(SUMMARIES.items())
     assert "Exit codes: 0 done, 1 failed, 2 wrong usage, 130 Ctrl-C, 143 terminated." in " ".join(done.stdout.split())
