@@ -48,7 +48,8 @@ class ModelConfig:
         _check(self.patch in (1, 2, 4), "patch is 1, 2 or 4")
         _check(4 <= self.embedding <= 2048 and self.embedding % 2 == 0, "embedding is even, in 4..2048")
         folded = self.patch * 2 ** (len(self.widths) - 1)
-        _check(8 <= self.image_size <= 256 and self.image_size % folded == 0, f"image_size is a multiple of {folded}")
+        fits = 8 <= self.image_size <= 256 and self.image_size % folded == 0
+        _check(fits, f"image_size is a multiple of {folded} in 8..256")
         if self.network == "classic":
             fixed = (self.widths, self.blocks, self.patch, self.embedding, self.num_classes, self.image_size)
             _check(fixed == (CLASSIC_WIDTHS, 1, 1, 256, 10, 32), "the classic network has one size and ten classes")

@@ -7,6 +7,7 @@ import tempfile
 import threading
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
@@ -102,7 +103,9 @@ def download(root: Path) -> None:
     if os.environ.get("DDPMCTL_OFFLINE") == "1":
         raise DataError("MNIST is not in the cache, and DDPMCTL_OFFLINE=1 forbids the download", HINT)
     mnist = load_torchvision("datasets").MNIST
-    mirrors = [mirror for mirror in mnist.mirrors if answers(mirror + mnist.resources[0][0])]
+    with ThreadPoolExecutor() as pool:  # together, so that several silent ones cost no more time than one
+        answered = pool.map(answers, [mirror + mnist.resources[0][0] for mirror in mnist.mirrors])
+        mirrors = [mirror for mirror, yes in zip(mnist.mirrors, answered, strict=True) if yes]
     if not mirrors:
         tried = ", ".join(mnist.mirrors)
         raise DataError(f"MNIST is not in the cache and cannot be downloaded: no answer from {tried}", HINT)

@@ -2,6 +2,7 @@
 
 import warnings
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -33,7 +34,7 @@ def frechet(real: Tensor, made: Tensor) -> float:
     Raises:
         DdpmctlError: when torchmetrics is not installed.
     """
-    metric = _torchmetrics().fid.FrechetInceptionDistance(feature=_AsTheyAre(real.shape[1]))
+    metric = _torchmetrics("fid").FrechetInceptionDistance(feature=_AsTheyAre(real.shape[1]))
     metric.set_dtype(torch.float64)
     metric.update(real, real=True)
     metric.update(made, real=False)
@@ -45,7 +46,7 @@ def kernel(real: Tensor, made: Tensor) -> float:
     torch.manual_seed(0)  # the subsets are drawn from torch's own generator
     size = min(KERNEL_SUBSET, len(real), len(made))
     warnings.filterwarnings("ignore", message="Metric `Kernel Inception Distance` will save all extracted features")
-    metric = _torchmetrics().kid.KernelInceptionDistance(
+    metric = _torchmetrics("kid").KernelInceptionDistance(
         feature=_AsTheyAre(real.shape[1]), subsets=KERNEL_SUBSETS, subset_size=size
     )
     metric.update(real, real=True)
@@ -101,9 +102,8 @@ def nearest(images: Tensor, among: Tensor, chunk: int = 500) -> tuple[Tensor, Te
     return torch.cat(distances), torch.cat(indices)
 
 
-def _torchmetrics() -> Any:
+def _torchmetrics(module: str) -> Any:
     try:
-        from torchmetrics import image
+        return import_module(f"torchmetrics.image.{module}")
     except ImportError as error:
         raise DdpmctlError("torchmetrics is not installed", "pip install 'ddpmctl[eval]'") from error
-    return image

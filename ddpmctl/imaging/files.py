@@ -39,6 +39,7 @@ def check_target(path: Path, suffixes: Iterable[str]) -> None:
 
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file so that it never stands half written; what is not a plain file is written to directly."""
+    path = path.resolve()  # a link is written through, as cp does
     if path.exists() and not path.is_file():
         path.write_bytes(data)
         return
