@@ -111,7 +111,7 @@ def test_the_schedules_are_those_that_can_be_set(schedule: str) -> None:
     ("base", "setting", "value", "complaint"),
     [
         ("tiny", "model.network", "resnet", "model.network is one of classic, unet"),
-        ("tiny", "model.image_size", 30, "image_size is a multiple of 8"),
+        ("tiny", "model.image_size", 30, "image_size is a multiple of 8 in 8..256"),
         ("tiny", "model.channels", 2, "channels is 1 or 3"),
         ("tiny", "model.num_classes", 0, "num_classes lies in 1..10000"),
         ("tiny", "model.widths", [], "widths names 1 to 6 levels"),
