@@ -49,10 +49,7 @@ def train(
     seconds = parse_duration(max_time) if max_time else None
     training = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "patience": patience}
     diffusion = {"timesteps": timesteps, "schedule": schedule, "target": target}
-    choose("device", device.partition(":")[0], ["auto", "cpu", "cuda", "mps"])
-    choose("precision", precision, ["auto", "fp32", "bf16"])
-    if not 0 <= seed < 2**63:
-        raise UsageError(f"the seed {seed} is out of range", "--seed 0..9000000000000000000")
+    _check_words(device, precision, seed)
     order = Order(
         config=changed(found.config, training, diffusion),
         preset=preset,
@@ -101,6 +98,14 @@ def changed(config: Config, training: dict[str, Any], diffusion: dict[str, Any])
         )
     except ValueError as error:
         raise UsageError(f"that cannot be trained: {error}", "ddpmctl train --help") from error
+
+
+def _check_words(device: str, precision: str, seed: int) -> None:
+    """Refuse early, before torch is imported, what was typed wrong."""
+    choose("device", device.partition(":")[0], ["auto", "cpu", "cuda", "mps"])
+    choose("precision", precision, ["auto", "fp32", "bf16"])
+    if not 0 <= seed < 2**63:
+        raise UsageError(f"the seed {seed} is out of range", "--seed 0..9000000000000000000")
 
 
 def _given(values: dict[str, Any]) -> dict[str, Any]:
