@@ -100,6 +100,8 @@ class TrainingConfig:
     """Largest gradient norm; 0 for no limit."""
     ema_lag: float
     """How far the averaged weights lag behind, as a share of the steps so far; 0 for no average."""
+    newton_schulz: int
+    """Steps by which `muon` makes a matrix orthogonal; others have no use for it."""
     label_dropout: float
     """Share of labels replaced by the null one, so that samples can be guided."""
     stratified: bool
@@ -118,6 +120,7 @@ class TrainingConfig:
         _check(0 <= self.warmup <= 1 and 0 <= self.decay <= 1, "warmup and decay lie in [0, 1]")
         _check(self.clip_norm >= 0, "clip_norm is at least 0")
         _check(0 <= self.ema_lag < 0.5, "ema_lag lies in [0, 0.5)")
+        _check(1 <= self.newton_schulz <= 20, "newton_schulz lies in 1..20")
         _check(0 <= self.label_dropout < 1, "label_dropout lies in [0, 1)")
         _check(self.heldout >= 0, "heldout is at least 0")
         _check(self.patience >= 1, "patience is at least 1")
@@ -132,10 +135,15 @@ class SamplingConfig:
     steps: int
     guidance: float
     """1.0 is none; above it labels are exaggerated."""
+    guidance_interval: tuple[float, ...]
+    """Where along the chain guidance acts, from and to: 0 is the image, 1 is the noise."""
 
     def __post_init__(self) -> None:
         _check(self.steps >= 1, "steps is at least 1")
         _check(0 <= self.guidance <= 100, "guidance lies in 0..100")
+        interval = self.guidance_interval
+        ordered = len(interval) == 2 and 0 <= interval[0] <= interval[1] <= 1
+        _check(ordered, "guidance_interval holds two numbers in 0..1, the lower one first")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,8 +184,10 @@ class Preset:
     config: Config
 
 
-SAMPLER_STEPS = {"dpmpp": 20, "ddim": 50, "ddpm": None}
+SAMPLER_STEPS = {"dpmpp": 20, "dpmpp-sde": 20, "ddim": 50, "ddpm": None}
 """The built-in samplers, with the steps each takes unless told otherwise; None is the full chain."""
+
+PRECISIONS = ("auto", "fp32", "bf16")
 
 PRESETS = ("standard", "quick", "classic")
 
@@ -253,6 +263,7 @@ def resolve_sampling(
     sampler: str | None = None,
     steps: int | None = None,
     guidance: float | None = None,
+    guidance_interval: tuple[float, ...] | None = None,
     extra_samplers: Iterable[str] = (),
 ) -> SamplingConfig:
     """The way to sample a model: what it recommends, except for what is asked for.
@@ -262,6 +273,7 @@ def resolve_sampling(
         sampler: a built-in one or one of ``extra_samplers``.
         steps: in 1..timesteps; when only the sampler is given, as many as suit it.
         guidance: 1.0 is none.
+        guidance_interval: where along the chain it acts, from and to in 0..1.
         extra_samplers: names that plugins add.
 
     Raises:
@@ -281,7 +293,11 @@ def resolve_sampling(
         raise UsageError("this model has no null class and cannot be guided", "--guidance 1.0, or leave it out")
     if not 0 <= scale <= 100:
         raise UsageError(f"a guidance of {scale:g} is out of range", "--guidance 0..100; 1.0 is none")
-    return SamplingConfig(sampler=name, steps=steps, guidance=scale)
+    acts = recommended.guidance_interval if guidance_interval is None else guidance_interval
+    try:
+        return SamplingConfig(sampler=name, steps=steps, guidance=scale, guidance_interval=acts)
+    except ValueError as error:
+        raise UsageError(f"guidance cannot act there: {error}", "--guidance-interval 0.3:0.85") from error
 
 
 def resolve_label(text: str, classes: tuple[str, ...]) -> int:

@@ -1,6 +1,7 @@
 """A loaded model that makes images."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Self
 
 import numpy as np
@@ -10,9 +11,9 @@ from torch import Tensor
 
 from . import assembly, plugins
 from .config import SamplingConfig, resolve_label, resolve_sampling
-from .core.guidance import guided
+from .core.guidance import guided, scale_at
 from .core.samplers import SAMPLERS, Sampler, Step, trailing_timesteps
-from .devices import choose_device
+from .devices import choose_device, choose_precision
 from .errors import CheckpointError, UsageError
 from .registry import Checkpoint, Registry
 
@@ -20,6 +21,9 @@ Images = NDArray[np.uint8]
 
 BATCH_SIZES = {"cpu": 64, "cuda": 512, "mps": 128}
 """Images sampled together: enough to keep each kind of device busy, few enough for small memories."""
+
+SMALLEST_BATCH = 8
+"""A smaller one is filled up: kernels for very few images add in another order, and would make another image."""
 
 MAX_SEED = 2**63 - 1
 
@@ -35,16 +39,18 @@ class Engine:
     Args:
         checkpoint: an opened commit.
         device: as in ``--device``.
+        precision: as in ``--precision``; of the network alone, the sampler computes in float32.
 
     Raises:
         CheckpointError: for weights that are damaged or of another shape.
         DdpmctlError: for a device that is not here.
     """
 
-    def __init__(self, checkpoint: Checkpoint, device: str = "auto") -> None:
+    def __init__(self, checkpoint: Checkpoint, device: str = "auto", precision: str = "auto") -> None:
         self.checkpoint = checkpoint
         self.config = checkpoint.manifest.config
         self.device = choose_device(device)
+        self.precision, _ = choose_precision(precision, self.device)
         self.diffusion = assembly.build_diffusion(self.config.diffusion)
         network = assembly.build_network(self.config.model)
         weights = {name: torch.from_numpy(array) for name, array in checkpoint.weights().items()}
@@ -58,13 +64,13 @@ class Engine:
         self.network = network.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
     @classmethod
-    def load(cls, reference: str | None = None, device: str = "auto") -> Self:
+    def load(cls, reference: str | None = None, device: str = "auto", precision: str = "auto") -> Self:
         """Load a model by name, by path, or the newest (``"latest"`` or None).
 
         Raises:
             CheckpointError: when there is none or it is damaged.
         """
-        return cls(Registry().open(reference), device)
+        return cls(Registry().open(reference), device, precision)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -79,6 +85,7 @@ class Engine:
         sampler: str | None = None,
         steps: int | None = None,
         guidance: float | None = None,
+        guidance_interval: tuple[float, ...] | None = None,
         batch_size: int | None = None,
         on_step: Callable[[int], None] | None = None,
     ) -> Images:
@@ -89,11 +96,13 @@ class Engine:
         Args:
             labels: class indices or names.
             seed: in 0..2^63-1.
-            sampler: ``ddpm``, ``ddim``, ``dpmpp`` or a plugin's; the model's own recommendation by default.
-            steps: evaluations of the chain.
+            sampler: ``ddpm``, ``ddim``, ``dpmpp``, ``dpmpp-sde`` or a plugin's; the model's own recommendation by
+                default.
+            steps: of the sampler along the chain.
             guidance: 1.0 is none.
-            batch_size: images sampled together. Results agree to a grey level whatever it is, and bit for bit
-                for images that were sampled in batches of one size.
+            guidance_interval: where along the chain guidance acts, from and to: 0 is the image, 1 the noise.
+            batch_size: images sampled together, 8 at least. Results agree to a grey level whatever it is, and bit for
+                bit where the kernels of the device do not depend on it.
             on_step: told after each step how many images it advanced.
 
         Returns:
@@ -102,7 +111,7 @@ class Engine:
         Raises:
             UsageError: for an unknown label or sampler, or settings that this model has not.
         """
-        sampling = self.resolve(sampler, steps, guidance)
+        sampling = self.resolve(sampler, steps, guidance, guidance_interval)
         indices = self._indices(labels)
         check_seed(seed, len(indices))
         size = BATCH_SIZES[self.device.type] if batch_size is None else batch_size
@@ -126,39 +135,63 @@ class Engine:
         sampler: str | None = None,
         steps: int | None = None,
         guidance: float | None = None,
+        guidance_interval: tuple[float, ...] | None = None,
     ) -> Iterator[Step]:
         """The steps from noise to one image, as they are made: ``x`` and ``x0`` are float32[1,C,S,S].
 
         The arguments and errors are those of `generate`.
         """
-        sampling = self.resolve(sampler, steps, guidance)
+        sampling = self.resolve(sampler, steps, guidance, guidance_interval)
         check_seed(seed, 1)
         return self._steps(self._indices([label]), range(seed, seed + 1), sampling)
 
-    def resolve(self, sampler: str | None, steps: int | None, guidance: float | None) -> SamplingConfig:
+    def resolve(
+        self,
+        sampler: str | None = None,
+        steps: int | None = None,
+        guidance: float | None = None,
+        guidance_interval: tuple[float, ...] | None = None,
+    ) -> SamplingConfig:
         """Complete and check sampling settings with this model's recommendation."""
-        return resolve_sampling(self.config, sampler, steps, guidance, plugins.available(plugins.SAMPLERS))
+        return resolve_sampling(
+            self.config, sampler, steps, guidance, guidance_interval, plugins.available(plugins.SAMPLERS)
+        )
+
+    def evaluations(self, sampling: SamplingConfig) -> int:
+        """How often the network is asked for one image; a guided step asks twice."""
+        length = len(self.diffusion.schedule)
+        timesteps = trailing_timesteps(length, sampling.steps)
+        scales = [scale_at(t / length, sampling.guidance, sampling.guidance_interval) for t in timesteps]
+        return len(scales) + sum(scale != 1.0 for scale in scales)
 
     @torch.inference_mode()
     def _steps(self, labels: list[int], seeds: range, sampling: SamplingConfig) -> Iterator[Step]:
         """Run the chain for one batch."""
-        model = self.config.model
+        model, length = self.config.model, len(self.diffusion.schedule)
         shape = (model.channels, model.image_size, model.image_size)
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        label = torch.tensor(labels, device=self.device)
-        denoise = guided(self.network, sampling.guidance, model.num_classes)
+        count = len(labels)
+        filling = max(0, SMALLEST_BATCH - count)
+        label = torch.tensor([*labels, *labels[-1:] * filling], device=self.device)
+        autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
         def noise() -> Tensor:
-            drawn = torch.stack([torch.randn(shape, generator=generator) for generator in generators])
-            return drawn.to(self.device).contiguous(memory_format=torch.channels_last)
+            drawn = [torch.randn(shape, generator=generator) for generator in generators]
+            together = torch.stack([*drawn, *drawn[-1:] * filling])
+            return together.to(self.device).contiguous(memory_format=torch.channels_last)
 
         def predict_x0(x: Tensor, t: int) -> Tensor:
             times = torch.full((len(x),), t, device=self.device)
-            return self.diffusion.predict_x0(x, times, denoise(x, times, label))
+            scale = scale_at(t / length, sampling.guidance, sampling.guidance_interval)
+            with autocast:
+                answer = guided(self.network, scale, model.num_classes)(x, times, label)
+            return self.diffusion.predict_x0(x, times, answer.float())
 
-        timesteps = trailing_timesteps(len(self.diffusion.schedule), sampling.steps)
         run = find_sampler(sampling.sampler)
-        yield from run(predict_x0, self.diffusion.schedule, noise(), timesteps, noise)
+        for step in run(
+            predict_x0, self.diffusion.schedule, noise(), trailing_timesteps(length, sampling.steps), noise
+        ):
+            yield replace(step, x=step.x[:count], x0=step.x0[:count])
 
     def _indices(self, labels: Sequence[int | str]) -> list[int]:
         if not labels:

@@ -42,13 +42,14 @@ def tiny_values() -> dict[str, Any]:
             "warmup": 0.1,
             "decay": 0.4,
             "clip_norm": 1.0,
+            "newton_schulz": 5,
             "ema_lag": 0.1,
             "label_dropout": 0.1,
             "stratified": True,
             "heldout": 5000,
             "patience": 15,
         },
-        "sampling": {"sampler": "dpmpp", "steps": 20, "guidance": 1.3},
+        "sampling": {"sampler": "dpmpp", "steps": 20, "guidance": 1.3, "guidance_interval": [0.0, 1.0]},
     }
 
 

@@ -51,13 +51,14 @@ def test_the_classic_preset_is_the_original_recipe() -> None:
             "warmup": 0.0,
             "decay": 0.0,
             "clip_norm": 0.0,
+            "newton_schulz": 5,
             "ema_lag": 0.0,
             "label_dropout": 0.0,
             "stratified": False,
             "heldout": 0,
             "patience": 15,
         },
-        "sampling": {"sampler": "ddpm", "steps": 1000, "guidance": 1.0},
+        "sampling": {"sampler": "ddpm", "steps": 1000, "guidance": 1.0, "guidance_interval": (0.0, 1.0)},
     }
 
 
@@ -69,6 +70,7 @@ def test_the_standard_preset_is_what_the_documentation_says() -> None:
     assert config.training.ema_lag > 0
     assert config.training.label_dropout > 0
     assert config.sampling.sampler == "dpmpp"
+    assert config.sampling.guidance_interval == (0.3, 0.85)
 
 
 def test_the_quick_preset_is_a_unet() -> None:
@@ -148,6 +150,20 @@ def test_the_schedules_are_those_that_can_be_set(schedule: str) -> None:
         ("tiny", "sampling.steps", 0, "steps is at least 1"),
         ("tiny", "sampling.steps", 1001, "steps is at most timesteps"),
         ("tiny", "sampling.guidance", -0.1, "guidance lies in 0..100"),
+        (
+            "tiny",
+            "sampling.guidance_interval",
+            [0.0],
+            "guidance_interval holds two numbers in 0..1, the lower one first",
+        ),
+        (
+            "tiny",
+            "sampling.guidance_interval",
+            [0.9, 0.1],
+            "guidance_interval holds two numbers in 0..1, the lower one first",
+        ),
+        ("tiny", "sampling.guidance_interval", "all", "sampling.guidance_interval is a list"),
+        ("tiny", "training.newton_schulz", 0, "newton_schulz lies in 1..20"),
         ("classic", "sampling.guidance", 1.5, "the classic network has no null class: its guidance is 1.0"),
         ("tiny", "training", [], "training is a table"),
     ],
@@ -202,7 +218,7 @@ def test_whole_numbers_pass_for_real_ones() -> None:
 def test_sampling_is_recommended_but_for_what_is_asked(asked: dict[str, Any], expected: tuple[str, int, float]) -> None:
     sampler, steps, guidance = expected
     resolved = resolve_sampling(tiny_config(), **asked)
-    assert resolved == SamplingConfig(sampler=sampler, steps=steps, guidance=guidance)
+    assert resolved == SamplingConfig(sampler=sampler, steps=steps, guidance=guidance, guidance_interval=(0.0, 1.0))
 
 
 def test_a_short_chain_is_sampled_whole() -> None:
@@ -215,7 +231,7 @@ def test_a_short_chain_is_sampled_whole() -> None:
     [
         (tiny_config(), {"sampler": "DDIM"}, "there is no sampler 'DDIM'", "did you mean ddim?"),
         (tiny_config(), {"sampler": "dpmp"}, "there is no sampler 'dpmp'", "did you mean dpmpp?"),
-        (tiny_config(), {"sampler": "xyz"}, "there is no sampler 'xyz'", "one of: dpmpp, ddim, ddpm"),
+        (tiny_config(), {"sampler": "xyz"}, "there is no sampler 'xyz'", "one of: dpmpp, dpmpp-sde, ddim, ddpm"),
         (tiny_config(), {"steps": 0}, "0 steps are not possible: this model's chain has 1000", "--steps 1..1000"),
         (tiny_config(), {"steps": 1001}, "1001 steps are not possible: this model's chain has 1000", "--steps 1..1000"),
         (tiny_config(), {"guidance": -1.0}, "a guidance of -1 is out of range", "--guidance 0..100; 1.0 is none"),

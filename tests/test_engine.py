@@ -48,7 +48,7 @@ def grey_levels_apart(one: Images, other: Images) -> int:
 # What an image depends on
 
 
-@pytest.mark.parametrize(("sampler", "steps"), [("dpmpp", 8), ("ddim", 8), ("ddpm", 20)])
+@pytest.mark.parametrize(("sampler", "steps"), [("dpmpp", 8), ("dpmpp-sde", 8), ("ddim", 8), ("ddpm", 20)])
 def test_an_image_is_the_same_to_a_grey_level_in_batches_of_any_size(trained: Engine, sampler: str, steps: int) -> None:
     labels = [3, 1, 4, 1, 5, 9]
     settings: dict[str, Any] = {"sampler": sampler, "steps": steps}
@@ -88,7 +88,16 @@ def test_the_rest_of_the_process_has_no_say(engine: Engine) -> None:
     assert np.array_equal(engine.generate([8], seed=5, sampler="ddpm", steps=10), first)
 
 
-@pytest.mark.parametrize("change", [{"seed": 6}, {"sampler": "ddpm"}, {"steps": 6}, {"guidance": 3.0}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 6},
+        {"sampler": "ddpm"},
+        {"steps": 6},
+        {"guidance": 3.0},
+        {"guidance": 3.0, "guidance_interval": (0.3, 0.7)},
+    ],
+)
 def test_every_setting_has_a_say(trained: Engine, change: dict[str, Any]) -> None:
     settings: dict[str, Any] = {"seed": 5, "sampler": "ddim", "steps": 5, "guidance": 1.0}
     assert grey_levels_apart(trained.generate([8], **settings), trained.generate([8], **settings | change)) > 5
@@ -103,6 +112,30 @@ def test_the_label_has_a_say_unless_guidance_is_zero(trained: Engine) -> None:
 def test_the_recommendation_of_the_model_is_the_default(engine: Engine) -> None:
     recommended = engine.generate([8], seed=5, sampler="dpmpp", steps=20, guidance=1.3)
     assert np.array_equal(engine.generate([8], seed=5), recommended)
+
+
+def test_guidance_costs_a_second_evaluation_where_it_acts(engine: Engine) -> None:
+    asked: list[int] = []
+    hook = engine.network.register_forward_hook(lambda module, inputs, answer: asked.append(len(inputs[0])))
+    settings: dict[str, Any] = {"sampler": "ddim", "steps": 10, "guidance": 2.0, "guidance_interval": (0.3, 0.65)}
+    engine.generate([8] * 8, seed=0, **settings)
+    hook.remove()
+    # Timesteps 999, 899, .. 99: those from 300 to 650 are 599, 499, 399.
+    assert asked == [8] * 4 + [16] * 3 + [8] * 3
+    assert engine.evaluations(engine.resolve(**settings)) == 13
+    assert engine.evaluations(engine.resolve("ddim", 10, 1.0)) == 10
+
+
+def test_an_interval_that_holds_no_step_is_no_guidance(engine: Engine) -> None:
+    nowhere = engine.generate([8], steps=4, guidance=5.0, guidance_interval=(0.01, 0.02))
+    assert np.array_equal(nowhere, engine.generate([8], steps=4, guidance=1.0))
+
+
+def test_bf16_makes_nearly_the_same_images(trained: Engine) -> None:
+    fine, coarse = (Engine(trained.checkpoint, "cpu", precision) for precision in ("fp32", "bf16"))
+    assert (fine.precision, coarse.precision) == ("fp32", "bf16")
+    one, other = (one.generate(range(10), steps=10).astype(int) for one in (fine, coarse))
+    assert 0 < np.abs(one - other).mean() < 4
 
 
 # Steps
@@ -239,6 +272,11 @@ def test_altered_weights_are_refused(tmp_path: Path) -> None:
         ([8], {"steps": 0}, "0 steps are not possible: this model's chain has 1000"),
         ([8], {"steps": 1001}, "1001 steps are not possible: this model's chain has 1000"),
         ([8], {"guidance": 101.0}, "a guidance of 101 is out of range"),
+        (
+            [8],
+            {"guidance_interval": (0.5, 0.2)},
+            "guidance cannot act there: guidance_interval holds two numbers in 0..1, the lower one first",
+        ),
         ([8], {"seed": -1}, "the seed -1 is out of range"),
         ([8, 8], {"seed": MAX_SEED - 1}, f"the seed {MAX_SEED - 1} is out of range"),
     ],

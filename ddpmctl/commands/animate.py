@@ -33,10 +33,12 @@ def animate(
     sampler: options.Sampler = None,
     steps: options.Steps = None,
     guidance: options.Guidance = None,
+    guidance_interval: options.Interval = None,
     seed: options.Seed = None,
     upscale: options.Upscale = 4,
     interpolation: options.Interpolation = "nearest",
     device: options.Device = "auto",
+    precision: options.Precision = "auto",
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -52,7 +54,18 @@ def animate(
     out = Output("animate", as_json=as_json, quiet=quiet)
     check_timing(frames, fps, hold)
     choose("view", show, SHOWS)
-    request = prepare(out, model, sampler, steps, guidance, seed, device, default_sampler=("ddim", frames))
+    request = prepare(
+        out,
+        model,
+        sampler,
+        steps,
+        guidance,
+        guidance_interval,
+        seed,
+        device,
+        precision,
+        default_sampler=("ddim", frames),
+    )
     manifest = request.checkpoint.manifest
     index = resolve_label(label, manifest.classes)
     shape = manifest.config.model

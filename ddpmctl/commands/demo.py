@@ -101,7 +101,7 @@ def make_pictures(out: Output, device: str) -> list[str]:
     from ddpmctl.imaging.terminal import picture
     from ddpmctl.imaging.upscale import upscale
 
-    request = prepare(out, NAME, None, None, None, SEED, device)
+    request = prepare(out, NAME, None, None, None, None, SEED, device, "auto")
     engine = request.load(out)
     eight, sheet, three = FOLDER / "eight.png", FOLDER / "sheet.png", FOLDER / "three.gif"
     write_whole(eight, png(upscale(engine.generate([8], **request.keywords())[0], 8)))

@@ -28,6 +28,7 @@ def generate(
     sampler: options.Sampler = None,
     steps: options.Steps = None,
     guidance: options.Guidance = None,
+    guidance_interval: options.Interval = None,
     seed: options.Seed = None,
     upscale: options.Upscale = 1,
     interpolation: options.Interpolation = "cubic",
@@ -35,6 +36,7 @@ def generate(
         Path | None, typer.Option("-o", "--output", metavar="PATH", help="x.png, x.npz, a folder, or - for stdout.")
     ] = None,
     device: options.Device = "auto",
+    precision: options.Precision = "auto",
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -51,7 +53,7 @@ def generate(
         raise UsageError(f"a count of {count} is out of range", f"-n 1..{MAX_COUNT}")
     if output == STDOUT and as_json:
         raise UsageError("-o - and --json both want stdout", "choose one of them")
-    request = prepare(out, model, sampler, steps, guidance, seed, device)
+    request = prepare(out, model, sampler, steps, guidance, guidance_interval, seed, device, precision)
     manifest = request.checkpoint.manifest
     wanted = [index for text in labels for index in [resolve_label(text, manifest.classes)] * count]
     shape = manifest.config.model

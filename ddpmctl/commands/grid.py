@@ -25,9 +25,11 @@ def grid(
     sampler: options.Sampler = None,
     steps: options.Steps = None,
     guidance: options.Guidance = None,
+    guidance_interval: options.Interval = None,
     seed: options.Seed = None,
     upscale: options.Upscale = 4,
     device: options.Device = "auto",
+    precision: options.Precision = "auto",
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -43,7 +45,7 @@ def grid(
         raise UsageError(f"{rows} rows are not possible", f"--rows 1..{MAX_ROWS}")
     path = output or free_path(DEFAULT)
     check_target(path, [".png"])
-    request = prepare(out, model, sampler, steps, guidance, seed, device)
+    request = prepare(out, model, sampler, steps, guidance, guidance_interval, seed, device, precision)
     shape = request.checkpoint.manifest.config.model
     check_upscale(upscale, "cubic", rows * shape.num_classes, shape.image_size, shape.channels)
     sheet = make_sheet(out, request, rows, upscale)

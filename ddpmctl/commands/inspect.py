@@ -86,6 +86,8 @@ def describe(checkpoint: Checkpoint, run: RunRecord) -> Iterator[tuple[str, str]
     yield "machine", f"{run.device}, {run.precision}"
     yield "best", f"{best.name.replace('_', ' ')} {best.value:.5f} of {best.target}, epoch {best.epoch}"
     guidance = "no guidance" if sampling.guidance == 1 else f"guidance {sampling.guidance:g}"
+    if sampling.guidance != 1 and sampling.guidance_interval != (0, 1):
+        guidance += " from {:g} to {:g} of the chain".format(*sampling.guidance_interval)
     yield "sampling", f"{sampling.sampler}, {sampling.steps} steps, {guidance}"
     yield "made by", ", ".join(f"{name} {version}" for name, version in manifest.versions.items())
     total = sum(record.size for record in manifest.files.values())

@@ -14,9 +14,14 @@ Interpolation = Annotated[str, typer.Option(metavar="nearest|linear|cubic|lanczo
 Model = Annotated[
     str | None, typer.Option("--model", "-m", help="A name, a path, or latest; the newest when not given.")
 ]
-Sampler = Annotated[str | None, typer.Option(metavar="ddpm|ddim|dpmpp", help="Recommended by the model.")]
+Sampler = Annotated[str | None, typer.Option(metavar="dpmpp|dpmpp-sde|ddim|ddpm", help="Recommended by the model.")]
 Steps = Annotated[int | None, typer.Option(metavar="N", help="Steps of the sampler; recommended by the model.")]
 Guidance = Annotated[float | None, typer.Option(metavar="G", help="1.0 is none; recommended by the model.")]
+Interval = Annotated[
+    str | None,
+    typer.Option("--guidance-interval", metavar="A:B", help="Where guidance acts: 0 is the image, 1 the noise."),
+]
+Precision = Annotated[str, typer.Option(metavar="auto|fp32|bf16", help="Of the network's arithmetic.")]
 Dataset = Annotated[str, typer.Option(metavar="NAME", help="mnist, strokes or strokes:COUNT.")]
 DataDir = Annotated[
     Path | None,

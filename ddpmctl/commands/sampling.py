@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.progress import Progress, TaskID
 
 from ddpmctl import plugins
-from ddpmctl.config import SamplingConfig, resolve_sampling
+from ddpmctl.config import PRECISIONS, SamplingConfig, choose, resolve_sampling
 from ddpmctl.console import Output
 from ddpmctl.errors import CheckpointError, UsageError
 from ddpmctl.registry import Checkpoint, Registry, last_of
@@ -28,6 +28,7 @@ class Request:
         seed: of the first image.
         drawn: whether the seed was drawn here, and the user is to be told it.
         device: as given.
+        precision: as given.
     """
 
     checkpoint: Checkpoint
@@ -35,6 +36,7 @@ class Request:
     seed: int
     drawn: bool
     device: str
+    precision: str
 
     def load(self, out: Output) -> "Engine":
         """The model in memory, once nothing can be wrong any more; says the seed that was drawn."""
@@ -42,7 +44,7 @@ class Request:
 
         if self.drawn:
             out.note(f"seed {self.seed}")
-        return Engine(self.checkpoint, self.device)
+        return Engine(self.checkpoint, self.device, self.precision)
 
     def keywords(self) -> dict[str, Any]:
         """The settings as arguments of `Engine.generate` and `Engine.trajectory`."""
@@ -51,6 +53,7 @@ class Request:
             "sampler": self.sampling.sampler,
             "steps": self.sampling.steps,
             "guidance": self.sampling.guidance,
+            "guidance_interval": self.sampling.guidance_interval,
         }
 
     def record(self) -> dict[str, Any]:
@@ -64,8 +67,10 @@ def prepare(
     sampler: str | None,
     steps: int | None,
     guidance: float | None,
+    interval: str | None,
     seed: int | None,
     device: str,
+    precision: str,
     default_sampler: tuple[str, int] | None = None,
 ) -> Request:
     """Find the model and complete the settings, saying on stderr what was chosen for the user.
@@ -78,12 +83,27 @@ def prepare(
     config = checkpoint.manifest.config
     if default_sampler and sampler is None and steps is None:
         sampler, steps = default_sampler[0], min(default_sampler[1], config.diffusion.timesteps)
-    sampling = resolve_sampling(config, sampler, steps, guidance, plugins.available(plugins.SAMPLERS))
+    acts = parse_interval(interval) if interval is not None else None
+    sampling = resolve_sampling(config, sampler, steps, guidance, acts, plugins.available(plugins.SAMPLERS))
+    choose("precision", precision, PRECISIONS)
     drawn = seed is None
     seed = secrets.randbelow(2**31) if seed is None else seed
     if not 0 <= seed <= 9 * 10**18:
         raise UsageError(f"the seed {seed} is out of range", "--seed 0..9000000000000000000")
-    return Request(checkpoint, sampling, seed, drawn, device)
+    return Request(checkpoint, sampling, seed, drawn, device, precision)
+
+
+def parse_interval(text: str) -> tuple[float, float]:
+    """``0.3:0.85`` as two numbers.
+
+    Raises:
+        UsageError: when they are not two numbers.
+    """
+    low, _, high = text.partition(":")
+    try:
+        return float(low), float(high)
+    except ValueError as error:
+        raise UsageError(f"'{text}' is no interval", "--guidance-interval 0.3:0.85") from error
 
 
 def open_model(out: Output, reference: str | None) -> Checkpoint:

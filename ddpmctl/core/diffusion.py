@@ -1,7 +1,7 @@
 """The forward process and what the network is taught to say about it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -56,6 +56,10 @@ class Diffusion:
     target: str
     clip_x0: bool = True
 
+    def to(self, device: torch.device) -> "Diffusion":
+        """The same with its schedule on a device, so that nothing is copied there in each step."""
+        return replace(self, schedule=Schedule(self.schedule.alpha_bar.to(device)))
+
     def scales(self, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         """``alpha_t`` and ``sigma_t`` of int64[B] timesteps, shaped and typed to multiply ``like``."""
         alpha_bar = self.schedule.alpha_bar.to(t.device)[t].view(-1, *[1] * (like.ndim - 1))
@@ -89,11 +93,12 @@ class Diffusion:
 
 
 def stratified_timesteps(count: int, timesteps: int, generator: torch.Generator) -> Tensor:
-    """Timesteps spread evenly over the chain, one in each of ``count`` equal slices: int64[count].
+    """Timesteps spread evenly over the chain, one in each of ``count`` equal slices: int64[count], on its device.
 
     Each alone is uniform on 0..timesteps-1, as in Ho et al. 2020, algorithm 1; together they vary
     less, and so does the loss (Kingma et al. 2021, appendix I.1).
     """
-    offset = torch.rand((), generator=generator, dtype=torch.float64)
-    shuffled = torch.randperm(count, generator=generator)
+    device = generator.device
+    offset = torch.rand((), generator=generator, device=device, dtype=torch.float64)
+    shuffled = torch.randperm(count, generator=generator, device=device)
     return (((shuffled + offset) / count) * timesteps).long().clamp(max=timesteps - 1)

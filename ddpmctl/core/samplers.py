@@ -83,10 +83,27 @@ def ddim(predict_x0: PredictX0, schedule: Schedule, x: Tensor, timesteps: list[i
 
 
 def dpmpp(predict_x0: PredictX0, schedule: Schedule, x: Tensor, timesteps: list[int], noise: Noise) -> Iterator[Step]:
-    """DPM-Solver++(2M) (Lu et al. 2022, algorithm 2); ``noise`` is not drawn.
+    """DPM-Solver++(2M) (Lu et al. 2022, algorithm 2); ``noise`` is not drawn."""
+    return _two_multistep(predict_x0, schedule, x, timesteps, None)
 
-    A second-order multistep method in ``lambda = log(alpha / sigma)``: it looks one prediction back, at no extra
-    evaluation of the network. The first step and the last, where lambda is infinite, are of first order.
+
+def dpmpp_sde(
+    predict_x0: PredictX0, schedule: Schedule, x: Tensor, timesteps: list[int], noise: Noise
+) -> Iterator[Step]:
+    """SDE-DPM-Solver++(2M) (Lu et al. 2022, eq. 18): as `dpmpp`, with fresh noise in each step.
+
+    The noise washes out the errors of an undertrained network; a well trained one loses a little diversity to it.
+    """
+    return _two_multistep(predict_x0, schedule, x, timesteps, noise)
+
+
+def _two_multistep(
+    predict_x0: PredictX0, schedule: Schedule, x: Tensor, timesteps: list[int], noise: Noise | None
+) -> Iterator[Step]:
+    """A second-order multistep method in ``lambda = log(alpha / sigma)``.
+
+    It looks one prediction back, at no extra evaluation of the network. The first step and the last, where lambda
+    is infinite, are of first order.
     """
 
     def log_ratio(alpha_bar: float) -> float:
@@ -104,10 +121,15 @@ def dpmpp(predict_x0: PredictX0, schedule: Schedule, x: Tensor, timesteps: list[
         if previous is not None:
             h_previous, x0_previous = previous
             corrected = x0 + h / (2 * h_previous) * (x0 - x0_previous)
-        sigma_ratio = math.sqrt((1 - alpha_bar_next) / (1 - alpha_bar))
-        x = sigma_ratio * x - math.sqrt(alpha_bar_next) * math.expm1(-h) * corrected
+        sigma, sigma_next = math.sqrt(1 - alpha_bar), math.sqrt(1 - alpha_bar_next)
+        if noise is None:
+            x = sigma_next / sigma * x - math.sqrt(alpha_bar_next) * math.expm1(-h) * corrected
+        else:
+            lost = -math.expm1(-2 * h)  # the share of the variance that this step forgets and draws anew
+            x = sigma_next / sigma * math.exp(-h) * x + math.sqrt(alpha_bar_next) * lost * corrected
+            x = x + sigma_next * math.sqrt(lost) * noise()
         previous = (h, x0)
         yield Step(index, t, x, x0)
 
 
-SAMPLERS: dict[str, Sampler] = {"ddpm": ddpm, "ddim": ddim, "dpmpp": dpmpp}
+SAMPLERS: dict[str, Sampler] = {"ddpm": ddpm, "ddim": ddim, "dpmpp": dpmpp, "dpmpp-sde": dpmpp_sde}

@@ -25,6 +25,7 @@ def test_sixty_frames_of_sixty_ddim_steps_into_a_gif_that_holds_its_last_frame(
         "sampler": "ddim",
         "steps": 60,
         "guidance": model.manifest.config.sampling.guidance,
+        "guidance_interval": [0.0, 1.0],
         "label": 3,
         "class": "three",
         "frames": 60,

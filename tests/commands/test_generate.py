@@ -57,6 +57,7 @@ def test_the_count_is_per_label_and_seeds_go_on_over_the_whole_request(
         "sampler": sampling.sampler,
         "steps": sampling.steps,
         "guidance": sampling.guidance,
+        "guidance_interval": list(sampling.guidance_interval),
         "upscale": 1,
         "files": ["images-1.png", "images-2.png", "images-3.png", "images-4.png"],
         "images": [
@@ -240,7 +241,7 @@ def test_an_archive_holds_enlarged_images_where_they_are_asked_for(tiny_here: Cl
     assert arrays(tmp_path / "x.npz")["images"].shape == (2, 64, 64)
 
 
-@pytest.mark.parametrize("sampler", ["ddpm", "ddim", "dpmpp"])
+@pytest.mark.parametrize("sampler", ["ddpm", "ddim", "dpmpp", "dpmpp-sde"])
 def test_sampler_steps_and_guidance_are_as_asked(tiny_here: Cli, tmp_path: Path, sampler: str) -> None:
     asked = ("--sampler", sampler, "--steps", 4, "--guidance", 1.25)
     made = reported(tiny_here("generate", "8", "--seed", 2, *asked, "-o", "x.png", "--json"), "generate")

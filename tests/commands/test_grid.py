@@ -94,6 +94,7 @@ def test_what_made_the_sheet_is_reported(tiny_here: Cli, tiny_home: Path) -> Non
         "sampler": "ddim",
         "steps": 3,
         "guidance": 1.0,
+        "guidance_interval": [0.0, 1.0],
         "rows": 1,
         "upscale": 4,
         "files": ["test_results.png"],

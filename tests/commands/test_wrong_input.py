@@ -27,7 +27,7 @@ TYPED_WRONG: list[tuple[str, str, str]] = [
     ("animate 12", "there is no label '12'", LABELS),
     ("animate thre", "there is no label 'thre'", "did you mean three?"),
     ("generate 8 --sampler dpmp", "there is no sampler 'dpmp'", "did you mean dpmpp?"),
-    ("grid --sampler euler", "there is no sampler 'euler'", "one of: dpmpp, ddim, ddpm"),
+    ("grid --sampler euler", "there is no sampler 'euler'", "one of: dpmpp, dpmpp-sde, ddim, ddpm"),
     *(
         (
             f"{command} --steps {steps}",
@@ -38,6 +38,15 @@ TYPED_WRONG: list[tuple[str, str, str]] = [
     ),
     ("generate 8 --guidance -1", "a guidance of -1 is out of range", "--guidance 0..100; 1.0 is none"),
     ("generate 8 --guidance 101", "a guidance of 101 is out of range", "--guidance 0..100; 1.0 is none"),
+    ("generate 8 --guidance-interval x", "'x' is no interval", "--guidance-interval 0.3:0.85"),
+    (
+        "grid --guidance-interval 0.9:0.1",
+        "guidance cannot act there: guidance_interval holds two numbers in 0..1, the lower one first",
+        "--guidance-interval 0.3:0.85",
+    ),
+    ("generate 8 --precision fp8", "there is no precision 'fp8'", "did you mean fp32?"),
+    ("train --accumulate 0", "a batch cannot be computed in 0 parts", "--accumulate 1 or more"),
+    ("train --clip -1", "that cannot be trained: clip_norm is at least 0", "ddpmctl train --help"),
     ("generate 8 --guidance nan", "a guidance of nan is out of range", "--guidance 0..100; 1.0 is none"),
     ("generate 8 --seed -1", "the seed -1 is out of range", "--seed 0..9000000000000000000"),
     ("generate 8 --seed 9999999999999999999", "the seed 9999999999999999999 is out of range", "*"),

@@ -67,7 +67,10 @@ def run(
         chosen = schedule.alpha_bar[made.timesteps]
         made.sigmas = torch.cat([((1 - chosen) / chosen).sqrt(), chosen.new_zeros(1)])
     generator = torch.Generator().manual_seed(1)
+    # This one would draw its noise in float32, which is another stream.
+    draws = str(made.config.get("algorithm_type")).startswith("sde")
     for t in made.timesteps:
-        done = made.step(answer(x, int(t)), t, x, generator=generator)
+        noise = {"variance_noise": torch.randn(x.shape, generator=generator, dtype=x.dtype)} if draws else {}
+        done = made.step(answer(x, int(t)), t, x, generator=generator, **noise)
         x = done.prev_sample
         yield Move(int(t), x, done.get("pred_original_sample"))

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from ddpmctl.core.guidance import guided
+from ddpmctl.core.guidance import guided, scale_at
 
 NULL = 10
 X = torch.tensor([1.0, 2.0, 4.0]).view(3, 1, 1, 1)
@@ -32,6 +32,15 @@ def test_a_scale_of_one_is_the_network_itself() -> None:
 def test_a_scale_of_zero_ignores_the_label() -> None:
     denoise = guided(network, 0.0, NULL)
     assert denoise(X, T, LABEL).equal(denoise(X, T, LABEL.flip(0)))
+
+
+@pytest.mark.parametrize(
+    ("time", "interval", "scale"),
+    [(0.5, (0.3, 0.85), 2.0), (0.3, (0.3, 0.85), 2.0), (0.85, (0.3, 0.85), 2.0), (0.299, (0.3, 0.85), 1.0),
+     (0.851, (0.3, 0.85), 1.0), (0.0, (0.0, 1.0), 2.0), (0.999, (0.0, 1.0), 2.0)],
+)  # fmt: skip
+def test_guidance_acts_inside_its_interval_alone(time: float, interval: tuple[float, float], scale: float) -> None:
+    assert scale_at(time, 2.0, interval) == scale
 
 
 def test_asks_the_network_once_for_both_answers() -> None:

@@ -20,6 +20,9 @@ SHAPE = (3, 1, 4, 4)
 SOLVER = {"algorithm_type": "dpmsolver++", "solver_order": 2, "final_sigmas_type": "zero"}
 
 
+SDE_SOLVER = {**SOLVER, "algorithm_type": "sde-dpmsolver++"}
+
+
 def start() -> Tensor:
     return torch.randn(SHAPE, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
@@ -71,6 +74,9 @@ def ours(
         ("dpmpp", "v", 7, "DPMSolverMultistepScheduler", SOLVER),
         ("dpmpp", "v", 2, "DPMSolverMultistepScheduler", SOLVER),
         ("dpmpp", "v", 1, "DPMSolverMultistepScheduler", SOLVER),
+        ("dpmpp-sde", "v", 20, "DPMSolverMultistepScheduler", SDE_SOLVER),
+        ("dpmpp-sde", "epsilon", 7, "DPMSolverMultistepScheduler", SDE_SOLVER),
+        ("dpmpp-sde", "v", 1, "DPMSolverMultistepScheduler", SDE_SOLVER),
     ],
 )
 def test_every_step_agrees_with_diffusers(
@@ -117,7 +123,8 @@ def test_a_sampler_works_only_as_far_as_it_is_read(sampler: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sampler", "steps", "draws"), [("ddpm", 100, 99), ("ddpm", 4, 3), ("ddim", 4, 0), ("dpmpp", 4, 0)]
+    ("sampler", "steps", "draws"),
+    [("ddpm", 100, 99), ("ddpm", 4, 3), ("ddim", 4, 0), ("dpmpp", 4, 0), ("dpmpp-sde", 4, 3)],
 )
 def test_noise_is_drawn_where_it_is_added(sampler: str, steps: int, draws: int) -> None:
     drawn = 0
@@ -131,7 +138,7 @@ def test_noise_is_drawn_where_it_is_added(sampler: str, steps: int, draws: int) 
     assert drawn == draws
 
 
-@pytest.mark.parametrize(("sampler", "steps"), [("ddpm", 1000), ("ddim", 200), ("dpmpp", 50)])
+@pytest.mark.parametrize(("sampler", "steps"), [("ddpm", 1000), ("ddim", 200), ("dpmpp", 50), ("dpmpp-sde", 50)])
 def test_samples_have_the_mean_and_deviation_of_the_data(sampler: str, steps: int) -> None:
     schedule, generator = cosine(1000), torch.Generator().manual_seed(0)
 
