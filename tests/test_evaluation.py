@@ -9,9 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
+from ddpmctl.commands import evaluate
 from ddpmctl.data import load_dataset
 from ddpmctl.data.dataset import Dataset
 from ddpmctl.engine import channels_last_pixels
+from ddpmctl.errors import DdpmctlError
 from ddpmctl.evaluation import cache
 from ddpmctl.evaluation.evaluator import Evaluator, classification_accuracy_score
 from ddpmctl.evaluation.metrics import frechet, kernel, nearest, spread
@@ -176,6 +178,31 @@ def test_evaluate_sweeps_every_combination(tiny: Cli, judged_cache: str) -> None
     results = json.loads(done.stdout)["result"]["results"]
     ways = [(r["sampling"]["steps"], r["sampling"]["guidance"], r["evaluations_per_image"]) for r in results]
     assert ways == [(1, 1.0, 1), (1, 1.5, 2), (2, 1.0, 2), (2, 1.5, 4)]
+
+
+def test_a_sweep_can_be_drawn(tiny: Cli, judged_cache: str, tmp_path: Path) -> None:
+    done = tiny(
+        "evaluate", "-n", 100, "--sweep", "steps=1,2", "--sweep", "guidance-interval=0:1,0.3:0.8", "--json",
+        "--plot", "quality.png", XDG_CACHE_HOME=judged_cache,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)["result"]
+    assert result["files"] == ["quality.png"]
+    intervals = [each["sampling"]["guidance_interval"] for each in result["results"]]
+    assert intervals == [[0.0, 1.0], [0.3, 0.8]] * 2
+    with Image.open(tmp_path / "quality.png") as picture:
+        assert picture.width > 1000
+        assert len(picture.convert("RGB").getcolors(1 << 24)) > 50
+
+
+@pytest.mark.parametrize("package", ["torchmetrics", "matplotlib"])
+def test_what_the_extra_brings_is_missed_before_anything_is_sampled(
+    package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluate, "find_spec", lambda name: None if name == package else object())
+    with pytest.raises(DdpmctlError, match=f"{package} is not installed") as caught:
+        evaluate.check_extra("torchmetrics", "matplotlib")
+    assert caught.value.hint == "pip install 'ddpmctl[eval]'"
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,10 +15,10 @@ from rich.table import Table
 from ddpmctl import plugins
 from ddpmctl.config import SamplingConfig, resolve_sampling
 from ddpmctl.console import Output
-from ddpmctl.errors import UsageError
+from ddpmctl.errors import DdpmctlError, UsageError
 
 from . import options
-from .sampling import Request, prepare, steps_bar
+from .sampling import Request, parse_interval, prepare, steps_bar
 
 if TYPE_CHECKING:
     from ddpmctl.data.dataset import Dataset
@@ -25,7 +26,12 @@ if TYPE_CHECKING:
     from ddpmctl.evaluation.evaluator import Distance, Evaluator, Report
     from ddpmctl.imaging.upscale import Images
 
-SWEEPABLE: dict[str, Callable[[str], Any]] = {"sampler": str, "steps": int, "guidance": float}
+SWEEPABLE: dict[str, Callable[[str], Any]] = {
+    "sampler": str,
+    "steps": int,
+    "guidance": float,
+    "guidance_interval": parse_interval,
+}
 MIN_COUNT = 100
 SHEET_COLUMNS = 10
 
@@ -61,6 +67,7 @@ def evaluate(
     sampler: options.Sampler = None,
     steps: options.Steps = None,
     guidance: options.Guidance = None,
+    guidance_interval: options.Interval = None,
     seed: Annotated[int, typer.Option(help="Of the first image.")] = 0,
     data_dir: options.DataDir = None,
     cas: Annotated[bool, typer.Option("--cas", help="Also train classifiers on made and on real images.")] = False,
@@ -70,7 +77,11 @@ def evaluate(
     sweep: Annotated[
         list[str] | None, typer.Option(metavar="KEY=A,B,..", help="Compare steps, guidance or sampler; repeatable.")
     ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="quality.png", help="A picture of quality against cost, of a sweep.")
+    ] = None,
     device: options.Device = "auto",
+    precision: options.Precision = "auto",
     as_json: options.Json = False,
 ) -> None:
     """Tell how good a model is, against the real images.
@@ -84,9 +95,11 @@ def evaluate(
     out = Output("evaluate", as_json=as_json)
     if not MIN_COUNT <= count <= 1_000_000:
         raise UsageError(f"{count} images cannot be judged", f"-n {MIN_COUNT}..1000000")
-    if show_nearest:
-        check_target(show_nearest, [".png"])
-    request = prepare(out, model, sampler, steps, guidance, seed, device)
+    for path in (show_nearest, plot):
+        if path:
+            check_target(path, [".png"])
+    check_extra("torchmetrics", *(["matplotlib"] if plot else []))
+    request = prepare(out, model, sampler, steps, guidance, guidance_interval, seed, device, precision)
     ways = list(swept(request, sweep or []))
 
     engine = request.load(out)
@@ -95,8 +108,8 @@ def evaluate(
     judged = []
     for sampling in ways:
         images, seconds = _sample(out, engine, replace(request, sampling=sampling), labels)
-        evaluations = sampling.steps * (1 if sampling.guidance == 1.0 else 2)
-        judged.append(Judged(sampling, evaluator.report(images, labels), count / seconds, evaluations))
+        report = evaluator.report(images, labels)
+        judged.append(Judged(sampling, report, count / seconds, engine.evaluations(sampling)))
     data: dict[str, Any] = {"model": request.checkpoint.name, "digest": request.checkpoint.digest, "seed": seed}
     data["results"] = [each.record() for each in judged]
     parts: list[RenderableType] = [figures(judged[0], engine.classes)] if len(judged) == 1 else [comparison(judged)]
@@ -108,9 +121,23 @@ def evaluate(
         )
     if show_nearest:
         write_whole(show_nearest, nearest_sheet(evaluator, images))
-        data["files"] = [str(show_nearest)]
         out.note(f"nearest training images in {show_nearest}")
+    if plot:
+        write_whole(plot, quality_plot(judged))
+        out.note(f"quality against cost in {plot}")
+    data["files"] = [str(path) for path in (show_nearest, plot) if path]
     out.result(data, Group(*parts))
+
+
+def check_extra(*packages: str) -> None:
+    """See that what the extra brings is here, before minutes are spent on sampling.
+
+    Raises:
+        DdpmctlError: when it is not.
+    """
+    for package in packages:
+        if find_spec(package) is None:
+            raise DdpmctlError(f"{package} is not installed", "pip install 'ddpmctl[eval]'")
 
 
 def swept(request: Request, sweeps: list[str]) -> Iterator[SamplingConfig]:
@@ -121,10 +148,11 @@ def swept(request: Request, sweeps: list[str]) -> Iterator[SamplingConfig]:
     """
     axes: dict[str, list[Any]] = {}
     for text in sweeps:
-        key, _, values = text.partition("=")
+        key, _, values = text.replace("guidance-interval", "guidance_interval").partition("=")
         if key not in SWEEPABLE or not values:
             raise UsageError(
-                f"'{text}' cannot be swept", "--sweep steps=5,10,20 or guidance=1,1.3 or sampler=ddim,dpmpp"
+                f"'{text}' cannot be swept",
+                "--sweep steps=5,10,20, guidance=1,1.3, guidance-interval=0:1,0.3:0.85 or sampler=ddim,dpmpp",
             )
         try:
             axes[key] = [SWEEPABLE[key](value) for value in values.split(",")]
@@ -134,7 +162,9 @@ def swept(request: Request, sweeps: list[str]) -> Iterator[SamplingConfig]:
     config, extra = request.checkpoint.manifest.config, plugins.available(plugins.SAMPLERS)
     for combination in product(*axes.values()):
         settings = {**base, **dict(zip(axes, combination, strict=True))}
-        yield resolve_sampling(config, settings["sampler"], settings["steps"], settings["guidance"], extra)
+        yield resolve_sampling(
+            config, settings["sampler"], settings["steps"], settings["guidance"], settings["guidance_interval"], extra
+        )
 
 
 def make_evaluator(out: Output, request: Request, data_dir: Path | None, engine: "Engine") -> "Evaluator":
@@ -174,7 +204,7 @@ def figures(judged: Judged, classes: tuple[str, ...]) -> Table:
     memory = report.memory
     table.add_row("nearest training image", f"{memory.made:.1f} grey levels", f"{memory.real:.1f}, test images")
     table.add_row("near-copies", f"{memory.near_copies:.2%}", "1.00%, by definition")
-    table.add_row("sampling", f"{sampling.sampler}, {sampling.steps} steps, guidance {sampling.guidance:g}", "")
+    table.add_row("sampling", f"{_way(sampling)}, {sampling.steps} steps", "")
     table.add_row("cost", f"{judged.evaluations} evaluations an image, {judged.images_per_second:,.1f} images/s", "")
     return table
 
@@ -182,23 +212,34 @@ def figures(judged: Judged, classes: tuple[str, ...]) -> Table:
 def comparison(judged: list[Judged]) -> Group:
     """Several ways of sampling: a row each, and quality against cost as bars."""
     table = Table(
-        "sampler", "steps", "guidance", "evaluations", "accuracy", "Frechet", "ratio", "recall", "coverage", "images/s",
+        "way", "steps", "evaluations", "accuracy", "Frechet", "ratio", "recall", "coverage", "images/s",
         box=None,
     )  # fmt: skip
     for each in judged:
         report, way = each.report, each.sampling
         table.add_row(
-            way.sampler, str(way.steps), f"{way.guidance:g}", str(each.evaluations), f"{report.accuracy:.2%}",
+            _way(way), str(way.steps), str(each.evaluations), f"{report.accuracy:.2%}",
             f"{report.frechet.value:.4g}", f"{report.frechet.ratio:.2f}", f"{report.spread.recall:.3f}",
             f"{report.spread.coverage:.3f}", f"{each.images_per_second:,.1f}",
         )  # fmt: skip
     most = max(each.report.frechet.ratio for each in judged)
-    lines = ["\nFrechet distance over the floor, by evaluations of the network:"]
+    bars = Table.grid(padding=(0, 1))
     for each in sorted(judged, key=lambda one: (one.evaluations, one.report.frechet.ratio)):
-        way, ratio = each.sampling, each.report.frechet.ratio
-        name = f"{each.evaluations:>5} {way.sampler:>6} guidance {way.guidance:<4g}"
-        lines.append(f"{name} {'█' * max(1, round(50 * ratio / most))} {ratio:.2f}")
-    return Group(table, "\n".join(lines))
+        ratio = each.report.frechet.ratio
+        bars.add_row(str(each.evaluations), _way(each.sampling), "█" * max(1, round(40 * ratio / most)), f"{ratio:.2f}")
+    return Group(table, "\nFrechet distance over the floor, by evaluations of the network:", bars)
+
+
+def quality_plot(judged: list[Judged]) -> bytes:
+    """Quality against cost, as a PNG: the settings but for the number of steps make a line."""
+    from ddpmctl.evaluation.plot import Point, quality_against_cost
+
+    return quality_against_cost(
+        [
+            Point(_way(each.sampling), each.evaluations, each.report.frechet.ratio, each.report.accuracy)
+            for each in judged
+        ]
+    )
 
 
 def nearest_sheet(evaluator: "Evaluator", images: "Images") -> bytes:
@@ -239,6 +280,15 @@ def _cas(
         return classification_accuracy_score(
             made, few, evaluator.test, engine.device, lambda done, total: bar.update(task, completed=done, total=total)
         )
+
+
+def _way(sampling: SamplingConfig) -> str:
+    """How an image is made, but for the number of steps."""
+    if sampling.guidance == 1.0:
+        return f"{sampling.sampler}, no guidance"
+    low, high = sampling.guidance_interval
+    where = "" if (low, high) == (0, 1) else f" from {low:g} to {high:g}"
+    return f"{sampling.sampler}, guidance {sampling.guidance:g}{where}"
 
 
 def _floor(distance: "Distance") -> str:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ddpmctl.config import PRESETS, Config, choose, load_preset
+from ddpmctl.config import PRECISIONS, PRESETS, Config, choose, load_preset
 from ddpmctl.console import Output
 from ddpmctl.errors import UsageError
 from ddpmctl.registry import Registry
@@ -26,12 +26,21 @@ def train(
     ] = None,
     batch_size: Annotated[int | None, typer.Option(metavar="B", help="Images a step.")] = None,
     lr: Annotated[float | None, typer.Option(metavar="LR", help="Peak learning rate.")] = None,
+    clip: Annotated[
+        float | None, typer.Option(metavar="NORM", help="Largest norm of a step's gradient; 0 for no limit.")
+    ] = None,
+    accumulate: Annotated[
+        int, typer.Option(metavar="K", help="Compute each batch in K parts: the same steps in less memory.")
+    ] = 1,
+    compiled: Annotated[
+        bool, typer.Option("--compile/--no-compile", help="Compile the network; a minute's start on a CPU.")
+    ] = False,
     patience: Annotated[int | None, typer.Option(metavar="N", help="Epochs without a better MSE.")] = None,
     timesteps: Annotated[int | None, typer.Option(metavar="T", help="Length of the Markov chain.")] = None,
     schedule: Annotated[str | None, typer.Option(metavar="linear|cosine", help="Noise schedule.")] = None,
     target: Annotated[str | None, typer.Option(metavar="epsilon|v", help="What the network predicts.")] = None,
     device: options.Device = "auto",
-    precision: Annotated[str, typer.Option(metavar="auto|fp32|bf16", help="Of the network's arithmetic.")] = "auto",
+    precision: options.Precision = "auto",
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
     name: Annotated[str | None, typer.Option(help="Of the model; one is made up when not given.")] = None,
     force: options.Force = False,
@@ -47,9 +56,11 @@ def train(
     out = Output("train", as_json=as_json, quiet=quiet)
     found = load_preset(preset)
     seconds = parse_duration(max_time) if max_time else None
-    training = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "patience": patience}
+    training = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "patience": patience, "clip_norm": clip}
     diffusion = {"timesteps": timesteps, "schedule": schedule, "target": target}
     _check_words(device, precision, seed)
+    if accumulate < 1:
+        raise UsageError(f"a batch cannot be computed in {accumulate} parts", "--accumulate 1 or more")
     order = Order(
         config=changed(found.config, training, diffusion),
         preset=preset,
@@ -62,6 +73,8 @@ def train(
         force=force,
         max_time=seconds,
         within_epochs=epochs is not None,
+        accumulate=accumulate,
+        compiled=compiled,
     )
     trained = carry_out(out, order)
     out.note(f"see it: ddpmctl grid --model {trained}")
@@ -103,7 +116,7 @@ def changed(config: Config, training: dict[str, Any], diffusion: dict[str, Any])
 def _check_words(device: str, precision: str, seed: int) -> None:
     """Refuse early, before torch is imported, what was typed wrong."""
     choose("device", device.partition(":")[0], ["auto", "cpu", "cuda", "mps"])
-    choose("precision", precision, ["auto", "fp32", "bf16"])
+    choose("precision", precision, PRECISIONS)
     if not 0 <= seed < 2**63:
         raise UsageError(f"the seed {seed} is out of range", "--seed 0..9000000000000000000")
 

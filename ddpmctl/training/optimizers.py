@@ -18,12 +18,12 @@ class MatrixMuon(torch.optim.Muon):
     Its rate means what AdamW's means (Liu et al. 2025), so one rate serves both.
     """
 
-    def __init__(self, parameters: list[nn.Parameter], lr: float) -> None:
+    def __init__(self, parameters: list[nn.Parameter], lr: float, newton_schulz: int) -> None:
         self.parameters = parameters
         self.matrices = [_as_matrix(parameter.detach()) for parameter in parameters]
         for parameter, matrix in zip(parameters, self.matrices, strict=True):
             assert matrix.data_ptr() == parameter.data_ptr(), "a copy would be trained instead of the network"
-        super().__init__(self.matrices, lr=lr, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
+        super().__init__(self.matrices, lr=lr, weight_decay=0.0, adjust_lr_fn="match_rms_adamw", ns_steps=newton_schulz)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients."""
@@ -45,7 +45,7 @@ def make_optimizers(model: nn.Module, settings: TrainingConfig) -> list[Optimize
     muon: list[Optimizer] = []
     if settings.optimizer == "muon":
         matrices = _hidden_matrices(model)
-        muon = [MatrixMuon(matrices, settings.lr)]
+        muon = [MatrixMuon(matrices, settings.lr, settings.newton_schulz)]
         chosen = {id(matrix) for matrix in matrices}
         parameters = [parameter for parameter in parameters if id(parameter) not in chosen]
     kind = torch.optim.Adam if settings.optimizer == "adam" else torch.optim.AdamW

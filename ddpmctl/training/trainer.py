@@ -61,6 +61,8 @@ class Run:
         seed: of everything random.
         max_time: seconds to fit the training into; None for none.
         within_epochs: whether the time limit may not go beyond ``epochs``.
+        accumulate: parts that a batch is computed in, one after the other, where memory is short.
+        compiled: whether ``torch.compile`` makes the network's kernels.
     """
 
     preset: str
@@ -70,6 +72,8 @@ class Run:
     seed: int
     max_time: float | None = None
     within_epochs: bool = False
+    accumulate: int = 1
+    compiled: bool = False
 
 
 class Trainer:
@@ -105,8 +109,8 @@ class Trainer:
         self.classes = data.classes
         self.train_set, self.heldout_set = data.to(run.device).split(config.training.heldout)
         torch.manual_seed(run.seed)
-        self.diffusion = assembly.build_diffusion(config.diffusion)
-        self.model = assembly.build_network(config.model).to(run.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.diffusion = assembly.build_diffusion(config.diffusion).to(run.device)
+        self.model = self._network()
         self.ema = EMA(self.model, config.training.ema_lag)
         self.optimizers = make_optimizers(self.model, config.training)
         self.step = 0
@@ -136,6 +140,14 @@ class Trainer:
                 return stopped
         raise AssertionError("the last epoch ends the run")
 
+    def _network(self) -> nn.Module:
+        """A network on the device, in the memory layout that convolutions like."""
+        model: nn.Module = assembly.build_network(self.config.model)
+        model = model.to(self.run.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if self.run.compiled:
+            model.compile()
+        return model
+
     def _lay_out(self) -> Plan:
         """Plan the run; a time limit takes the number of steps that fit, from the speed of the first seconds."""
         images, settings = len(self.train_set), self.config.training
@@ -152,7 +164,7 @@ class Trainer:
 
     def _seconds_per_step(self, plan: Plan, probe_seconds: float) -> float:
         """Time real steps on a copy that is thrown away, so that the run itself begins from the seed."""
-        model = assembly.build_network(self.config.model).to(self.run.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model = self._network()
         optimizers = make_optimizers(model, self.config.training)
         average = EMA(model, self.config.training.ema_lag)
         ids = torch.arange(plan.batch_size, device=self.run.device)
@@ -201,6 +213,24 @@ class Trainer:
 
     def _update(self, model: nn.Module, optimizers: list[Optimizer], ids: Tensor, step: int) -> Tensor:
         """One step of Ho et al. 2020, algorithm 1, on the images of these indices; returns the loss, not awaited."""
+        for optimizer in optimizers:
+            optimizer.zero_grad(set_to_none=True)
+        total = torch.zeros((), device=self.run.device)
+        # Everything is drawn for the whole batch, so that its parts change nothing but the order of a sum.
+        parts = [drawn.chunk(self.run.accumulate) for drawn in self._draw(ids, step)]
+        for x0, t, epsilon, label in zip(*parts, strict=True):
+            with self._autocast():
+                loss = self.diffusion.loss(model, x0, t, epsilon, label).sum() / len(ids)
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+        if self.config.training.clip_norm:
+            nn.utils.clip_grad_norm_(model.parameters(), self.config.training.clip_norm)
+        for optimizer in optimizers:
+            optimizer.step()
+        return total
+
+    def _draw(self, ids: Tensor, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Images, timesteps, noise and labels of a step."""
         settings, device = self.config.training, self.run.device
         generator = self._generator("step", step, device)
         x0 = to_model_range(self.train_set.images[ids]).contiguous(memory_format=torch.channels_last)
@@ -214,16 +244,7 @@ class Trainer:
         if settings.label_dropout:
             dropped = torch.rand(count, generator=generator, device=device) < settings.label_dropout
             label = label.masked_fill(dropped, self.config.model.num_classes)
-        with self._autocast():
-            loss = self.diffusion.loss(model, x0, t, epsilon, label).mean()
-        for optimizer in optimizers:
-            optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        if settings.clip_norm:
-            nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
-        for optimizer in optimizers:
-            optimizer.step()
-        return loss.detach()
+        return x0, t, epsilon, label
 
     def _judge(self, epoch: int, train_mse: float, rate: float) -> Stopped:
         """Measure, compare with the best, commit; says whether the run ends here."""

@@ -42,6 +42,7 @@ def train(registry: Registry, digits: Dataset) -> Train:
         seed: int = 0,
         max_time: float | None = None,
         within_epochs: bool = False,
+        accumulate: int = 1,
         on_trainer: Callable[[Trainer], object] = lambda trainer: None,
         **training: Any,
     ) -> Trained:
@@ -55,6 +56,7 @@ def train(registry: Registry, digits: Dataset) -> Train:
             seed=seed,
             max_time=max_time,
             within_epochs=within_epochs,
+            accumulate=accumulate,
         )
         timing = {"clock": clock} if clock else {}
         name = f"run-{next(numbers)}"

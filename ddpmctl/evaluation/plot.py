@@ -1,0 +1,54 @@
+"""A picture of quality against cost, by matplotlib."""
+
+import io
+from dataclasses import dataclass
+
+from ddpmctl.errors import DdpmctlError
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One way of sampling.
+
+    Attributes:
+        line: what it shares with the points that it is joined to.
+        evaluations: of the network, an image.
+        ratio: Frechet distance over the real floor.
+        accuracy: share of labels read right.
+    """
+
+    line: str
+    evaluations: int
+    ratio: float
+    accuracy: float
+
+
+def quality_against_cost(points: list[Point]) -> bytes:
+    """Distance and accuracy over evaluations of the network, a line a way of sampling, as a PNG.
+
+    Raises:
+        DdpmctlError: when matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise DdpmctlError("matplotlib is not installed", "pip install 'ddpmctl[eval]'") from error
+    figure = Figure(figsize=(10, 4.5), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for line in dict.fromkeys(point.line for point in points):
+        along = sorted((point for point in points if point.line == line), key=lambda point: point.evaluations)
+        cost = [point.evaluations for point in along]
+        left.plot(cost, [point.ratio for point in along], marker="o", label=line)
+        right.plot(cost, [100 * point.accuracy for point in along], marker="o", label=line)
+    left.axhline(1, color="grey", linestyle=":", label="real images")
+    left.set_ylabel("Frechet distance / real floor")
+    right.set_ylabel("label accuracy, %")
+    for axes in (left, right):
+        axes.set_xscale("log")
+        axes.set_xlabel("evaluations of the network, an image")
+        axes.grid(alpha=0.3)
+    left.set_ylim(bottom=0)
+    left.legend(fontsize="small")
+    data = io.BytesIO()
+    figure.savefig(data, format="png", dpi=110)
+    return data.getvalue()

@@ -1,0 +1,49 @@
+"""Measurements that take minutes to an hour; nothing here is a test.
+
+    python -m tests.benchmarks all --data-dir DATA
+
+DATA is the folder that holds MNIST/raw. Install '.[bench]' first: it brings the libraries that are compared.
+"""
+
+import argparse
+from pathlib import Path
+
+from .contenders import CONTENDERS
+from .growth import growth
+from .side_by_side import compare, one
+from .speed import race, sampling, training
+from .startup import startup
+
+KINDS = ("startup", "training", "sampling", "growth", "side-by-side", "race", "all", "one")
+
+
+def main() -> None:
+    """Run one kind, or all of them one after the other."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kind", choices=KINDS)
+    parser.add_argument("--data-dir", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=5, help="of training, side by side")
+    parser.add_argument("-n", type=int, default=100, help="digits, side by side")
+    parser.add_argument("--most", type=float, default=30, help="times as long, in the race")
+    parser.add_argument("--name", action="append", choices=list(CONTENDERS), help="only this one, side by side")
+    parser.add_argument("-o", type=Path, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    names = given.name or list(CONTENDERS)
+    if given.kind == "one":
+        one(given.data_dir, names[0], given.minutes, given.n, given.o)
+        return
+    ways = {
+        "startup": lambda: startup(given.data_dir),
+        "training": lambda: training(given.data_dir),
+        "sampling": lambda: sampling(given.data_dir, 500),
+        "growth": lambda: growth(given.data_dir),
+        "side-by-side": lambda: compare(given.data_dir, given.minutes, given.n, names),
+        "race": lambda: race(given.data_dir, 1000, given.most),
+    }
+    for kind in ways if given.kind == "all" else [given.kind]:
+        print(f"\n## {kind}\n", flush=True)
+        ways[kind]()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,233 @@
+"""Who is compared: this project's presets, the plain loop they grew from, and two public libraries.
+
+Each trains on the real MNIST for so many seconds, then makes digits with the sampler that it comes with.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
+
+from ddpmctl.core.classic import Classic
+from ddpmctl.core.schedule import linear
+
+Images = NDArray[np.uint8]
+T = TypeVar("T")
+SAMPLED_TOGETHER = 100
+
+
+class Contender(Protocol):
+    """Something that learns digits and makes them.
+
+    Attributes:
+        sampler: how it makes them, in words.
+    """
+
+    sampler: str
+
+    def train(self, seconds: float) -> int:
+        """Train for so long, and return how many images were shown."""
+
+    def sample(self, labels: list[int]) -> Images:
+        """Digits of these labels, uint8[N,32,32]."""
+
+
+class Preset:
+    """One of this project's presets, trained through the command line."""
+
+    def __init__(self, data_dir: Path, preset: str) -> None:
+        self.data_dir = data_dir
+        self.preset = preset
+        self.home = Path(tempfile.mkdtemp())
+
+    def train(self, seconds: float) -> int:
+        """``ddpmctl train --max-time``."""
+        command = ["train", "--preset", self.preset, "--max-time", f"{seconds:g}s", "--name", "it"]
+        self._ddpmctl(*command, "--data-dir", str(self.data_dir))
+        from ddpmctl.engine import Engine
+        from ddpmctl.registry import Registry
+
+        self.engine = Engine(Registry(self.home).open("it"))
+        way = self.engine.resolve()
+        self.sampler = f"{way.sampler}, {way.steps} steps, guidance {way.guidance:g}"
+        return self.engine.checkpoint.manifest.run.images
+
+    def sample(self, labels: list[int]) -> Images:
+        """By the recommended sampler."""
+        return self.engine.generate(labels)
+
+    def _ddpmctl(self, *arguments: str) -> None:
+        environment = {**os.environ, "DDPMCTL_HOME": str(self.home)}
+        subprocess.run([sys.executable, "-m", "ddpmctl", *arguments], env=environment, stdout=sys.stderr, check=True)
+
+
+class PlainLoop:
+    """The original scripts' way: the classic network in float32, a DataLoader of PIL images, Adam, `.item()`."""
+
+    sampler = "ancestral, 1000 steps"
+
+    def __init__(self, data_dir: Path, batch_size: int = 64) -> None:
+        torch.manual_seed(0)
+        self.model = Classic()
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=2e-4)
+        self.loader = pil_loader(data_dir, batch_size)
+        self.alpha_bar = linear(1000).alpha_bar.float()
+
+    def steps(self) -> Iterator[float]:
+        """Train for ever, a step at a time, each with its loss."""
+        while True:
+            for x0, label in self.loader:
+                t = torch.randint(1000, (len(x0),))
+                epsilon = torch.randn_like(x0)
+                alpha_bar = self.alpha_bar[t].view(-1, 1, 1, 1)
+                answer = self.model(alpha_bar.sqrt() * x0 + (1 - alpha_bar).sqrt() * epsilon, t, label)
+                loss = F.mse_loss(answer, epsilon)
+                self.optimizer.zero_grad()
+                loss.backward()
+                self.optimizer.step()
+                yield loss.item()
+
+    def train(self, seconds: float) -> int:
+        """Run `steps` for so long."""
+        return sum(self.loader.batch_size or 0 for _ in _until(self.steps(), seconds))
+
+    @torch.no_grad()
+    def sample(self, labels: list[int]) -> Images:
+        """The full chain (Ho et al. 2020, algorithm 2, variance beta)."""
+        label, x = torch.tensor(labels), torch.randn(len(labels), 1, 32, 32)
+        for t in reversed(range(1000)):
+            alpha_bar, before = self.alpha_bar[t], self.alpha_bar[t - 1] if t else torch.tensor(1.0)
+            alpha = alpha_bar / before
+            epsilon = self.model(x, torch.full((len(x),), t), label)
+            x = (x - (1 - alpha) / (1 - alpha_bar).sqrt() * epsilon) / alpha.sqrt()
+            if t:
+                x = x + (1 - alpha).sqrt() * torch.randn_like(x)
+        return _bytes(x)
+
+
+class Diffusers:
+    """Hugging Face `diffusers`: UNet2DModel with a class embedding, DDPMScheduler, Adam 1e-3, batches of 128."""
+
+    sampler = "DDPMScheduler, 1000 steps"
+
+    def __init__(self, data_dir: Path) -> None:
+        from diffusers import DDPMScheduler, UNet2DModel
+
+        torch.manual_seed(0)
+        self.model = UNet2DModel(
+            sample_size=32, in_channels=1, out_channels=1, layers_per_block=2, block_out_channels=(32, 64, 64),
+            down_block_types=("DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D"),
+            up_block_types=("AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D"), num_class_embeds=10,
+        )  # fmt: skip
+        self.scheduler = DDPMScheduler(num_train_timesteps=1000, beta_schedule="squaredcos_cap_v2")
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-3)
+        self.loader = pil_loader(data_dir, 128)
+
+    def train(self, seconds: float) -> int:
+        """The loop of its documentation."""
+
+        def steps() -> Iterator[int]:
+            while True:
+                for x0, label in self.loader:
+                    noise, t = torch.randn_like(x0), torch.randint(1000, (len(x0),))
+                    answer = self.model(self.scheduler.add_noise(x0, noise, t), t, class_labels=label).sample
+                    loss = F.mse_loss(answer, noise)
+                    self.optimizer.zero_grad()
+                    loss.backward()
+                    self.optimizer.step()
+                    yield len(x0)
+
+        return sum(_until(steps(), seconds))
+
+    @torch.no_grad()
+    def sample(self, labels: list[int]) -> Images:
+        """The full chain of its scheduler."""
+        label, x = torch.tensor(labels), torch.randn(len(labels), 1, 32, 32)
+        self.scheduler.set_timesteps(1000)
+        for t in self.scheduler.timesteps:
+            x = self.scheduler.step(self.model(x, t, class_labels=label).sample, t, x).prev_sample
+        return _bytes(x)
+
+
+class DenoisingDiffusion:
+    """`denoising-diffusion-pytorch`: its classifier-free Unet of dim 32, Adam 1e-3, batches of 128."""
+
+    sampler = "its own, 250 steps, guidance 6"
+
+    def __init__(self, data_dir: Path) -> None:
+        from denoising_diffusion_pytorch import classifier_free_guidance as theirs
+
+        torch.manual_seed(0)
+        unet = theirs.Unet(dim=32, dim_mults=(1, 2, 4), num_classes=10, channels=1, cond_drop_prob=0.1)
+        self.diffusion: Any = theirs.GaussianDiffusion(unet, image_size=32, timesteps=1000, sampling_timesteps=250)
+        self.optimizer = torch.optim.Adam(self.diffusion.parameters(), lr=1e-3)
+        self.loader = pil_loader(data_dir, 128)
+
+    def train(self, seconds: float) -> int:
+        """The loop of its documentation; it centres pixels of [0, 1] by itself."""
+
+        def steps() -> Iterator[int]:
+            while True:
+                for x0, label in self.loader:
+                    loss = self.diffusion((x0 + 1) / 2, classes=label)
+                    self.optimizer.zero_grad()
+                    loss.backward()
+                    self.optimizer.step()
+                    yield len(x0)
+
+        return sum(_until(steps(), seconds))
+
+    @torch.no_grad()
+    def sample(self, labels: list[int]) -> Images:
+        """Its own sampler."""
+        self.diffusion.eval()
+        return _bytes(self.diffusion.sample(classes=torch.tensor(labels)) * 2 - 1)
+
+
+CONTENDERS = {
+    "ddpmctl quick": lambda data_dir: Preset(data_dir, "quick"),
+    "ddpmctl classic": lambda data_dir: Preset(data_dir, "classic"),
+    "plain loop": PlainLoop,
+    "diffusers": Diffusers,
+    "denoising-diffusion-pytorch": DenoisingDiffusion,
+}
+
+
+def pil_loader(data_dir: Path, batch_size: int) -> "DataLoader[tuple[Tensor, Tensor]]":
+    """The usual way to the real training images: PIL, transforms and two workers; float[B,1,32,32] in [-1, 1]."""
+    from torchvision import transforms
+    from torchvision.datasets import MNIST
+
+    steps = [transforms.Resize(32), transforms.ToTensor(), transforms.Normalize(0.5, 0.5)]
+    data = MNIST(str(data_dir), train=True, transform=transforms.Compose(steps))
+    return DataLoader(data, batch_size, shuffle=True, num_workers=2, drop_last=True)
+
+
+def in_batches(contender: Contender, labels: list[int]) -> Images:
+    """Sample a hundred at a time."""
+    starts = range(0, len(labels), SAMPLED_TOGETHER)
+    return np.concatenate([contender.sample(labels[start : start + SAMPLED_TOGETHER]) for start in starts])
+
+
+def _until(steps: Iterator[T], seconds: float) -> Iterator[T]:
+    """As many steps as fit."""
+    end = time.perf_counter() + seconds
+    for step in steps:
+        yield step
+        if time.perf_counter() > end:
+            return
+
+
+def _bytes(x: Tensor) -> Images:
+    return ((x[:, 0].clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).numpy()

@@ -1,0 +1,42 @@
+"""How long commands take from nothing, beside `import torch`, and what memory the big ones hold.
+
+python -m tests.benchmarks startup --data-dir DATA
+"""
+
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+
+from .machine import about_this_machine, band, ddpmctl, markdown, run
+
+ROUNDS = 7
+
+
+def startup(data_dir: Path) -> None:
+    """Time whole processes in turn, so that a slow moment of the machine hits all of them, and weigh three."""
+    print(about_this_machine(), flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        training = ddpmctl(home, "train", "--preset", "quick", "--max-time", "20s", "--data-dir", data_dir)
+        ways = {
+            "import torch": lambda: run(sys.executable, "-c", "import torch"),
+            "ddpmctl generate 8 -o eight.png": lambda: ddpmctl(home, "generate", 8, "-o", home / "eight.png"),
+            "ddpmctl --help": lambda: ddpmctl(home, "--help"),
+            "ddpmctl models": lambda: ddpmctl(home, "models"),
+            "ddpmctl inspect": lambda: ddpmctl(home, "inspect"),
+        }
+        times: dict[str, list[float]] = {name: [] for name in ways}
+        for _ in range(ROUNDS):
+            for name, way in ways.items():
+                times[name].append(way().seconds)
+        torch_time = statistics.median(times["import torch"])
+        rows = [[name, band(t, " s"), f"{statistics.median(t) / torch_time:.2f}"] for name, t in times.items()]
+        print(markdown(["", "median of 7", "of import torch"], rows))
+        few, many = (
+            ddpmctl(home, "generate", *range(10), "-n", each, "--steps", 2, "-o", home / "x.npz", "-q").peak
+            for each in (100, 1000)
+        )
+        grown = 9000 * 32 * 32 / 2**20
+        print(f"\nquick training: peak {training.peak:,.0f} MiB")
+        print(f"1,000 images to an .npz: {few:,.0f} MiB; 10,000: {many:,.0f} MiB, of which {grown:.1f} are the images")
