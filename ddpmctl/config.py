@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import math
 import tomllib
 import typing
 from collections.abc import Iterable, Mapping
@@ -118,7 +119,7 @@ class TrainingConfig:
         _check(0 <= self.beta2 < 1, "beta2 lies in [0, 1)")
         _check(0 <= self.weight_decay <= 1, "weight_decay lies in [0, 1]")
         _check(0 <= self.warmup <= 1 and 0 <= self.decay <= 1, "warmup and decay lie in [0, 1]")
-        _check(self.clip_norm >= 0, "clip_norm is at least 0")
+        _check(0 <= self.clip_norm < math.inf, "clip_norm is at least 0, and finite")
         _check(0 <= self.ema_lag < 0.5, "ema_lag lies in [0, 0.5)")
         _check(1 <= self.newton_schulz <= 20, "newton_schulz lies in 1..20")
         _check(0 <= self.label_dropout < 1, "label_dropout lies in [0, 1)")

@@ -51,7 +51,7 @@ class Engine:
         self.config = checkpoint.manifest.config
         self.device = choose_device(device)
         self.precision, _ = choose_precision(precision, self.device)
-        self.diffusion = assembly.build_diffusion(self.config.diffusion)
+        self.diffusion = assembly.build_diffusion(self.config.diffusion).to(self.device)
         network = assembly.build_network(self.config.model)
         weights = {name: torch.from_numpy(array) for name, array in checkpoint.weights().items()}
         try:
@@ -158,7 +158,7 @@ class Engine:
         )
 
     def evaluations(self, sampling: SamplingConfig) -> int:
-        """How often the network is asked for one image; a guided step asks twice."""
+        """How often the built-in samplers ask the network for one image; a guided step asks twice."""
         length = len(self.diffusion.schedule)
         timesteps = trailing_timesteps(length, sampling.steps)
         scales = [scale_at(t / length, sampling.guidance, sampling.guidance_interval) for t in timesteps]

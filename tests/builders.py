@@ -82,6 +82,8 @@ def manifest(files: dict[str, FileRecord], *, step: int = 10, value: float = 0.5
             threads=2,
             stopped="running",
             max_time=0.0,
+            accumulate=1,
+            compiled=False,
         ),
         metric=metric,
         best=metric,

@@ -75,10 +75,11 @@ def evaluate(
         Path | None, typer.Option(metavar="sheet.png", help="Samples beside the training images nearest to them.")
     ] = None,
     sweep: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=A,B,..", help="Compare steps, guidance or sampler; repeatable.")
+        list[str] | None,
+        typer.Option(metavar="KEY=A,B,..", help="Compare steps, guidance, guidance-interval or sampler; repeatable."),
     ] = None,
     plot: Annotated[
-        Path | None, typer.Option(metavar="quality.png", help="A picture of quality against cost, of a sweep.")
+        Path | None, typer.Option(metavar="quality.png", help="A picture of quality against cost, a point a way.")
     ] = None,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
@@ -106,11 +107,13 @@ def evaluate(
     evaluator = make_evaluator(out, request, data_dir, engine)
     labels = [k % len(engine.classes) for k in range(count)]
     judged = []
+    engine.generate(labels[:SHEET_COLUMNS], steps=1)  # the first images are slower than all that follow
     for sampling in ways:
         images, seconds = _sample(out, engine, replace(request, sampling=sampling), labels)
         report = evaluator.report(images, labels)
         judged.append(Judged(sampling, report, count / seconds, engine.evaluations(sampling)))
     data: dict[str, Any] = {"model": request.checkpoint.name, "digest": request.checkpoint.digest, "seed": seed}
+    data |= {"device": str(engine.device), "precision": engine.precision}
     data["results"] = [each.record() for each in judged]
     parts: list[RenderableType] = [figures(judged[0], engine.classes)] if len(judged) == 1 else [comparison(judged)]
     if cas:
@@ -148,7 +151,8 @@ def swept(request: Request, sweeps: list[str]) -> Iterator[SamplingConfig]:
     """
     axes: dict[str, list[Any]] = {}
     for text in sweeps:
-        key, _, values = text.replace("guidance-interval", "guidance_interval").partition("=")
+        key, _, values = text.partition("=")
+        key = key.replace("-", "_")
         if key not in SWEEPABLE or not values:
             raise UsageError(
                 f"'{text}' cannot be swept",

@@ -19,7 +19,11 @@ Steps = Annotated[int | None, typer.Option(metavar="N", help="Steps of the sampl
 Guidance = Annotated[float | None, typer.Option(metavar="G", help="1.0 is none; recommended by the model.")]
 Interval = Annotated[
     str | None,
-    typer.Option("--guidance-interval", metavar="A:B", help="Where guidance acts: 0 is the image, 1 the noise."),
+    typer.Option(
+        "--guidance-interval",
+        metavar="A:B",
+        help="Where guidance acts, 0 the image and 1 the noise; recommended by the model.",
+    ),
 ]
 Precision = Annotated[str, typer.Option(metavar="auto|fp32|bf16", help="Of the network's arithmetic.")]
 Dataset = Annotated[str, typer.Option(metavar="NAME", help="mnist, strokes or strokes:COUNT.")]

@@ -58,7 +58,16 @@ class Request:
 
     def record(self) -> dict[str, Any]:
         """What made the images, for ``--json``."""
-        return {"model": self.checkpoint.name, "digest": self.checkpoint.digest, **self.keywords()}
+        from ddpmctl.devices import choose_device, choose_precision
+
+        device = choose_device(self.device)
+        model = {"model": self.checkpoint.name, "digest": self.checkpoint.digest}
+        return {
+            **model,
+            **self.keywords(),
+            "device": str(device),
+            "precision": choose_precision(self.precision, device)[0],
+        }
 
 
 def prepare(
@@ -86,6 +95,8 @@ def prepare(
     acts = parse_interval(interval) if interval is not None else None
     sampling = resolve_sampling(config, sampler, steps, guidance, acts, plugins.available(plugins.SAMPLERS))
     choose("precision", precision, PRECISIONS)
+    if acts and sampling.guidance == 1.0:
+        raise UsageError("a guidance of 1.0 acts nowhere", "--guidance 1.5 --guidance-interval 0.3:0.85")
     drawn = seed is None
     seed = secrets.randbelow(2**31) if seed is None else seed
     if not 0 <= seed <= 9 * 10**18:

@@ -8,7 +8,7 @@ import typer
 from ddpmctl.config import PRECISIONS, PRESETS, Config, choose, load_preset
 from ddpmctl.console import Output
 from ddpmctl.errors import UsageError
-from ddpmctl.registry import Registry
+from ddpmctl.registry import Registry, last_of
 
 from . import options
 from .duration import parse_duration
@@ -30,7 +30,7 @@ def train(
         float | None, typer.Option(metavar="NORM", help="Largest norm of a step's gradient; 0 for no limit.")
     ] = None,
     accumulate: Annotated[
-        int, typer.Option(metavar="K", help="Compute each batch in K parts: the same steps in less memory.")
+        int, typer.Option(metavar="K", help="Compute each batch in K parts at most: the same steps in less memory.")
     ] = 1,
     compiled: Annotated[
         bool, typer.Option("--compile/--no-compile", help="Compile the network; a minute's start on a CPU.")
@@ -79,7 +79,7 @@ def train(
     trained = carry_out(out, order)
     out.note(f"see it: ddpmctl grid --model {trained}")
     checkpoint = Registry().open(trained)
-    run, best = checkpoint.manifest.run, checkpoint.manifest.best
+    run, best = last_of(checkpoint).manifest.run, checkpoint.manifest.best
     data = {
         "name": trained,
         "path": str(checkpoint.path),

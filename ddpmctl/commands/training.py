@@ -1,7 +1,5 @@
 """What the commands that train have in common: one run, from checked settings to a registered model."""
 
-import os
-import shutil
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -88,8 +86,6 @@ def carry_out(out: Output, order: Order) -> str:
             accumulate=order.accumulate,
             compiled=order.compiled,
         )
-        if run.compiled:
-            check_compiler(device.type)
         suggest_quick = device.type == "cpu" and order.preset != "quick"
         display = Display(out, config.training.patience, suggest_quick=suggest_quick)
         with graceful_interrupt(out) as interrupted, display.showing():
@@ -102,17 +98,6 @@ def carry_out(out: Output, order: Order) -> str:
                 raise
         _say_how_it_ended(out, stopped, trainer, writer.name)
         return writer.name
-
-
-def check_compiler(device: str) -> None:
-    """See that ``torch.compile`` has what it needs before the run begins.
-
-    Raises:
-        DdpmctlError: when there is no compiler.
-    """
-    wanted = [os.environ.get("CXX", ""), "c++", "g++", "clang++", "cl"]
-    if device == "cpu" and not any(shutil.which(name) for name in wanted if name):
-        raise DdpmctlError("there is no C++ compiler here, which torch.compile needs on a CPU", "--no-compile")
 
 
 def fit_to(config: Config, data: "Dataset") -> Config:

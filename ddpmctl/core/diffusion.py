@@ -50,20 +50,26 @@ class Diffusion:
         schedule: the noise levels of the chain.
         target: a key of `TARGETS`.
         clip_x0: keep predicted images in [-1, 1] at each step of a chain.
+        table: alpha and sigma of every timestep on the device of the computation, float32[2,T]; set by `to`.
     """
 
     schedule: Schedule
     target: str
     clip_x0: bool = True
+    table: Tensor | None = None
 
     def to(self, device: torch.device) -> "Diffusion":
-        """The same with its schedule on a device, so that nothing is copied there in each step."""
-        return replace(self, schedule=Schedule(self.schedule.alpha_bar.to(device)))
+        """The same with its scales on a device, in float32, so that no step has to copy them there."""
+        return replace(self, table=self._scales().float().to(device))
 
     def scales(self, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         """``alpha_t`` and ``sigma_t`` of int64[B] timesteps, shaped and typed to multiply ``like``."""
-        alpha_bar = self.schedule.alpha_bar.to(t.device)[t].view(-1, *[1] * (like.ndim - 1))
-        return alpha_bar.sqrt().to(like.dtype), (1 - alpha_bar).sqrt().to(like.dtype)
+        table = self._scales().to(like.dtype).to(t.device) if self.table is None else self.table.to(like.dtype)
+        alpha, sigma = table[:, t].view(2, -1, *[1] * (like.ndim - 1))
+        return alpha, sigma
+
+    def _scales(self) -> Tensor:
+        return torch.stack([self.schedule.alpha, self.schedule.sigma])
 
     def noised(self, x0: Tensor, t: Tensor, epsilon: Tensor) -> Tensor:
         """Sample ``q(x_t | x_0)`` (Ho et al. 2020, eq. 4): float[B,C,H,W]."""
@@ -99,6 +105,6 @@ def stratified_timesteps(count: int, timesteps: int, generator: torch.Generator)
     less, and so does the loss (Kingma et al. 2021, appendix I.1).
     """
     device = generator.device
-    offset = torch.rand((), generator=generator, device=device, dtype=torch.float64)
+    offset = torch.rand((), generator=generator, device=device)
     shuffled = torch.randperm(count, generator=generator, device=device)
     return (((shuffled + offset) / count) * timesteps).long().clamp(max=timesteps - 1)

@@ -64,7 +64,7 @@ def read(classifier: Classifier, images: Tensor) -> Reading:
     features, classes = [], []
     for chunk in torch.split(images, CHUNK):
         feature = classifier.body(to_model_range(chunk.to(device)).contiguous(memory_format=torch.channels_last))
-        features.append(feature.double().cpu())
+        features.append(feature.cpu().double())
         classes.append(classifier.head(feature).argmax(dim=1).cpu())
     return Reading(torch.cat(features), torch.cat(classes))
 

@@ -81,6 +81,8 @@ class RunRecord:
         threads: of torch on the CPU.
         stopped: why it ended: ``done``, ``early``, ``interrupted``, ``time``; ``running`` until then.
         max_time: seconds that the run was fitted into, 0 for no clock.
+        accumulate: parts that each batch was computed in.
+        compiled: whether torch.compile made the network's kernels.
     """
 
     step: int
@@ -94,6 +96,8 @@ class RunRecord:
     threads: int
     stopped: str
     max_time: float
+    accumulate: int
+    compiled: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

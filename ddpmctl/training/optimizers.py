@@ -13,7 +13,7 @@ SMALLEST_MATRIX = 16
 
 
 class MatrixMuon(torch.optim.Muon):
-    """torch's Muon (Jordan et al. 2024) for convolutions too: a kernel is a matrix of outputs by everything else.
+    """torch's Muon (Jordan et al. 2024) for convolutions too: a kernel is a matrix of its first dimension by the rest.
 
     Its rate means what AdamW's means (Liu et al. 2025), so one rate serves both.
     """

@@ -61,7 +61,7 @@ class Run:
         seed: of everything random.
         max_time: seconds to fit the training into; None for none.
         within_epochs: whether the time limit may not go beyond ``epochs``.
-        accumulate: parts that a batch is computed in, one after the other, where memory is short.
+        accumulate: parts that a batch is computed in at most, one after the other, where memory is short.
         compiled: whether ``torch.compile`` makes the network's kernels.
     """
 
@@ -128,6 +128,8 @@ class Trainer:
         Raises:
             DdpmctlError: for a loss that is not finite; what was committed stays.
         """
+        if self.run.compiled:
+            self._compile()
         self.plan = self._lay_out()
         self.observer.started(self.plan)
         for epoch in range(1, self.plan.epochs + 1):
@@ -147,6 +149,20 @@ class Trainer:
         if self.run.compiled:
             model.compile()
         return model
+
+    def _compile(self) -> None:
+        """Have the kernels made before the clock runs.
+
+        Raises:
+            DdpmctlError: where they cannot be made.
+        """
+        self.model.train()
+        try:
+            self._backward(self.model, torch.arange(min(self.config.training.batch_size, len(self.train_set))), step=0)
+        except Exception as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise DdpmctlError(f"torch.compile does not work here: {reason}", "--no-compile") from error
+        self.model.zero_grad(set_to_none=True)
 
     def _lay_out(self) -> Plan:
         """Plan the run; a time limit takes the number of steps that fit, from the speed of the first seconds."""
@@ -215,6 +231,15 @@ class Trainer:
         """One step of Ho et al. 2020, algorithm 1, on the images of these indices; returns the loss, not awaited."""
         for optimizer in optimizers:
             optimizer.zero_grad(set_to_none=True)
+        loss = self._backward(model, ids, step)
+        if self.config.training.clip_norm:
+            nn.utils.clip_grad_norm_(model.parameters(), self.config.training.clip_norm)
+        for optimizer in optimizers:
+            optimizer.step()
+        return loss
+
+    def _backward(self, model: nn.Module, ids: Tensor, step: int) -> Tensor:
+        """Add the gradients of a step to those of the network; returns the loss, not awaited."""
         total = torch.zeros((), device=self.run.device)
         # Everything is drawn for the whole batch, so that its parts change nothing but the order of a sum.
         parts = [drawn.chunk(self.run.accumulate) for drawn in self._draw(ids, step)]
@@ -223,10 +248,6 @@ class Trainer:
                 loss = self.diffusion.loss(model, x0, t, epsilon, label).sum() / len(ids)
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
-        if self.config.training.clip_norm:
-            nn.utils.clip_grad_norm_(model.parameters(), self.config.training.clip_norm)
-        for optimizer in optimizers:
-            optimizer.step()
         return total
 
     def _draw(self, ids: Tensor, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -341,6 +362,8 @@ class Trainer:
             threads=torch.get_num_threads(),
             stopped=stopped,
             max_time=self.run.max_time or 0.0,
+            accumulate=self.run.accumulate,
+            compiled=self.run.compiled,
         )
 
     def _check_finite(self, losses: Tensor, start: int, end: int) -> None:

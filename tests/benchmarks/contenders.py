@@ -3,14 +3,11 @@
 Each trains on the real MNIST for so many seconds, then makes digits with the sampler that it comes with.
 """
 
-import os
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -21,9 +18,12 @@ from torch.utils.data import DataLoader
 
 from ddpmctl.core.classic import Classic
 from ddpmctl.core.schedule import linear
+from ddpmctl.engine import Engine
+from ddpmctl.registry import Registry, last_of
+
+from .machine import ddpmctl
 
 Images = NDArray[np.uint8]
-T = TypeVar("T")
 SAMPLED_TOGETHER = 100
 
 
@@ -36,11 +36,11 @@ class Contender(Protocol):
 
     sampler: str
 
-    def train(self, seconds: float) -> int:
-        """Train for so long, and return how many images were shown."""
+    def train(self, seconds: float) -> tuple[int, float]:
+        """Train for so long, and return how many images were shown in how many seconds."""
 
-    def sample(self, labels: list[int]) -> Images:
-        """Digits of these labels, uint8[N,32,32]."""
+    def sample(self, labels: list[int], seed: int) -> Images:
+        """Digits of these labels, uint8[N,32,32]; another seed makes others."""
 
 
 class Preset:
@@ -49,27 +49,25 @@ class Preset:
     def __init__(self, data_dir: Path, preset: str) -> None:
         self.data_dir = data_dir
         self.preset = preset
-        self.home = Path(tempfile.mkdtemp())
 
-    def train(self, seconds: float) -> int:
+    def train(self, seconds: float) -> tuple[int, float]:
         """``ddpmctl train --max-time``."""
-        command = ["train", "--preset", self.preset, "--max-time", f"{seconds:g}s", "--name", "it"]
-        self._ddpmctl(*command, "--data-dir", str(self.data_dir))
-        from ddpmctl.engine import Engine
-        from ddpmctl.registry import Registry
+        with tempfile.TemporaryDirectory() as folder:
+            home = Path(folder)
+            ddpmctl(
+                home, "train", "--preset", self.preset, "--max-time", f"{seconds:g}s", "--name", "it",
+                "--device", "cpu", "--data-dir", self.data_dir,
+            )  # fmt: skip
+            best = Registry(home).open("it")
+            self.engine = Engine(best, "cpu")
+            way = self.engine.resolve()
+            self.sampler = f"{way.sampler}, {way.steps} steps, guidance {way.guidance:g}"
+            run = last_of(best).manifest.run
+        return run.images, run.seconds
 
-        self.engine = Engine(Registry(self.home).open("it"))
-        way = self.engine.resolve()
-        self.sampler = f"{way.sampler}, {way.steps} steps, guidance {way.guidance:g}"
-        return self.engine.checkpoint.manifest.run.images
-
-    def sample(self, labels: list[int]) -> Images:
+    def sample(self, labels: list[int], seed: int) -> Images:
         """By the recommended sampler."""
-        return self.engine.generate(labels)
-
-    def _ddpmctl(self, *arguments: str) -> None:
-        environment = {**os.environ, "DDPMCTL_HOME": str(self.home)}
-        subprocess.run([sys.executable, "-m", "ddpmctl", *arguments], env=environment, stdout=sys.stderr, check=True)
+        return self.engine.generate(labels, seed)
 
 
 class PlainLoop:
@@ -98,12 +96,12 @@ class PlainLoop:
                 self.optimizer.step()
                 yield loss.item()
 
-    def train(self, seconds: float) -> int:
+    def train(self, seconds: float) -> tuple[int, float]:
         """Run `steps` for so long."""
-        return sum(self.loader.batch_size or 0 for _ in _until(self.steps(), seconds))
+        return _timed((self.loader.batch_size or 0 for _ in self.steps()), seconds)
 
     @torch.no_grad()
-    def sample(self, labels: list[int]) -> Images:
+    def sample(self, labels: list[int], seed: int) -> Images:
         """The full chain (Ho et al. 2020, algorithm 2, variance beta)."""
         label, x = torch.tensor(labels), torch.randn(len(labels), 1, 32, 32)
         for t in reversed(range(1000)):
@@ -134,7 +132,7 @@ class Diffusers:
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-3)
         self.loader = pil_loader(data_dir, 128)
 
-    def train(self, seconds: float) -> int:
+    def train(self, seconds: float) -> tuple[int, float]:
         """The loop of its documentation."""
 
         def steps() -> Iterator[int]:
@@ -148,10 +146,10 @@ class Diffusers:
                     self.optimizer.step()
                     yield len(x0)
 
-        return sum(_until(steps(), seconds))
+        return _timed(steps(), seconds)
 
     @torch.no_grad()
-    def sample(self, labels: list[int]) -> Images:
+    def sample(self, labels: list[int], seed: int) -> Images:
         """The full chain of its scheduler."""
         label, x = torch.tensor(labels), torch.randn(len(labels), 1, 32, 32)
         self.scheduler.set_timesteps(1000)
@@ -174,7 +172,7 @@ class DenoisingDiffusion:
         self.optimizer = torch.optim.Adam(self.diffusion.parameters(), lr=1e-3)
         self.loader = pil_loader(data_dir, 128)
 
-    def train(self, seconds: float) -> int:
+    def train(self, seconds: float) -> tuple[int, float]:
         """The loop of its documentation; it centres pixels of [0, 1] by itself."""
 
         def steps() -> Iterator[int]:
@@ -186,10 +184,10 @@ class DenoisingDiffusion:
                     self.optimizer.step()
                     yield len(x0)
 
-        return sum(_until(steps(), seconds))
+        return _timed(steps(), seconds)
 
     @torch.no_grad()
-    def sample(self, labels: list[int]) -> Images:
+    def sample(self, labels: list[int], seed: int) -> Images:
         """Its own sampler."""
         self.diffusion.eval()
         return _bytes(self.diffusion.sample(classes=torch.tensor(labels)) * 2 - 1)
@@ -217,16 +215,17 @@ def pil_loader(data_dir: Path, batch_size: int) -> "DataLoader[tuple[Tensor, Ten
 def in_batches(contender: Contender, labels: list[int]) -> Images:
     """Sample a hundred at a time."""
     starts = range(0, len(labels), SAMPLED_TOGETHER)
-    return np.concatenate([contender.sample(labels[start : start + SAMPLED_TOGETHER]) for start in starts])
+    return np.concatenate([contender.sample(labels[start : start + SAMPLED_TOGETHER], start) for start in starts])
 
 
-def _until(steps: Iterator[T], seconds: float) -> Iterator[T]:
-    """As many steps as fit."""
-    end = time.perf_counter() + seconds
-    for step in steps:
-        yield step
-        if time.perf_counter() > end:
-            return
+def _timed(steps: Iterator[int], seconds: float) -> tuple[int, float]:
+    """As many steps as fit: the images that they showed, and the time they took."""
+    started, images = time.perf_counter(), 0
+    for shown in steps:
+        images += shown
+        if time.perf_counter() - started > seconds:
+            break
+    return images, time.perf_counter() - started
 
 
 def _bytes(x: Tensor) -> Images:

@@ -1,13 +1,13 @@
 """What every benchmark needs: the machine in words, other processes with their time and memory, Markdown."""
 
+import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterable, Sequence
+import tempfile
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,35 +32,35 @@ class Ran:
     stdout: str
 
 
+# A process begins with the peak of the one that started it, so each is started by a tiny one.
+LAUNCHER = """
+import json, os, subprocess, sys, time
+before = time.perf_counter()
+process = subprocess.Popen(sys.argv[2:])
+_, status, usage = os.wait4(process.pid, 0)
+told = [os.waitstatus_to_exitcode(status), time.perf_counter() - before, usage.ru_maxrss / 1024]
+with open(sys.argv[1], "w") as file:
+    json.dump(told, file)
+"""
+
+
 def run(*command: object, **environment: str) -> Ran:
     """Run a process to its end; its stderr goes to ours."""
-    before = time.perf_counter()
-    with subprocess.Popen(
-        list(map(str, command)), stdout=subprocess.PIPE, text=True, env={**os.environ, **environment}
-    ) as process:
-        assert process.stdout
-        stdout = process.stdout.read()
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    seconds = time.perf_counter() - before
-    if process.returncode:
-        raise SystemExit(f"{command} ended with {process.returncode}")
-    return Ran(seconds, usage.ru_maxrss / 1024, stdout)
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.json"
+        done = subprocess.run(
+            [sys.executable, "-c", LAUNCHER, str(report), *map(str, command)],
+            stdout=subprocess.PIPE, text=True, env={**os.environ, **environment}, check=True,
+        )  # fmt: skip
+        code, seconds, peak = json.loads(report.read_text())
+    if code:
+        raise SystemExit(f"{command} ended with {code}")
+    return Ran(seconds, peak, done.stdout)
 
 
 def ddpmctl(home: Path, *arguments: object) -> Ran:
     """Run the tool with a home of its own."""
     return run(sys.executable, "-m", "ddpmctl", *arguments, DDPMCTL_HOME=str(home))
-
-
-def own_peak() -> float:
-    """Most memory that this process or one of its children held, in MiB."""
-    return max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / 1024
-
-
-def measured(what: Callable[[], float], rounds: int) -> list[float]:
-    """Several measurements, sorted."""
-    return sorted(what() for _ in range(rounds))
 
 
 def band(values: Sequence[float], unit: str = "") -> str:

@@ -10,8 +10,6 @@ import argparse
 import json
 import os
 import platform
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -19,16 +17,7 @@ import numpy as np
 
 from tests.judge import read_digits
 
-
-def ddpmctl(home: Path, *arguments: object) -> str:
-    """Run the tool and return its stdout."""
-    return subprocess.run(
-        [sys.executable, "-m", "ddpmctl", *map(str, arguments)],
-        env={**os.environ, "DDPMCTL_HOME": str(home)},
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    ).stdout
+from .machine import ddpmctl
 
 
 def main() -> None:
@@ -44,7 +33,7 @@ def main() -> None:
         model = options.model or "benchmark"
         if not options.model:
             ddpmctl(home, "train", "--preset", options.preset, "--max-time", options.max_time, "--name", model)
-        report = json.loads(ddpmctl(home, "inspect", model, "--json"))["result"]
+        report = json.loads(ddpmctl(home, "inspect", model, "--json").stdout)["result"]
         archive = Path(folder) / "digits.npz"
         ddpmctl(home, "generate", *range(10), "-n", options.n, "--seed", 0, "--model", model, "-o", archive)
         images = np.load(archive)["images"]
@@ -53,7 +42,9 @@ def main() -> None:
     print(f"machine: {run['device']}, {run['precision']}, python {platform.python_version()}")
     rate = run["images"] / run["seconds"]
     print(f"training: {run['images']:,} images in {run['seconds']:.0f} s, {rate:,.0f} images/s")
-    print(f"sampling: {sampling['sampler']}, {sampling['steps']} steps, guidance {sampling['guidance']:g}")
+    low, high = sampling["guidance_interval"]
+    guidance = f"guidance {sampling['guidance']:g} from {low:g} to {high:g}"
+    print(f"sampling: {sampling['sampler']}, {sampling['steps']} steps, {guidance}")
     print("right by digit: " + ", ".join(f"{digit}: {share:.1%}" for digit, share in enumerate(right)))
     print(f"right of {10 * options.n:,}: {right.mean():.2%}")
 

@@ -5,11 +5,12 @@ python -m tests.benchmarks sampling --data-dir DATA -n 500
 python -m tests.benchmarks race --data-dir DATA
 """
 
+import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 
 import torch
@@ -22,7 +23,8 @@ from ddpmctl.core.samplers import ddim, trailing_timesteps
 from ddpmctl.core.schedule import linear
 from ddpmctl.data import load_dataset
 from ddpmctl.data.dataset import Dataset, to_model_range
-from ddpmctl.engine import Engine, to_pixels
+from ddpmctl.devices import choose_precision
+from ddpmctl.engine import Engine, Images, to_pixels
 from ddpmctl.registry import Registry
 from ddpmctl.training.history import EpochRow
 from ddpmctl.training.plan import Plan
@@ -39,18 +41,22 @@ IMAGES_TO_COMPARE = 12_800
 RIGHT = 0.98
 
 
-class _Rows:
-    """An observer that keeps the rows."""
+class _Clock:
+    """An observer that takes the time of each step."""
 
     def __init__(self) -> None:
-        self.rows: list[EpochRow] = []
+        self.times: list[float] = []
 
     def started(self, plan: Plan) -> None: ...
 
-    def stepped(self, step: int, images_per_second: float) -> None: ...
+    def stepped(self, step: int, images_per_second: float) -> None:
+        self.times.append(time.perf_counter())
 
-    def epoch_done(self, row: EpochRow, patience_left: int) -> None:
-        self.rows.append(row)
+    def epoch_done(self, row: EpochRow, patience_left: int) -> None: ...
+
+
+def _median_gap(times: list[float]) -> float:
+    return statistics.median(later - earlier for earlier, later in pairwise(times))
 
 
 def training(data_dir: Path) -> None:
@@ -64,9 +70,8 @@ def training(data_dir: Path) -> None:
     next(steps)  # starts its workers
     plain, ours = [], []
     for _ in range(ROUNDS):
-        started = time.perf_counter()
-        list(islice(steps, STEPS_A_ROUND))
-        plain.append(STEPS_A_ROUND * batch / (time.perf_counter() - started))
+        times = [time.perf_counter() for _ in islice(steps, STEPS_A_ROUND)]
+        plain.append(batch / _median_gap(times))
         ours.append(one_epoch(classic, data, STEPS_A_ROUND * batch)[1])
     rows = [
         ["plain loop", band(plain), "1.00"],
@@ -90,15 +95,17 @@ def training(data_dir: Path) -> None:
 
 
 def one_epoch(config: Config, data: Dataset, images: int) -> tuple[nn.Module, float]:
-    """Train on the first so many images once, in bf16: the network and images a second."""
+    """Train on the first so many images once: the network and images a second, by the median step."""
     few = replace(data, images=data.images[:images], labels=data.labels[:images])
     once = replace(config, training=replace(config.training, epochs=1, heldout=0))
-    watcher = _Rows()
-    about = Run(preset="quick", dataset="mnist", device=torch.device("cpu"), precision="bf16", seed=0)
+    watcher = _Clock()
+    device = torch.device("cpu")
+    precision, _ = choose_precision("auto", device)
+    about = Run(preset="quick", dataset="mnist", device=device, precision=precision, seed=0)
     with tempfile.TemporaryDirectory() as folder, Registry(Path(folder)).writer("it", "") as writer:
         trainer = Trainer(once, few, about, writer, watcher)
         trainer.train()
-    return trainer.model, watcher.rows[-1].images_per_second
+    return trainer.model, trainer.plan.batch_size / _median_gap(watcher.times)
 
 
 @torch.no_grad()
@@ -118,7 +125,9 @@ def sampling(data_dir: Path, count: int) -> None:
     """`quick` at its recommended sampler beside the full chain of the same network in float32."""
     print(about_this_machine(), flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        ddpmctl(Path(folder), "train", "--preset", "quick", "--data-dir", data_dir, "--max-time", "90s")
+        ddpmctl(
+            Path(folder), "train", "--preset", "quick", "--data-dir", data_dir, "--max-time", "90s", "--device", "cpu"
+        )
         checkpoint = Registry(Path(folder)).open(None)
         fast, full = Engine(checkpoint, "cpu"), Engine(checkpoint, "cpu", "fp32")
         evaluator, labels = make_evaluator(data_dir), labels_of(count)
@@ -145,15 +154,18 @@ def race(data_dir: Path, count: int, most: float) -> None:
     """From start to 98 % of the labels right: `quick`, then the plain loop for ``most`` times that."""
     print(about_this_machine(), flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        ran = ddpmctl(Path(folder), "train", "--preset", "quick", "--data-dir", data_dir, "--max-time", "90s")
-        images = Engine(Registry(Path(folder)).open(None)).generate(labels_of(count))
+        ran = ddpmctl(
+            Path(folder), "train", "--preset", "quick", "--data-dir", data_dir, "--max-time", "90s", "--device", "cpu"
+        )
+        images = Engine(Registry(Path(folder)).open(None), "cpu").generate(labels_of(count))
     share = judge.accuracy(images, labels_of(count))
     print(f"quick: {share:.1%} right of {count} after {ran.seconds:.0f} s, the whole process", flush=True)
     if share < RIGHT:
         raise SystemExit(f"quick did not reach {RIGHT:.0%}")
+    parts = [part for part in (1, 2, 4, 8, 15, 22) if part < most] + [most]
     loop, clock = PlainLoop(data_dir), time.perf_counter
     steps, spent, shown = loop.steps(), 0.0, 0
-    for part in (1, 2, 4, 8, 15, 22, most):
+    for part in parts:
         until = part * ran.seconds
         while spent < until:
             started = clock()
@@ -161,7 +173,6 @@ def race(data_dir: Path, count: int, most: float) -> None:
             spent += clock() - started
             shown += 1
         share = judge.accuracy(_ddim(loop.model, 200), labels_of(200))
-        loop.model.train()
         print(f"plain loop: {share:.1%} right of 200 after {spent:.0f} s, {shown:,} steps", flush=True)
         if share >= RIGHT:
             print(f"{spent / ran.seconds:.0f} times as long")
@@ -170,7 +181,7 @@ def race(data_dir: Path, count: int, most: float) -> None:
 
 
 @torch.no_grad()
-def _ddim(model: nn.Module, count: int) -> "torch.Tensor":
+def _ddim(model: nn.Module, count: int) -> Images:
     diffusion, label = Diffusion(linear(1000), "epsilon"), torch.tensor(labels_of(count))
 
     def predict_x0(x: torch.Tensor, t: int) -> torch.Tensor:

@@ -18,10 +18,14 @@ def startup(data_dir: Path) -> None:
     print(about_this_machine(), flush=True)
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
-        training = ddpmctl(home, "train", "--preset", "quick", "--max-time", "20s", "--data-dir", data_dir)
+        training = ddpmctl(
+            home, "train", "--preset", "quick", "--max-time", "20s", "--device", "cpu", "--data-dir", data_dir
+        )
         ways = {
             "import torch": lambda: run(sys.executable, "-c", "import torch"),
-            "ddpmctl generate 8 -o eight.png": lambda: ddpmctl(home, "generate", 8, "-o", home / "eight.png"),
+            "ddpmctl generate 8 -o eight.png": lambda: ddpmctl(
+                home, "generate", 8, "-o", home / "eight.png", "--device", "cpu"
+            ),
             "ddpmctl --help": lambda: ddpmctl(home, "--help"),
             "ddpmctl models": lambda: ddpmctl(home, "models"),
             "ddpmctl inspect": lambda: ddpmctl(home, "inspect"),
@@ -34,9 +38,13 @@ def startup(data_dir: Path) -> None:
         rows = [[name, band(t, " s"), f"{statistics.median(t) / torch_time:.2f}"] for name, t in times.items()]
         print(markdown(["", "median of 7", "of import torch"], rows))
         few, many = (
-            ddpmctl(home, "generate", *range(10), "-n", each, "--steps", 2, "-o", home / "x.npz", "-q").peak
+            ddpmctl(
+                home, "generate", *range(10), "-n", each, "--steps", 2, "-o", home / "x.npz", "-q", "--device", "cpu"
+            ).peak
             for each in (100, 1000)
         )
         grown = 9000 * 32 * 32 / 2**20
         print(f"\nquick training: peak {training.peak:,.0f} MiB")
-        print(f"1,000 images to an .npz: {few:,.0f} MiB; 10,000: {many:,.0f} MiB, of which {grown:.1f} are the images")
+        print(
+            f"1,000 images to an .npz: {few:,.0f} MiB; 10,000: {many:,.0f} MiB, where 9,000 more images are {grown:.1f}"
+        )

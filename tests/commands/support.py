@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ddpmctl.devices import choose_device, choose_precision
 from ddpmctl.registry import Checkpoint, Registry
 from tests.conftest import Result, clean_environment
 
@@ -214,3 +215,9 @@ class Terminal:
     def text(self) -> str:
         """All that was drawn, without colours and cursor movements."""
         return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.screen).replace("\r", "")
+
+
+def computed() -> dict[str, str]:
+    """What is computed on here, and how finely, when nothing is asked for."""
+    device = choose_device("auto")
+    return {"device": str(device), "precision": choose_precision("auto", device)[0]}

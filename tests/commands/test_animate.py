@@ -10,7 +10,7 @@ from PIL import Image
 
 from tests.conftest import Cli
 
-from .support import alter_manifest, complaint, copy_model, frames, pixels, reported, tiny_checkpoint, tree
+from .support import alter_manifest, complaint, computed, copy_model, frames, pixels, reported, tiny_checkpoint, tree
 
 
 def test_sixty_frames_of_sixty_ddim_steps_into_a_gif_that_holds_its_last_frame(
@@ -26,6 +26,7 @@ def test_sixty_frames_of_sixty_ddim_steps_into_a_gif_that_holds_its_last_frame(
         "steps": 60,
         "guidance": model.manifest.config.sampling.guidance,
         "guidance_interval": [0.0, 1.0],
+        **computed(),
         "label": 3,
         "class": "three",
         "frames": 60,

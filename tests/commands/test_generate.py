@@ -15,7 +15,7 @@ from PIL import Image
 from ddpmctl import Engine
 from tests.conftest import Cli, clean_environment
 
-from .support import Terminal, complaint, pixels, reported, tiny_checkpoint, tree
+from .support import Terminal, complaint, computed, pixels, reported, tiny_checkpoint, tree
 
 
 def arrays(path: Path) -> dict[str, Any]:
@@ -58,6 +58,7 @@ def test_the_count_is_per_label_and_seeds_go_on_over_the_whole_request(
         "steps": sampling.steps,
         "guidance": sampling.guidance,
         "guidance_interval": list(sampling.guidance_interval),
+        **computed(),
         "upscale": 1,
         "files": ["images-1.png", "images-2.png", "images-3.png", "images-4.png"],
         "images": [

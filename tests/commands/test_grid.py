@@ -10,7 +10,7 @@ from PIL import Image
 
 from tests.conftest import Cli
 
-from .support import pixels, reported, tiny_checkpoint, tree
+from .support import computed, pixels, reported, tiny_checkpoint, tree
 
 CLASSES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 GAP = 6
@@ -95,6 +95,7 @@ def test_what_made_the_sheet_is_reported(tiny_here: Cli, tiny_home: Path) -> Non
         "steps": 3,
         "guidance": 1.0,
         "guidance_interval": [0.0, 1.0],
+        **computed(),
         "rows": 1,
         "upscale": 4,
         "files": ["test_results.png"],

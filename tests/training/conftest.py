@@ -43,6 +43,7 @@ def train(registry: Registry, digits: Dataset) -> Train:
         max_time: float | None = None,
         within_epochs: bool = False,
         accumulate: int = 1,
+        compiled: bool = False,
         on_trainer: Callable[[Trainer], object] = lambda trainer: None,
         **training: Any,
     ) -> Trained:
@@ -57,6 +58,7 @@ def train(registry: Registry, digits: Dataset) -> Train:
             max_time=max_time,
             within_epochs=within_epochs,
             accumulate=accumulate,
+            compiled=compiled,
         )
         timing = {"clock": clock} if clock else {}
         name = f"run-{next(numbers)}"

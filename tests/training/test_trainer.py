@@ -2,6 +2,7 @@
 
 import csv
 import itertools
+import shutil
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -205,6 +206,29 @@ def test_a_batch_in_parts_takes_the_same_steps(train: Train) -> None:
     # Adam makes a step of full size out of a gradient that is nothing but rounding: single weights may differ.
     apart = [np.abs(parts.weights()[name] - weight).mean() for name, weight in whole.weights().items()]
     assert max(apart) < 1e-4
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler on a CPU: there is no g++")
+def test_a_compiled_network_takes_the_same_steps(train: Train) -> None:
+    plain, compiled = (train(epochs=1, compiled=compiled) for compiled in (False, True))
+    assert compiled.best.manifest.run.compiled
+    assert compiled.weights().keys() == plain.weights().keys()
+    (one, _), (other, _) = plain.watcher.epochs[0], compiled.watcher.epochs[0]
+    assert other.train_mse == pytest.approx(one.train_mse, rel=1e-3)
+
+
+def test_where_nothing_can_be_compiled_the_run_does_not_begin(
+    train: Train, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*inputs: object) -> None:
+        raise RuntimeError("No working C++ compiler found\nand so on")
+
+    monkeypatch.setattr(nn.Module, "compile", lambda model: setattr(model, "_compiled_call_impl", broken))
+    with pytest.raises(DdpmctlError) as caught:
+        train(compiled=True)
+    assert caught.value.message == "torch.compile does not work here: No working C++ compiler found"
+    assert caught.value.hint == "--no-compile"
+    assert registry.names() == []
 
 
 @pytest.mark.parametrize("step", [1, 5, 8, 12])
