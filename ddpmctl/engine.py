@@ -117,15 +117,19 @@ class Engine:
         size = BATCH_SIZES[self.device.type] if batch_size is None else batch_size
         if size < 1:
             raise UsageError(f"a batch of {size} holds no image", "batch_size is 1 or more")
-        batches = []
+        images: Images | None = None
         for start in range(0, len(indices), size):
             chunk = indices[start : start + size]
             for step in self._steps(chunk, range(seed + start, seed + start + len(chunk)), sampling):
                 last = step
                 if on_step:
                     on_step(len(chunk))
-            batches.append(to_pixels(last.x0))
-        return np.concatenate(batches)
+            pixels = to_pixels(last.x0)
+            if images is None:
+                images = np.empty((len(indices), *pixels.shape[1:]), np.uint8)
+            images[start : start + len(chunk)] = pixels
+        assert images is not None
+        return images
 
     def trajectory(
         self,

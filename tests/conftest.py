@@ -1,12 +1,16 @@
 """What the tests share: a clean world, the command line in a process of its own, and one tiny trained model."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+# A shell starts a background job with SIGINT ignored, and so would be every process that the tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).parent.parent
 Result = subprocess.CompletedProcess[str]
