@@ -34,7 +34,7 @@ def heldout(trained: Trained) -> list[float]:
 @pytest.mark.parametrize("target", ["v", "epsilon"])
 def test_the_network_learns(train: Train, optimizer: str, target: str) -> None:
     diffusion = {"target": target}
-    trained = train(config=tiny_config(training={"epochs": 6, "optimizer": optimizer}, diffusion=diffusion))
+    trained = train(config=tiny_config(training={"epochs": 9, "optimizer": optimizer}, diffusion=diffusion))
     untrained = train(config=tiny_config(training={"epochs": 1, **NEVER_LEARNS}, diffusion=diffusion))
     values = heldout(trained)
     assert trained.stopped == "done"
