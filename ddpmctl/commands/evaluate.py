@@ -71,16 +71,9 @@ def evaluate(
     seed: Annotated[int, typer.Option(help="Of the first image.")] = 0,
     data_dir: options.DataDir = None,
     cas: Annotated[bool, typer.Option("--cas", help="Also train classifiers on made and on real images.")] = False,
-    show_nearest: Annotated[
-        Path | None, typer.Option(metavar="sheet.png", help="Samples beside the training images nearest to them.")
-    ] = None,
-    sweep: Annotated[
-        list[str] | None,
-        typer.Option(metavar="KEY=A,B,..", help="Compare steps, guidance, guidance-interval or sampler; repeatable."),
-    ] = None,
-    plot: Annotated[
-        Path | None, typer.Option(metavar="quality.png", help="A picture of quality against cost, a point a way.")
-    ] = None,
+    show_nearest: options.ShowNearest = None,
+    sweep: options.Sweep = None,
+    plot: options.Plot = None,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
     as_json: options.Json = False,
@@ -106,12 +99,7 @@ def evaluate(
     engine = request.load(out)
     evaluator = make_evaluator(out, request, data_dir, engine)
     labels = [k % len(engine.classes) for k in range(count)]
-    judged = []
-    engine.generate(labels[:SHEET_COLUMNS], steps=1)  # the first images are slower than all that follow
-    for sampling in ways:
-        images, seconds = _sample(out, engine, replace(request, sampling=sampling), labels)
-        report = evaluator.report(images, labels)
-        judged.append(Judged(sampling, report, count / seconds, engine.evaluations(sampling)))
+    judged, images = judge(out, request, ways, engine, evaluator, labels)
     data: dict[str, Any] = {"model": request.checkpoint.name, "digest": request.checkpoint.digest, "seed": seed}
     data |= {"device": str(engine.device), "precision": engine.precision}
     data["results"] = [each.record() for each in judged]
@@ -124,12 +112,30 @@ def evaluate(
         )
     if show_nearest:
         write_whole(show_nearest, nearest_sheet(evaluator, images))
-        out.note(f"nearest training images in {show_nearest}")
     if plot:
         write_whole(plot, quality_plot(judged))
-        out.note(f"quality against cost in {plot}")
     data["files"] = [str(path) for path in (show_nearest, plot) if path]
+    for file in data["files"]:
+        out.note(f"drawn into {file}")
     out.result(data, Group(*parts))
+
+
+def judge(
+    out: Output,
+    request: Request,
+    ways: list[SamplingConfig],
+    engine: "Engine",
+    evaluator: "Evaluator",
+    labels: list[int],
+) -> "tuple[list[Judged], Images]":
+    """Sample in every way and compare with the real images; also gives the images of the last way."""
+    judged = []
+    engine.generate(labels[:SHEET_COLUMNS], steps=1)  # the first images are slower than all that follow
+    for sampling in ways:
+        images, seconds = _sample(out, engine, replace(request, sampling=sampling), labels)
+        report = evaluator.report(images, labels)
+        judged.append(Judged(sampling, report, len(labels) / seconds, engine.evaluations(sampling)))
+    return judged, images
 
 
 def check_extra(*packages: str) -> None:

@@ -1,4 +1,4 @@
-"""Options that several commands share, said once."""
+"""Options that several commands share, said once, and those that would crowd a command's own page."""
 
 from pathlib import Path
 from typing import Annotated
@@ -32,3 +32,20 @@ DataDir = Annotated[
     typer.Option(envvar="DDPMCTL_DATA_DIR", help="The folder that holds MNIST/raw; nothing else is then tried."),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace a model that has this name.")]
+Clip = Annotated[float | None, typer.Option(metavar="NORM", help="Largest norm of a step's gradient; 0 for no limit.")]
+Accumulate = Annotated[
+    int, typer.Option(metavar="K", help="Compute each batch in K parts at most: the same steps in less memory.")
+]
+Compiled = Annotated[
+    bool, typer.Option("--compile/--no-compile", help="Compile the network; a minute's start on a CPU.")
+]
+ShowNearest = Annotated[
+    Path | None, typer.Option(metavar="sheet.png", help="Samples beside the training images nearest to them.")
+]
+Sweep = Annotated[
+    list[str] | None,
+    typer.Option(metavar="KEY=A,B,..", help="Compare steps, guidance, guidance-interval or sampler; repeatable."),
+]
+Plot = Annotated[
+    Path | None, typer.Option(metavar="quality.png", help="A picture of quality against cost, a point a way.")
+]

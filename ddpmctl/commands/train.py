@@ -26,15 +26,9 @@ def train(
     ] = None,
     batch_size: Annotated[int | None, typer.Option(metavar="B", help="Images a step.")] = None,
     lr: Annotated[float | None, typer.Option(metavar="LR", help="Peak learning rate.")] = None,
-    clip: Annotated[
-        float | None, typer.Option(metavar="NORM", help="Largest norm of a step's gradient; 0 for no limit.")
-    ] = None,
-    accumulate: Annotated[
-        int, typer.Option(metavar="K", help="Compute each batch in K parts at most: the same steps in less memory.")
-    ] = 1,
-    compiled: Annotated[
-        bool, typer.Option("--compile/--no-compile", help="Compile the network; a minute's start on a CPU.")
-    ] = False,
+    clip: options.Clip = None,
+    accumulate: options.Accumulate = 1,
+    compiled: options.Compiled = False,
     patience: Annotated[int | None, typer.Option(metavar="N", help="Epochs without a better MSE.")] = None,
     timesteps: Annotated[int | None, typer.Option(metavar="T", help="Length of the Markov chain.")] = None,
     schedule: Annotated[str | None, typer.Option(metavar="linear|cosine", help="Noise schedule.")] = None,
@@ -58,9 +52,7 @@ def train(
     seconds = parse_duration(max_time) if max_time else None
     training = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "patience": patience, "clip_norm": clip}
     diffusion = {"timesteps": timesteps, "schedule": schedule, "target": target}
-    _check_words(device, precision, seed)
-    if accumulate < 1:
-        raise UsageError(f"a batch cannot be computed in {accumulate} parts", "--accumulate 1 or more")
+    _check_words(device, precision, seed, accumulate)
     order = Order(
         config=changed(found.config, training, diffusion),
         preset=preset,
@@ -78,16 +70,7 @@ def train(
     )
     trained = carry_out(out, order)
     out.note(f"see it: ddpmctl grid --model {trained}")
-    checkpoint = Registry().open(trained)
-    run, best = last_of(checkpoint).manifest.run, checkpoint.manifest.best
-    data = {
-        "name": trained,
-        "path": str(checkpoint.path),
-        "steps": run.step,
-        "seconds": run.seconds,
-        "best": {"name": best.name, "target": best.target, "value": best.value, "epoch": best.epoch},
-    }
-    out.result(data, bare=[trained])
+    out.result(_outcome(trained), bare=[trained])
 
 
 def changed(config: Config, training: dict[str, Any], diffusion: dict[str, Any]) -> Config:
@@ -113,12 +96,27 @@ def changed(config: Config, training: dict[str, Any], diffusion: dict[str, Any])
         raise UsageError(f"that cannot be trained: {error}", "ddpmctl train --help") from error
 
 
-def _check_words(device: str, precision: str, seed: int) -> None:
+def _outcome(name: str) -> dict[str, Any]:
+    """What came of a training, for ``--json``."""
+    checkpoint = Registry().open(name)
+    run, best = last_of(checkpoint).manifest.run, checkpoint.manifest.best
+    return {
+        "name": name,
+        "path": str(checkpoint.path),
+        "steps": run.step,
+        "seconds": run.seconds,
+        "best": {"name": best.name, "target": best.target, "value": best.value, "epoch": best.epoch},
+    }
+
+
+def _check_words(device: str, precision: str, seed: int, accumulate: int) -> None:
     """Refuse early, before torch is imported, what was typed wrong."""
     choose("device", device.partition(":")[0], ["auto", "cpu", "cuda", "mps"])
     choose("precision", precision, PRECISIONS)
     if not 0 <= seed < 2**63:
         raise UsageError(f"the seed {seed} is out of range", "--seed 0..9000000000000000000")
+    if accumulate < 1:
+        raise UsageError(f"a batch cannot be computed in {accumulate} parts", "--accumulate 1 or more")
 
 
 def _given(values: dict[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ Each trains on the real MNIST for so many seconds, then makes digits with the sa
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -82,23 +82,20 @@ class PlainLoop:
         self.loader = pil_loader(data_dir, batch_size)
         self.alpha_bar = linear(1000).alpha_bar.float()
 
-    def steps(self) -> Iterator[float]:
-        """Train for ever, a step at a time, each with its loss."""
-        while True:
-            for x0, label in self.loader:
-                t = torch.randint(1000, (len(x0),))
-                epsilon = torch.randn_like(x0)
-                alpha_bar = self.alpha_bar[t].view(-1, 1, 1, 1)
-                answer = self.model(alpha_bar.sqrt() * x0 + (1 - alpha_bar).sqrt() * epsilon, t, label)
-                loss = F.mse_loss(answer, epsilon)
-                self.optimizer.zero_grad()
-                loss.backward()
-                self.optimizer.step()
-                yield loss.item()
+    def steps(self) -> Iterator[int]:
+        """Train for ever, a step at a time, each with the number of its images."""
+
+        def error(x0: Tensor, label: Tensor) -> Tensor:
+            t, epsilon = torch.randint(1000, (len(x0),)), torch.randn_like(x0)
+            alpha_bar = self.alpha_bar[t].view(-1, 1, 1, 1)
+            answer = self.model(alpha_bar.sqrt() * x0 + (1 - alpha_bar).sqrt() * epsilon, t, label)
+            return F.mse_loss(answer, epsilon)
+
+        return learn(self.loader, self.optimizer, error)
 
     def train(self, seconds: float) -> tuple[int, float]:
         """Run `steps` for so long."""
-        return _timed((self.loader.batch_size or 0 for _ in self.steps()), seconds)
+        return _timed(self.steps(), seconds)
 
     @torch.no_grad()
     def sample(self, labels: list[int], seed: int) -> Images:
@@ -135,18 +132,12 @@ class Diffusers:
     def train(self, seconds: float) -> tuple[int, float]:
         """The loop of its documentation."""
 
-        def steps() -> Iterator[int]:
-            while True:
-                for x0, label in self.loader:
-                    noise, t = torch.randn_like(x0), torch.randint(1000, (len(x0),))
-                    answer = self.model(self.scheduler.add_noise(x0, noise, t), t, class_labels=label).sample
-                    loss = F.mse_loss(answer, noise)
-                    self.optimizer.zero_grad()
-                    loss.backward()
-                    self.optimizer.step()
-                    yield len(x0)
+        def error(x0: Tensor, label: Tensor) -> Tensor:
+            noise, t = torch.randn_like(x0), torch.randint(1000, (len(x0),))
+            answer = self.model(self.scheduler.add_noise(x0, noise, t), t, class_labels=label).sample
+            return F.mse_loss(answer, noise)
 
-        return _timed(steps(), seconds)
+        return _timed(learn(self.loader, self.optimizer, error), seconds)
 
     @torch.no_grad()
     def sample(self, labels: list[int], seed: int) -> Images:
@@ -175,16 +166,11 @@ class DenoisingDiffusion:
     def train(self, seconds: float) -> tuple[int, float]:
         """The loop of its documentation; it centres pixels of [0, 1] by itself."""
 
-        def steps() -> Iterator[int]:
-            while True:
-                for x0, label in self.loader:
-                    loss = self.diffusion((x0 + 1) / 2, classes=label)
-                    self.optimizer.zero_grad()
-                    loss.backward()
-                    self.optimizer.step()
-                    yield len(x0)
+        def error(x0: Tensor, label: Tensor) -> Tensor:
+            loss: Tensor = self.diffusion((x0 + 1) / 2, classes=label)
+            return loss
 
-        return _timed(steps(), seconds)
+        return _timed(learn(self.loader, self.optimizer, error), seconds)
 
     @torch.no_grad()
     def sample(self, labels: list[int], seed: int) -> Images:
@@ -210,6 +196,22 @@ def pil_loader(data_dir: Path, batch_size: int) -> "DataLoader[tuple[Tensor, Ten
     steps = [transforms.Resize(32), transforms.ToTensor(), transforms.Normalize(0.5, 0.5)]
     data = MNIST(str(data_dir), train=True, transform=transforms.Compose(steps))
     return DataLoader(data, batch_size, shuffle=True, num_workers=2, drop_last=True)
+
+
+def learn(
+    loader: "DataLoader[tuple[Tensor, Tensor]]",
+    optimizer: torch.optim.Optimizer,
+    error: Callable[[Tensor, Tensor], Tensor],
+) -> Iterator[int]:
+    """The loop of every tutorial, for ever: gradients, a step, `.item()`; gives the number of images of each step."""
+    while True:
+        for x0, label in loader:
+            loss = error(x0, label)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            loss.item()
+            yield len(x0)
 
 
 def in_batches(contender: Contender, labels: list[int]) -> Images:
