@@ -3,7 +3,9 @@
 import dataclasses
 import difflib
 import math
+import sys
 import tomllib
+import types
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -224,7 +226,8 @@ def build(kind: Any, values: Any, where: str) -> Any:
     """Turn plain values into a frozen dataclass (or a field of one), refusing whatever does not match exactly.
 
     Args:
-        kind: the type to build: a dataclass, a Literal, ``tuple[X, ...]``, ``dict[str, X]`` or a plain type.
+        kind: the type to build: a dataclass, a Literal, ``tuple[X, ...]``, ``dict[str, X]``, ``X | None`` or a plain
+            type.
         values: what JSON or TOML gave.
         where: dotted name for messages, empty at the top.
 
@@ -232,14 +235,7 @@ def build(kind: Any, values: Any, where: str) -> Any:
         ValueError: naming the field that does not fit.
     """
     if dataclasses.is_dataclass(kind):
-        _check(isinstance(values, Mapping), f"{where or 'config'} is a table")
-        hints = typing.get_type_hints(kind)
-        unknown, missing = values.keys() - hints.keys(), hints.keys() - values.keys()
-        _check(not unknown, f"{where or 'config'} has unknown settings: {', '.join(sorted(unknown))}")
-        _check(not missing, f"{where or 'config'} lacks settings: {', '.join(sorted(missing))}")
-        prefix = f"{where}." if where else ""
-        fields = {name: build(hint, values[name], prefix + name) for name, hint in hints.items()}
-        return typing.cast(Any, kind)(**fields)
+        return _build_table(kind, values, where)
     origin = typing.get_origin(kind)
     if origin is Literal:
         allowed = typing.get_args(kind)
@@ -248,15 +244,30 @@ def build(kind: Any, values: Any, where: str) -> Any:
     if origin is tuple:
         _check(isinstance(values, list | tuple), f"{where} is a list")
         return tuple(build(typing.get_args(kind)[0], value, where) for value in values)
+    if origin is types.UnionType:
+        (inner,) = (given for given in typing.get_args(kind) if given is not types.NoneType)
+        return None if values is None else build(inner, values, where)
     if origin is dict:
         _check(isinstance(values, Mapping), f"{where} is a table")
         inner = typing.get_args(kind)[1]
         return {str(name): build(inner, value, f"{where}.{name}") for name, value in values.items()}
-    if kind is float and type(values) is int:
-        return float(values)
+    if kind is float and type(values) in (int, float):
+        _check(abs(values) <= sys.float_info.max, f"{where} is finite")
+        values = float(values)
     # `type(..) is` and not isinstance: a bool is no int here.
     _check(type(values) is kind, f"{where} is of type {kind.__name__}")
     return values
+
+
+def _build_table(kind: Any, values: Any, where: str) -> Any:
+    """A dataclass from a table with exactly its fields."""
+    _check(isinstance(values, Mapping), f"{where or 'config'} is a table")
+    hints = typing.get_type_hints(kind)
+    unknown, missing = values.keys() - hints.keys(), hints.keys() - values.keys()
+    _check(not unknown, f"{where or 'config'} has unknown settings: {', '.join(sorted(unknown))}")
+    _check(not missing, f"{where or 'config'} lacks settings: {', '.join(sorted(missing))}")
+    prefix = f"{where}." if where else ""
+    return kind(**{name: build(hint, values[name], prefix + name) for name, hint in hints.items()})
 
 
 def resolve_sampling(

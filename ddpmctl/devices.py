@@ -51,6 +51,12 @@ def choose_precision(name: str, device: torch.device) -> tuple[str, str]:
     return ("bf16", f"the {device.type} has {unit}") if has_bf16 else ("fp32", f"no fast bf16 on this {device.type}")
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory is used up, on any kind of device."""
+    # On a CPU torch raises a plain RuntimeError that names its allocator.
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+
+
 def describe_device(device: torch.device) -> str:
     """The device in words, for records."""
     if device.type == "cuda":

@@ -13,8 +13,8 @@ from . import assembly, plugins
 from .config import SamplingConfig, resolve_label, resolve_sampling
 from .core.guidance import guided, scale_at
 from .core.samplers import SAMPLERS, Sampler, Step, trailing_timesteps
-from .devices import choose_device, choose_precision
-from .errors import CheckpointError, UsageError
+from .devices import choose_device, choose_precision, is_out_of_memory
+from .errors import CheckpointError, DdpmctlError, UsageError
 from .registry import Checkpoint, Registry
 
 Images = NDArray[np.uint8]
@@ -40,14 +40,22 @@ class Engine:
         checkpoint: an opened commit.
         device: as in ``--device``.
         precision: as in ``--precision``; of the network alone, the sampler computes in float32.
+        notice: told, in words, when memory is short and fewer images are sampled together.
 
     Raises:
         CheckpointError: for weights that are damaged or of another shape.
         DdpmctlError: for a device that is not here.
     """
 
-    def __init__(self, checkpoint: Checkpoint, device: str = "auto", precision: str = "auto") -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        device: str = "auto",
+        precision: str = "auto",
+        notice: Callable[[str], None] = lambda words: None,
+    ) -> None:
         self.checkpoint = checkpoint
+        self.notice = notice
         self.config = checkpoint.manifest.config
         self.device = choose_device(device)
         self.precision, _ = choose_precision(precision, self.device)
@@ -117,19 +125,36 @@ class Engine:
         size = BATCH_SIZES[self.device.type] if batch_size is None else batch_size
         if size < 1:
             raise UsageError(f"a batch of {size} holds no image", "batch_size is 1 or more")
-        images: Images | None = None
-        for start in range(0, len(indices), size):
+        channels, side = self.config.model.channels, self.config.model.image_size
+        images = np.empty((len(indices), side, side, *([channels] if channels > 1 else [])), np.uint8)
+        start = 0
+        while start < len(indices):
             chunk = indices[start : start + size]
-            for step in self._steps(chunk, range(seed + start, seed + start + len(chunk)), sampling):
-                last = step
-                if on_step:
-                    on_step(len(chunk))
-            pixels = to_pixels(last.x0)
-            if images is None:
-                images = np.empty((len(indices), *pixels.shape[1:]), np.uint8)
-            images[start : start + len(chunk)] = pixels
-        assert images is not None
+            try:
+                for step in self._steps(chunk, range(seed + start, seed + start + len(chunk)), sampling):
+                    last = step
+                    if on_step:
+                        on_step(len(chunk))
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                size = self._fewer(len(chunk))
+                continue
+            images[start : start + len(chunk)] = to_pixels(last.x0)
+            start += len(chunk)
         return images
+
+    def _fewer(self, together: int) -> int:
+        """A smaller batch, where one does not fit in memory.
+
+        Raises:
+            DdpmctlError: when even the smallest does not.
+        """
+        if together <= SMALLEST_BATCH:
+            raise DdpmctlError(f"there is not enough memory for {SMALLEST_BATCH} images at once", "--device cpu")
+        size = max(SMALLEST_BATCH, together // 2)
+        self.notice(f"{together} images at once do not fit in memory: making {size} at a time")
+        return size
 
     def trajectory(
         self,

@@ -51,3 +51,9 @@ class Interrupted(DdpmctlError):
     """Ctrl-C, after what was worth keeping has been kept."""
 
     exit_code = ExitCode.INTERRUPTED
+
+
+class Terminated(DdpmctlError):
+    """SIGTERM, after what was worth keeping has been kept."""
+
+    exit_code = ExitCode.TERMINATED

@@ -1,5 +1,9 @@
 """Small things to test with: settings, weights and registered models that were never trained."""
 
+import hashlib
+import json
+import re
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,6 +14,7 @@ from numpy.typing import NDArray
 
 from ddpmctl.config import Config
 from ddpmctl.registry import DatasetRecord, FileRecord, Manifest, Metric, ModelWriter, Registry, RunRecord
+from ddpmctl.registry.manifest import seal
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 HISTORY = "epoch,step\n1,10\n"
@@ -61,7 +66,9 @@ def tiny_config(**tables: dict[str, Any]) -> Config:
     return Config.from_dict(values)
 
 
-def manifest(files: dict[str, FileRecord], *, step: int = 10, value: float = 0.5, **changes: Any) -> Manifest:
+def manifest(
+    files: dict[str, FileRecord], *, step: int = 10, value: float = 0.5, planned: int = 100, **changes: Any
+) -> Manifest:
     """A manifest of a run that is ``step`` steps old, and as many minutes after the turn of the century."""
     metric = Metric(name="heldout_mse", target="v", value=value, epoch=1, step=step)
     made = Manifest(
@@ -70,9 +77,11 @@ def manifest(files: dict[str, FileRecord], *, step: int = 10, value: float = 0.5
         config=tiny_config(),
         classes=DIGITS,
         dataset=DatasetRecord(name="strokes:300", digest="0" * 64, count=300),
+        resume=None,
         run=RunRecord(
+            id="a run",
             step=step,
-            planned_steps=100,
+            planned_steps=planned,
             epochs=1,
             images=320,
             seconds=1.5,
@@ -84,6 +93,7 @@ def manifest(files: dict[str, FileRecord], *, step: int = 10, value: float = 0.5
             max_time=0.0,
             accumulate=1,
             compiled=False,
+            segments=(),
         ),
         metric=metric,
         best=metric,
@@ -101,10 +111,32 @@ def commit(
     best: bool = True,
     weights: Weights = WEIGHTS,
     history: str = HISTORY,
+    state: Weights | None = None,
     **changes: Any,
 ) -> Path:
     """Commit weights under a manifest with these changes."""
-    return writer.commit(weights, history, lambda files: manifest(files, step=step, **changes), best=best)
+    return writer.commit(weights, history, lambda files: manifest(files, step=step, **changes), best=best, state=state)
+
+
+def rewrite_manifest(commit: Path, values: Mapping[str, Any]) -> None:
+    """Put other values into a commit's manifest, sealed, and into the pointers that name it."""
+    (commit / "manifest.json").write_text(seal({k: v for k, v in values.items() if k != "checksum"}))
+    for pointer in (commit.parent / "best", commit.parent / "last"):
+        if pointer.exists() and pointer.read_text().split()[0] == commit.name:
+            point(pointer, commit)
+
+
+def reseal(text: str) -> str:
+    """The text of a manifest with the right checksum, where it has a place for one."""
+    blank = re.sub(r'("checksum": ")[0-9a-f]{64}("\n}\n)\Z', rf"\g<1>{'0' * 64}\g<2>", text)
+    digest = hashlib.sha256(blank.encode()).hexdigest()
+    return re.sub(r'("checksum": ")0{64}("\n}\n)\Z', rf"\g<1>{digest}\g<2>", blank)
+
+
+def point(pointer: Path, commit: Path) -> None:
+    """Let a pointer name a commit."""
+    checksum = json.loads((commit / "manifest.json").read_text())["checksum"]
+    pointer.write_text(f"{commit.name} {checksum}\n")
 
 
 def register(registry: Registry, name: str, **settings: Any) -> Path:

@@ -334,3 +334,29 @@ def test_auto_is_the_cpu_where_there_is_no_gpu(engine: Engine, monkeypatch: pyte
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     assert Engine(engine.checkpoint).device == torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()], ids=["torch", "python"]
+)
+def test_where_memory_is_short_the_same_images_are_made_in_smaller_batches(tmp_path: Path, error: Exception) -> None:
+    said: list[str] = []
+    engine = Engine(made(tmp_path).checkpoint, "cpu", "fp32", notice=said.append)
+    labels = [k % 10 for k in range(40)]
+    whole = engine.generate(labels, batch_size=64, steps=3)
+
+    def limited(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        if len(inputs[0]) > 20:  # ten images, each with and without its label
+            raise error
+
+    handle = engine.network.register_forward_pre_hook(limited)
+    parts = engine.generate(labels, batch_size=64, steps=3)
+    assert np.abs(parts.astype(int) - whole.astype(int)).max() <= 1
+    assert said == [
+        "40 images at once do not fit in memory: making 20 at a time",
+        "20 images at once do not fit in memory: making 10 at a time",
+    ]
+    handle.remove()
+    engine.network.register_forward_pre_hook(lambda module, inputs: (_ for _ in ()).throw(error))
+    with pytest.raises(DdpmctlError, match=r"^there is not enough memory for 8 images at once$"):
+        engine.generate(labels, steps=3)

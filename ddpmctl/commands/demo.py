@@ -15,7 +15,7 @@ from . import options
 from .animate import encode, sample_frames
 from .grid import make_sheet
 from .sampling import Request, prepare
-from .training import Order, carry_out
+from .training import Order, Resumption, carry_out, go_on
 
 NAME = "demo"
 FOLDER = Path("ddpmctl-demo")
@@ -44,7 +44,9 @@ def demo(
     except OSError as error:
         raise DdpmctlError(f"cannot make the folder {FOLDER}: {error.strerror}", "cd to a folder of yours") from error
     checkpoint = None if retrain else finished_demo()
-    if checkpoint is None:
+    if checkpoint is None and not retrain and is_unfinished():
+        go_on(out, Resumption(reference=NAME, data_dir=data_dir, device=None if device == "auto" else device))
+    elif checkpoint is None:
         _train(out, data_dir, device)
     else:
         dataset = checkpoint.manifest.dataset.name
@@ -71,6 +73,11 @@ def finished_demo() -> Checkpoint | None:
     except CheckpointError:
         return None
     return None if ended in ("interrupted", "running") else checkpoint
+
+
+def is_unfinished() -> bool:
+    """Whether there is a demo training that was cut short and can go on."""
+    return any(isinstance(last, Checkpoint) and last.name == NAME for last in Registry().unfinished())
 
 
 def choose_data(out: Output, data_dir: Path | None) -> str:

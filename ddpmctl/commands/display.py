@@ -32,14 +32,20 @@ class Display:
 
     Args:
         out: the voice of the command.
+        name: of the model.
         patience: epochs without a better MSE that the run allows.
+        where: what it computes on, in words.
+
+    Attributes:
         suggest_quick: whether to name the quick preset where a run will take hours.
     """
 
-    def __init__(self, out: Output, patience: int, *, suggest_quick: bool) -> None:
+    def __init__(self, out: Output, name: str, patience: int, where: str) -> None:
         self.out = out
+        self.name = name
         self.patience = patience
-        self.suggest_quick = suggest_quick
+        self.where = where
+        self.suggest_quick = False
         self.rows: list[tuple[EpochRow, int]] = []
         self.bars = Progress(
             TextColumn("{task.description:>5}"),
@@ -65,13 +71,16 @@ class Display:
             yield
             live.update(self._picture())
 
-    def started(self, plan: "Plan") -> None:
-        """Lay the bars out."""
+    def started(self, plan: "Plan", step: int) -> None:
+        """Lay the bars out, and say the name under which the run can be resumed from now on."""
         self.plan = plan
+        begun = "going on with" if step else "training"
+        self.out.note(f"{begun} '{self.name}' {self.where}")
         self.begun = time.perf_counter()
         self._epoch_bar = self.bars.add_task("epoch", total=plan.steps_per_epoch, note="")
         self._run_bar = self.bars.add_task("run", total=plan.steps, note="")
-        self.out.note(f"{plan.steps:,} steps of {plan.batch_size} images: {_epochs(plan)}")
+        done = f"after {step:,} of " if step else ""
+        self.out.note(f"{done}{plan.steps:,} steps of {plan.batch_size} images: {_epochs(plan)}")
 
     def stepped(self, step: int, images_per_second: float) -> None:
         """Move the bars; once the speed is known, say how long it will take."""
@@ -102,6 +111,11 @@ class Display:
                 f"epoch {row.epoch}/{self.plan.epochs}: train MSE {row.train_mse:.4f}{heldout}{best}, "
                 f"lr {row.lr:.2g}, {row.images_per_second:,.0f} images/s, {words(row.seconds)}"
             )
+
+    def rolled_back(self, why: str, plan: "Plan", step: int) -> None:
+        """Say that the run went back, and how it goes on."""
+        self.plan = plan
+        self.out.warn(f"{why}: going back to step {step:,}, with half the learning rate ({plan.peak_lr:.2g}) from here")
 
     def _estimate(self, left: float, rate: float) -> None:
         self.out.note(f"about {words(left)} to go at {rate:,.0f} images/s, unless it stops early")

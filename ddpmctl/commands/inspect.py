@@ -13,7 +13,7 @@ from rich.text import Text
 
 from ddpmctl.config import DiffusionConfig
 from ddpmctl.console import Output
-from ddpmctl.registry import Checkpoint, RunRecord
+from ddpmctl.registry import Checkpoint, RunRecord, SegmentRecord
 
 from . import options
 from .duration import words
@@ -84,7 +84,10 @@ def describe(checkpoint: Checkpoint, run: RunRecord) -> Iterator[tuple[str, str]
     )
     yield "recipe", f"{recipe.optimizer}, learning rate {recipe.lr:g}, batch {recipe.batch_size}, seed {run.seed}"
     yield "machine", f"{run.device}, {run.precision}"
-    yield "best", f"{best.name.replace('_', ' ')} {best.value:.5f} of {best.target}, epoch {best.epoch}"
+    if len(run.segments) > 1 or (run.segments and run.segments[0].why != "begun"):
+        yield "parts", "\n".join(map(_segment, run.segments))
+    if best:
+        yield "best", f"{best.name.replace('_', ' ')} {best.value:.5f} of {best.target}, epoch {best.epoch}"
     guidance = "no guidance" if sampling.guidance == 1 else f"guidance {sampling.guidance:g}"
     if sampling.guidance != 1 and sampling.guidance_interval != (0, 1):
         guidance += " from {:g} to {:g} of the chain".format(*sampling.guidance_interval)
@@ -121,6 +124,11 @@ def _ending(stopped: str) -> str:
         "interrupted": "interrupted",
         "time": "stopped by the clock",
     }.get(stopped, stopped)
+
+
+def _segment(part: SegmentRecord) -> str:
+    exactly = "" if part.exact else ", not bit for bit"
+    return f"{part.why} at step {part.step:,} of {part.planned_steps:,}, rate {part.peak_lr:g}, {part.device}{exactly}"
 
 
 def _loss_curve(rows: list[dict[str, str]]) -> Iterator[RenderableType]:

@@ -1,4 +1,4 @@
-"""``ddpmctl models``."""
+"""``ddpmctl models``: what there is."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -9,11 +9,12 @@ from rich.table import Column, Table
 from ddpmctl.console import Output
 from ddpmctl.registry import Checkpoint, Damaged, Registry
 
+from . import keeping
 from .options import Json, Quiet
 from .sampling import last_commit
 
 app = typer.Typer(
-    help="List the models in the registry.\n\nExample: ddpmctl models",
+    help="List, check, carry and remove the models in the registry.\n\nExample: ddpmctl models",
     invoke_without_command=True,
     add_completion=False,
 )
@@ -38,10 +39,18 @@ def ls(as_json: Json = False, quiet: Quiet = False) -> None:
     show(as_json, quiet)
 
 
+app.command("rm")(keeping.rm)
+app.command("prune")(keeping.prune)
+app.command("verify")(keeping.verify)
+app.command("export")(keeping.export_model)
+app.command("import")(keeping.import_model)
+
+
 def show(as_json: bool, quiet: bool) -> None:
     """Print a row a model, the newest first; what is damaged is listed as such."""
     out = Output("models", as_json=as_json, quiet=quiet)
-    entries = list(Registry().survey())
+    registry = Registry()
+    entries = [*registry.survey(), *(entry for entry in registry.unfinished() if isinstance(entry, Damaged))]
     whole = [entry for entry in entries if isinstance(entry, Checkpoint)]
     whole.sort(key=lambda checkpoint: checkpoint.manifest.created, reverse=True)
     damaged = [entry for entry in entries if isinstance(entry, Damaged)]
@@ -53,8 +62,14 @@ def show(as_json: bool, quiet: bool) -> None:
     table = Table(name, "dataset", "preset", "epochs", "best MSE", "parameters", "size", "age", box=None)
     for record in records:
         table.add_row(*_cells(record))
+    unfinished = [entry for entry in registry.unfinished() if isinstance(entry, Checkpoint)]
+    for last in unfinished:
+        run = last.manifest.run
+        way_on = "it is being trained" if registry.in_training(last.name) else f"ddpmctl train --resume {last.name}"
+        out.note(f"'{last.name}' is at step {run.step:,} of {run.planned_steps:,}: {way_on}")
     data = {
         "models": records,
+        "unfinished": [_progress(last) for last in unfinished],
         "damaged": [{"name": entry.name, "problem": entry.problem} for entry in damaged],
     }
     empty = "no models yet; make one: ddpmctl demo, or ddpmctl train"
@@ -63,12 +78,13 @@ def show(as_json: bool, quiet: bool) -> None:
 
 def _cells(record: dict[str, Any]) -> list[str]:
     best = record["best"]
+    figure = f"{best['value']:.4f} ({best['target']}, {best['name'].removesuffix('_mse')})" if best else "-"
     return [
         record["name"],
         record["dataset"],
         record["preset"],
         str(record["epochs"]),
-        f"{best['value']:.4f} ({best['target']}, {best['name'].removesuffix('_mse')})",
+        figure,
         f"{record['parameters']:,}",
         f"{record['bytes'] / 1e6:.1f} MB",
         age(record["created"]),
@@ -77,17 +93,23 @@ def _cells(record: dict[str, Any]) -> list[str]:
 
 def _record(checkpoint: Checkpoint, last: Checkpoint) -> dict[str, Any]:
     manifest = checkpoint.manifest
+    best = manifest.best
     return {
         "name": checkpoint.name,
         "dataset": manifest.dataset.name,
         "preset": manifest.preset,
         "epochs": last.manifest.run.epochs,
-        "best": {"name": manifest.best.name, "target": manifest.best.target, "value": manifest.best.value},
+        "best": {"name": best.name, "target": best.target, "value": best.value} if best else None,
         "parameters": manifest.parameters,
         "bytes": _size(checkpoint),
         "created": manifest.created,
         "path": str(checkpoint.path),
     }
+
+
+def _progress(last: Checkpoint) -> dict[str, Any]:
+    run = last.manifest.run
+    return {"name": last.name, "steps": run.step, "planned_steps": run.planned_steps, "stopped": run.stopped}
 
 
 def _size(checkpoint: Checkpoint) -> int:

@@ -32,6 +32,13 @@ DataDir = Annotated[
     typer.Option(envvar="DDPMCTL_DATA_DIR", help="The folder that holds MNIST/raw; nothing else is then tried."),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace a model that has this name.")]
+Resume = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Go on with a training that was cut short, or give it more epochs.")
+]
+CheckpointEvery = Annotated[
+    str | None,
+    typer.Option(metavar="30s|200steps|1epoch", help="Save the training so often; 30s, or rarer if that costs 2 %."),
+]
 Clip = Annotated[float | None, typer.Option(metavar="NORM", help="Largest norm of a step's gradient; 0 for no limit.")]
 Accumulate = Annotated[
     int, typer.Option(metavar="K", help="Compute each batch in K parts at most: the same steps in less memory.")

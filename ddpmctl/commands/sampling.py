@@ -44,7 +44,7 @@ class Request:
 
         if self.drawn:
             out.note(f"seed {self.seed}")
-        return Engine(self.checkpoint, self.device, self.precision)
+        return Engine(self.checkpoint, self.device, self.precision, notice=out.warn)
 
     def keywords(self) -> dict[str, Any]:
         """The settings as arguments of `Engine.generate` and `Engine.trajectory`."""

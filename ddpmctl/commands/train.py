@@ -9,17 +9,21 @@ from ddpmctl.config import PRECISIONS, PRESETS, Config, choose, load_preset
 from ddpmctl.console import Output
 from ddpmctl.errors import UsageError
 from ddpmctl.registry import Registry, last_of
+from ddpmctl.training.saving import Every
 
 from . import options
 from .duration import parse_duration
-from .training import Order, carry_out
+from .training import PLANNED, Order, Resumption, carry_out, go_on
 
 
 def train(
+    context: typer.Context,
     preset: Annotated[str, typer.Option(metavar="|".join(PRESETS), help="A set of good settings.")] = "standard",
     dataset: options.Dataset = "mnist",
     data_dir: options.DataDir = None,
-    epochs: Annotated[int | None, typer.Option(metavar="N", help="At most so many epochs.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(metavar="N", help="At most so many epochs; with --resume, so many more.")
+    ] = None,
     max_time: Annotated[
         str | None,
         typer.Option(metavar="90s|10m|2h", help="Lay the run out to fit; with --epochs, whichever is shorter."),
@@ -38,6 +42,8 @@ def train(
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
     name: Annotated[str | None, typer.Option(help="Of the model; one is made up when not given.")] = None,
     force: options.Force = False,
+    resume: options.Resume = None,
+    checkpoint_every: options.CheckpointEvery = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -45,9 +51,25 @@ def train(
 
     Example: ddpmctl train --preset quick
 
-    Ctrl-C ends a training and keeps the best so far.
+    Ctrl-C ends a training and keeps all of it; --resume NAME goes on, as if nothing had been.
     """
     out = Output("train", as_json=as_json, quiet=quiet)
+    every = parse_every(checkpoint_every) if checkpoint_every else None
+    if resume is not None:
+        if epochs is not None and epochs < 1:
+            raise UsageError(f"{epochs} epochs more are none", "--epochs 1 or more")
+        given = _given_options(context)
+        asked = Resumption(
+            reference=resume,
+            more_epochs=epochs,
+            data_dir=data_dir,
+            device=device if "device" in given else None,
+            precision=precision if "precision" in given else None,
+            every=every,
+            keeps={name: value for name, value in given.items() if name in PLANNED},
+        )
+        _tell(out, go_on(out, asked))
+        return
     found = load_preset(preset)
     seconds = parse_duration(max_time) if max_time else None
     training = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "patience": patience, "clip_norm": clip}
@@ -67,10 +89,21 @@ def train(
         within_epochs=epochs is not None,
         accumulate=accumulate,
         compiled=compiled,
+        every=every,
     )
-    trained = carry_out(out, order)
-    out.note(f"see it: ddpmctl grid --model {trained}")
-    out.result(_outcome(trained), bare=[trained])
+    _tell(out, carry_out(out, order))
+
+
+def parse_every(text: str) -> Every:
+    """``30s``, ``200steps``, ``1epoch``.
+
+    Raises:
+        UsageError: for anything else.
+    """
+    try:
+        return Every.parse(text)
+    except ValueError as error:
+        raise UsageError(str(error), "--checkpoint-every 30s, 200steps or 1epoch") from error
 
 
 def changed(config: Config, training: dict[str, Any], diffusion: dict[str, Any]) -> Config:
@@ -96,10 +129,29 @@ def changed(config: Config, training: dict[str, Any], diffusion: dict[str, Any])
         raise UsageError(f"that cannot be trained: {error}", "ddpmctl train --help") from error
 
 
+def _given_options(context: typer.Context) -> dict[str, Any]:
+    """What was typed, by the name of the option."""
+    typed = {name: value for name, value in context.params.items() if _was_typed(context, name)}
+    if "max_time" in typed:
+        typed["max_time"] = parse_duration(typed["max_time"])
+    return {{"compiled": "compile"}.get(name, name.replace("_", "-")): value for name, value in typed.items()}
+
+
+def _was_typed(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _tell(out: Output, name: str) -> None:
+    out.note(f"see it: ddpmctl grid --model {name}")
+    out.result(_outcome(name), bare=[name])
+
+
 def _outcome(name: str) -> dict[str, Any]:
     """What came of a training, for ``--json``."""
     checkpoint = Registry().open(name)
     run, best = last_of(checkpoint).manifest.run, checkpoint.manifest.best
+    assert best is not None, "a training ends with a best epoch"
     return {
         "name": name,
         "path": str(checkpoint.path),

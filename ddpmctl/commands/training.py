@@ -1,25 +1,26 @@
 """What the commands that train have in common: one run, from checked settings to a registered model."""
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ddpmctl.config import Config
 from ddpmctl.console import Output
 from ddpmctl.data import find_loader, load_dataset
-from ddpmctl.errors import DdpmctlError, Interrupted, UsageError
-from ddpmctl.registry import Registry
+from ddpmctl.errors import CheckpointError, DataError, DdpmctlError, Interrupted, Terminated, UsageError
+from ddpmctl.registry import Manifest, Registry
+from ddpmctl.training.saving import HALF_A_MINUTE, Every
 
 from .display import Display
 from .duration import words
 
 if TYPE_CHECKING:
     from ddpmctl.data.dataset import Dataset
-    from ddpmctl.training.trainer import Stopped, Trainer
+    from ddpmctl.training.trainer import Trainer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +41,7 @@ class Order:
         within_epochs: whether the number of epochs bounds it as well.
         accumulate: parts of a batch.
         compiled: whether to compile the network.
+        every: how often to commit; None for the usual.
     """
 
     config: Config
@@ -55,6 +57,50 @@ class Order:
     within_epochs: bool
     accumulate: int = 1
     compiled: bool = False
+    every: Every | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resumption:
+    """What was asked of a training that is to go on.
+
+    Attributes:
+        reference: the name of the run, or ``latest``.
+        more_epochs: beyond where it is; None for what is left of the plan.
+        data_dir: where its data lies, if given.
+        device: as in ``--device``; None for the one it had.
+        precision: as in ``--precision``; None for the one it had.
+        every: how often to commit; None for the usual.
+        keeps: settings that were given again, by option: they must be those of the run.
+    """
+
+    reference: str
+    more_epochs: int | None = None
+    data_dir: Path | None = None
+    device: str | None = None
+    precision: str | None = None
+    every: Every | None = None
+    keeps: Mapping[str, Any] = field(default_factory=dict)
+
+
+PLANNED: dict[str, Callable[[Manifest], Any]] = {
+    "preset": lambda manifest: manifest.preset,
+    "dataset": lambda manifest: manifest.dataset.name,
+    "seed": lambda manifest: manifest.run.seed,
+    "max-time": lambda manifest: manifest.run.max_time,
+    "accumulate": lambda manifest: manifest.run.accumulate,
+    "compile": lambda manifest: manifest.run.compiled,
+    "batch-size": lambda manifest: manifest.config.training.batch_size,
+    "lr": lambda manifest: manifest.config.training.lr,
+    "clip": lambda manifest: manifest.config.training.clip_norm,
+    "patience": lambda manifest: manifest.config.training.patience,
+    "timesteps": lambda manifest: manifest.config.diffusion.timesteps,
+    "schedule": lambda manifest: manifest.config.diffusion.schedule,
+    "target": lambda manifest: manifest.config.diffusion.target,
+    "name": lambda manifest: None,
+    "force": lambda manifest: False,
+}
+"""What a run goes by, by option: a resumed one cannot change it."""
 
 
 def carry_out(out: Output, order: Order) -> str:
@@ -68,13 +114,13 @@ def carry_out(out: Output, order: Order) -> str:
     with Registry().writer(order.name, stem, replace=order.force) as writer:
         # From here on torch is needed.
         from ddpmctl.devices import choose_device, choose_precision
-        from ddpmctl.training.trainer import Run, Trainer
+        from ddpmctl.training.run import Run
+        from ddpmctl.training.trainer import Trainer
 
         device = choose_device(order.device)
         precision, why = choose_precision(order.precision, device)
         data = load_dataset(order.dataset, order.config.model.image_size, order.data_dir)
         config = fit_to(order.config, data)
-        out.note(f"training '{writer.name}' on {device} in {precision} ({why})")
         run = Run(
             preset=order.preset,
             dataset=order.dataset,
@@ -86,18 +132,112 @@ def carry_out(out: Output, order: Order) -> str:
             accumulate=order.accumulate,
             compiled=order.compiled,
         )
-        suggest_quick = device.type == "cpu" and order.preset != "quick"
-        display = Display(out, config.training.patience, suggest_quick=suggest_quick)
-        with graceful_interrupt(out) as interrupted, display.showing():
-            trainer = Trainer(config, data, run, writer, display, interrupted)
-            try:
-                stopped = trainer.train()
-            except DdpmctlError:
-                if trainer.best:
-                    out.note(f"the best so far is kept as '{writer.name}'")
-                raise
-        _say_how_it_ended(out, stopped, trainer, writer.name)
+        display = Display(out, writer.name, config.training.patience, f"on {device} in {precision} ({why})")
+        display.suggest_quick = device.type == "cpu" and order.preset != "quick"
+        _run(out, display, Trainer(config, data, run, writer, display, every=order.every or HALF_A_MINUTE))
         return writer.name
+
+
+def go_on(out: Output, asked: Resumption) -> str:
+    """Take a run up where it was left, and return its name; says so where there is nothing left to do.
+
+    Raises:
+        DdpmctlError: whatever stood in the way; `Interrupted` after Ctrl-C.
+    """
+    writer, last = Registry().resume(asked.reference)
+    with writer:
+        manifest, name = last.manifest, writer.name
+        _see_that_it_keeps(name, manifest, asked.keeps)
+        if manifest.run.stopped in ("done", "early", "time") and not asked.more_epochs:
+            out.note(f"'{name}' is trained to its end, {manifest.run.step:,} steps; --epochs N gives it N more")
+            return name
+        if manifest.resume is None:
+            raise CheckpointError(
+                f"'{name}' cannot be resumed: the state of its training was not kept", "ddpmctl train"
+            )
+        from ddpmctl.devices import choose_device, choose_precision
+        from ddpmctl.training.records import differences
+        from ddpmctl.training.run import Run
+        from ddpmctl.training.trainer import Trainer
+
+        device = choose_device(asked.device or manifest.resume.device)
+        precision, _ = choose_precision(asked.precision or manifest.run.precision, device)
+        data = load_dataset(manifest.dataset.name, manifest.config.model.image_size, asked.data_dir)
+        if data.digest() != manifest.dataset.digest:
+            raise DataError(
+                f"'{name}' was trained on other images than {manifest.dataset.name} has now",
+                "--data-dir with the folder that it was begun with, or begin another: ddpmctl train",
+            )
+        run = Run(
+            preset=manifest.preset,
+            dataset=manifest.dataset.name,
+            device=device,
+            precision=precision,
+            seed=manifest.run.seed,
+            max_time=manifest.run.max_time or None,
+            within_epochs=manifest.resume.within_epochs,
+            accumulate=manifest.run.accumulate,
+            compiled=manifest.run.compiled,
+        )
+        for difference in differences(manifest.run.segments[-1], run):
+            out.warn(f"from here on not bit for bit what an uncut run gives: {difference}")
+        display = Display(out, name, manifest.config.training.patience, f"on {device} in {precision}")
+        trainer = Trainer(
+            manifest.config, data, run, writer, display,
+            every=asked.every or HALF_A_MINUTE, resumed=last, more_epochs=asked.more_epochs,
+        )  # fmt: skip
+        _run(out, display, trainer)
+        return name
+
+
+def _run(out: Output, display: Display, trainer: "Trainer") -> None:
+    """Train to one end or another, and say which.
+
+    Raises:
+        DdpmctlError: `Interrupted` or `Terminated` where a signal ended it.
+    """
+    name = trainer.writer.name
+    with graceful_end(out, lambda: trainer.saved is not None) as ended_by, display.showing():
+        trainer.should_stop = lambda: ended_by() is not None
+        try:
+            stopped = trainer.train()
+        except KeyboardInterrupt:
+            if trainer.saved is None:
+                raise
+            raise Interrupted("stopped at once; the last commit is kept", f"ddpmctl train --resume {name}") from None
+        except DdpmctlError:
+            if trainer.writer.has_best:
+                out.note(f"the best so far is kept as '{name}'")
+            raise
+    best = trainer.best
+    figure = f"{best.name.replace('_', ' ')} {best.value:.4f} of epoch {best.epoch}" if best else "no epoch judged yet"
+    if stopped == "interrupted":
+        kind = Terminated if ended_by() == signal.SIGTERM else Interrupted
+        word = "terminated" if kind is Terminated else "interrupted"
+        raise kind(
+            f"{word} after {trainer.step:,} of {trainer.plan.steps:,} steps; all is kept as '{name}' ({figure})",
+            f"ddpmctl train --resume {name}",
+        )
+    if stopped == "early":
+        out.note(f"stopped early: {trainer.config.training.patience} epochs without a better MSE")
+    if stopped == "time":
+        out.note("stopped by the clock before the planned end: the machine became slower than it was at the start")
+    out.note(f"done in {words(trainer.seconds)} of training; best {figure}")
+
+
+def _see_that_it_keeps(name: str, manifest: Manifest, given: Mapping[str, Any]) -> None:
+    """Refuse settings that are not those of the run.
+
+    Raises:
+        UsageError: naming the first.
+    """
+    for option, value in given.items():
+        planned = name if option == "name" else PLANNED[option](manifest)
+        if value != planned:
+            raise UsageError(
+                f"'{name}' goes on as it was planned, with --{option} {planned} and not {value}",
+                "leave the option out, or begin another training without --resume",
+            )
 
 
 def fit_to(config: Config, data: "Dataset") -> Config:
@@ -114,35 +254,31 @@ def fit_to(config: Config, data: "Dataset") -> Config:
 
 
 @contextmanager
-def graceful_interrupt(out: Output) -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C into a wish to stop, which the yielded function tells; the second stops at once."""
-    wished = False
+def graceful_end(out: Output, can_save: Callable[[], bool]) -> Iterator[Callable[[], int | None]]:
+    """Turn the first Ctrl-C or SIGTERM into a wish to save and end, which the yielded function tells.
 
-    def on_interrupt(signum: int, frame: FrameType | None) -> None:
-        nonlocal wished
-        if wished:
+    A second Ctrl-C stops at once; so does the first signal while there is nothing to save yet.
+
+    Args:
+        out: says that the signal was heard.
+        can_save: whether there is.
+    """
+    wish: int | None = None
+
+    def on_signal(signum: int, frame: FrameType | None) -> None:
+        nonlocal wish
+        if not can_save() or (wish is not None and signum == signal.SIGINT):
+            earlier = previous[signal.Signals(signum)]
+            if callable(earlier):
+                earlier(signum, frame)
             raise KeyboardInterrupt
-        wished = True
-        out.note("stopping after this step; Ctrl-C again stops at once")
+        if wish is None:
+            wish = signum
+            out.note("stopping after this step; Ctrl-C again stops at once")
 
-    previous = signal.signal(signal.SIGINT, on_interrupt)
+    previous = {which: signal.signal(which, on_signal) for which in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield lambda: wished
+        yield lambda: wish
     finally:
-        signal.signal(signal.SIGINT, previous)
-
-
-def _say_how_it_ended(out: Output, stopped: "Stopped", trainer: "Trainer", name: str) -> None:
-    best = trainer.best
-    assert best is not None
-    figure = f"{best.name.replace('_', ' ')} {best.value:.4f} of epoch {best.epoch}"
-    if stopped == "interrupted":
-        raise Interrupted(
-            f"interrupted after {trainer.step:,} steps; the best so far is kept as '{name}' ({figure})",
-            f"ddpmctl grid --model {name}",
-        )
-    if stopped == "early":
-        out.note(f"stopped early: {trainer.config.training.patience} epochs without a better MSE")
-    if stopped == "time":
-        out.note("stopped by the clock before the planned end: the machine became slower than it was at the start")
-    out.note(f"done in {words(trainer.seconds)} of training; best {figure}")
+        for which, handler in previous.items():
+            signal.signal(which, handler)

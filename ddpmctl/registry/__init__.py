@@ -1,7 +1,16 @@
 """Models on disk: layout, manifest, durable commits, one loader. No torch."""
 
 from .checkpoint import Checkpoint
-from .manifest import DatasetRecord, FileRecord, Manifest, Metric, RunRecord
+from .manifest import (
+    DatasetRecord,
+    FileRecord,
+    Manifest,
+    Metric,
+    PlanRecord,
+    ResumeRecord,
+    RunRecord,
+    SegmentRecord,
+)
 from .store import Damaged, Registry, last_of
 from .writer import ModelWriter
 
@@ -13,7 +22,10 @@ __all__ = [
     "Manifest",
     "Metric",
     "ModelWriter",
+    "PlanRecord",
     "Registry",
+    "ResumeRecord",
     "RunRecord",
+    "SegmentRecord",
     "last_of",
 ]

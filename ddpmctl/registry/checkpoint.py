@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import json
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,14 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 from ddpmctl.errors import CheckpointError
 
-from .manifest import MAX_BYTES, FileRecord, Manifest
+from .manifest import CHECKSUM, MAX_BYTES, FileRecord, Manifest, checksum_of
 
 if TYPE_CHECKING:
     import numpy as np
 
 WEIGHTS = "weights.safetensors"
+STATE = "state.safetensors"
 HISTORY = "history.csv"
 MANIFEST = "manifest.json"
+
+
+class Vanished(CheckpointError):
+    """A commit went away under its reader: a newer one took its place, or the model was removed."""
 
 
 @dataclass(frozen=True)
@@ -29,11 +35,13 @@ class Checkpoint:
         name: of the model; the path where it was opened by path.
         path: the directory of the commit.
         manifest: what is known about it.
+        checksum: of the manifest, hexadecimal; empty where it is older than checksums.
     """
 
     name: str
     path: Path
     manifest: Manifest
+    checksum: str = ""
 
     @classmethod
     def open(cls, name: str, path: Path) -> "Checkpoint":
@@ -42,10 +50,10 @@ class Checkpoint:
         Raises:
             CheckpointError: when it is missing, no checkpoint or damaged, naming the file.
         """
-        manifest = read_manifest(path / MANIFEST)
+        manifest, checksum = read_manifest(path / MANIFEST)
         for file, record in manifest.files.items():
             _check_size(path / file, record)
-        return cls(name, path, manifest)
+        return cls(name, path, manifest, checksum)
 
     def read(self, file: str) -> bytes:
         """The bytes of one of its files, checked against the manifest.
@@ -57,22 +65,42 @@ class Checkpoint:
         path = self.path / file
         _check_size(path, record)
         try:
-            data = path.read_bytes()
+            with path.open("rb") as opened:
+                data = opened.read(record.size + 1)
         except OSError as error:
-            raise _damaged(path, str(error.strerror)) from error
+            raise unreadable(path, error) from error
         if hashlib.sha256(data).hexdigest() != record.sha256:
-            raise _damaged(path, "its sha256 is not the one in the manifest")
+            raise damaged(path, "its sha256 is not the one in the manifest")
         return data
 
     def weights(self) -> "dict[str, np.ndarray]":
-        """Tensors by name, float32, verified."""
-        from safetensors import SafetensorError
-        from safetensors.numpy import load
+        """Tensors by name, float32, verified: what images are made with."""
+        return self._tensors(WEIGHTS)
 
-        try:
-            return load(self.read(WEIGHTS))
-        except SafetensorError as error:
-            raise _damaged(self.path / WEIGHTS, str(error)) from error
+    def state(self) -> "dict[str, np.ndarray]":
+        """What the training needs to go on, beside the weights: tensors by name, verified.
+
+        Raises:
+            CheckpointError: also where this commit is not one to go on from.
+        """
+        if STATE not in self.manifest.files:
+            raise CheckpointError(
+                f"'{self.name}' holds a model and not the state of its training", "train another: ddpmctl train"
+            )
+        return self._tensors(STATE)
+
+    def verify(self) -> None:
+        """Read and check everything there is.
+
+        Raises:
+            CheckpointError: naming the first file that is not what it should be.
+        """
+        self.weights()
+        if sum(math.prod(shape) for shape in self.shapes().values()) != self.manifest.parameters:
+            raise damaged(self.path / WEIGHTS, f"it does not hold {self.manifest.parameters} parameters")
+        if STATE in self.manifest.files:
+            self.state()
+        _ = self.history
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shapes of the tensors by name, from the header of the verified weights file."""
@@ -82,12 +110,28 @@ class Checkpoint:
             header: dict[str, dict[str, Any]] = json.loads(data[8 : 8 + length])
             return {name: tuple(map(int, entry["shape"])) for name, entry in header.items() if name != "__metadata__"}
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-            raise _damaged(self.path / WEIGHTS, "its header does not parse") from error
+            raise damaged(self.path / WEIGHTS, "its header does not parse") from error
 
     @cached_property
     def history(self) -> list[dict[str, str]]:
         """A row an epoch, as written, verified."""
-        return list(csv.DictReader(io.StringIO(self.read(HISTORY).decode())))
+        try:
+            return list(csv.DictReader(io.StringIO(self.read(HISTORY).decode())))
+        except (ValueError, csv.Error) as error:
+            raise damaged(self.path / HISTORY, str(error)) from error
+
+    def _tensors(self, file: str) -> "dict[str, np.ndarray]":
+        from safetensors import SafetensorError
+        from safetensors.numpy import load
+
+        try:
+            tensors = load(self.read(file))
+        except (SafetensorError, ValueError, KeyError, TypeError, MemoryError) as error:
+            raise damaged(self.path / file, f"it is no safetensors file: {error}") from error
+        strange = [name for name, tensor in tensors.items() if tensor.dtype != "float32"]
+        if strange:
+            raise damaged(self.path / file, f"{strange[0]} is not float32")
+        return tensors
 
     @property
     def digest(self) -> str:
@@ -95,8 +139,8 @@ class Checkpoint:
         return self.manifest.files[WEIGHTS].sha256
 
 
-def read_manifest(path: Path) -> Manifest:
-    """Read and check a manifest.
+def read_manifest(path: Path) -> tuple[Manifest, str]:
+    """Read and check a manifest; its checksum comes with it, empty where it is older than checksums.
 
     Raises:
         CheckpointError: when it is missing or does not hold what it must.
@@ -105,25 +149,37 @@ def read_manifest(path: Path) -> Manifest:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
+        if not path.parent.exists():
+            raise unreadable(path, error) from error
         raise CheckpointError(f"no checkpoint in {path.parent}: {path.name}: {error.strerror}") from error
     try:
         if len(data) > MAX_BYTES:
             raise ValueError("it is far too large")
-        return Manifest.from_json(data.decode())
+        text = data.decode()
+        manifest = Manifest.from_json(text)
+        return manifest, checksum_of(text) if CHECKSUM in json.loads(text) else ""
     except (ValueError, RecursionError) as error:
-        raise _damaged(path, str(error)) from error
+        raise damaged(path, str(error)) from error
 
 
 def _check_size(path: Path, record: FileRecord) -> None:
     try:
         size = path.stat().st_size
     except OSError as error:
-        raise _damaged(path, str(error.strerror)) from error
+        raise unreadable(path, error) from error
     if size != record.size:
-        raise _damaged(path, f"it has {size} bytes and should have {record.size}")
+        raise damaged(path, f"it has {size} bytes and should have {record.size}")
 
 
-def _damaged(path: Path, why: str) -> CheckpointError:
+def unreadable(path: Path, error: OSError) -> CheckpointError:
+    """What to say of a file that cannot be read."""
+    if isinstance(error, FileNotFoundError) and not path.parent.exists():
+        return Vanished(f"{path.parent} was removed or replaced while it was being read", "run the command again")
+    return damaged(path, str(error.strerror))
+
+
+def damaged(path: Path, why: str) -> CheckpointError:
+    """What to say of a file that is not what it should be."""
     return CheckpointError(
         f"damaged checkpoint: {path}: {why}",
         "choose another model (ddpmctl models) or train it again (ddpmctl train)",

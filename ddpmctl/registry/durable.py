@@ -69,13 +69,33 @@ def remove_tree(path: Path) -> None:
     shutil.rmtree(trash, ignore_errors=True)
 
 
+def name_of_temporary(path: Path) -> str | None:
+    """What a temporary name was made beside; None for any other name."""
+    match = _TEMPORARY.fullmatch(path.name)
+    return match["name"] if match else None
+
+
+def temporaries(parent: Path, name: str | None = None) -> list[Path]:
+    """What crashes left under temporary names: those for ``name``, or all of them."""
+    found = ((path, name_of_temporary(path)) for path in parent.glob(".*.tmp"))
+    return sorted(path for path, made_for in found if made_for and name in (None, made_for))
+
+
 def sweep(parent: Path, name: str | None = None) -> None:
-    """Remove what crashes left under temporary names: those for ``name``, or all of them."""
-    for leftover in parent.glob(".*.tmp"):
-        match = _TEMPORARY.fullmatch(leftover.name)
-        if not match or name not in (None, match["name"]):
-            continue
-        if leftover.is_dir() and not leftover.is_symlink():
-            shutil.rmtree(leftover, ignore_errors=True)
-        else:
-            leftover.unlink(missing_ok=True)
+    """Remove what `temporaries` finds."""
+    for leftover in temporaries(parent, name):
+        discard(leftover)
+
+
+def discard(path: Path) -> None:
+    """Remove a file or a directory that nobody looks at, as far as that goes."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def size_of(path: Path) -> int:
+    """Bytes in a file, or in all files under a directory."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.lstat().st_size for file in files if not file.is_dir())

@@ -1,20 +1,28 @@
 """The page beside the weights: everything there is to know about a commit, as strict JSON."""
 
 import dataclasses
+import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
 
 from ddpmctl.config import Config, build
 
-SCHEMA = 1
+SCHEMA = 2
 MAX_BYTES = 1_000_000
 """No honest manifest comes near; a larger file is not read."""
 
+MAX_FILE = 4 * 2**30
+"""Bytes; nor do the files of a model come near this."""
+
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+
+CHECKSUM = "checksum"
+_BLANK = "0" * 64
+_SEAL = re.compile(rf'"{CHECKSUM}": "([0-9a-f]{{64}})"\n}}\n\Z')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,8 +35,8 @@ class FileRecord:
     def __post_init__(self) -> None:
         if not _SHA256.fullmatch(self.sha256):
             raise ValueError("sha256 is 64 hexadecimal digits")
-        if self.size < 0:
-            raise ValueError("size is at least 0")
+        if not 0 <= self.size <= MAX_FILE:
+            raise ValueError(f"size lies in 0..{MAX_FILE}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,10 +74,77 @@ class Metric:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentRecord:
+    """A part of a run that went through without a break.
+
+    Attributes:
+        why: ``begun``, ``resumed``, ``extended`` or ``rolled back``.
+        step: steps that were done before it.
+        planned_steps: of the whole run, as planned in it.
+        peak_lr: its learning rate between warm-up and decay.
+        created: when it began; UTC, ISO 8601.
+        device: what it ran on, in words.
+        precision: ``fp32`` or ``bf16``.
+        threads: of torch on the CPU.
+        versions: what it ran with.
+        exact: whether it goes on bit for bit as if there had been no break.
+    """
+
+    why: str
+    step: int
+    planned_steps: int
+    peak_lr: float
+    created: str
+    device: str
+    precision: str
+    threads: int
+    versions: dict[str, str]
+    exact: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanRecord:
+    """The lengths that a run was laid out in, and its rate: see `ddpmctl.training.plan.Plan`."""
+
+    start: int
+    steps: int
+    steps_per_epoch: int
+    batch_size: int
+    warmup_steps: int
+    decay_steps: int
+    peak_lr: float
+
+    def __post_init__(self) -> None:
+        ordered = 0 <= self.start < self.steps <= 10**12 and self.steps_per_epoch >= 1 and self.batch_size >= 1
+        if not (ordered and min(self.warmup_steps, self.decay_steps) >= 0 and 0 < self.peak_lr <= 1):
+            raise ValueError("the plan does not fit together")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResumeRecord:
+    """What a run needs to go on, beside the tensors in ``state.safetensors``.
+
+    Attributes:
+        plan: how the whole run is laid out.
+        device: to compute on, as in ``--device``.
+        within_epochs: whether the time limit may not go beyond the epochs.
+        epochs_without_better: patience that is used up.
+        rollbacks: how often a figure that is not finite sent the run back.
+    """
+
+    plan: PlanRecord
+    device: str
+    within_epochs: bool
+    epochs_without_better: int
+    rollbacks: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunRecord:
     """How the training went so far.
 
     Attributes:
+        id: tells this run from others under the same name.
         step: optimizer steps done.
         planned_steps: steps that the run was laid out for.
         epochs: epochs begun.
@@ -83,8 +158,10 @@ class RunRecord:
         max_time: seconds that the run was fitted into, 0 for no clock.
         accumulate: parts that each batch was computed in.
         compiled: whether torch.compile made the network's kernels.
+        segments: the parts in which it went on; none where they are not known.
     """
 
+    id: str
     step: int
     planned_steps: int
     epochs: int
@@ -98,6 +175,14 @@ class RunRecord:
     max_time: float
     accumulate: int
     compiled: bool
+    segments: tuple[SegmentRecord, ...]
+
+    def __post_init__(self) -> None:
+        counts = (self.step, self.epochs, self.images, self.seconds, self.seed, self.threads, self.max_time)
+        if min(counts) < 0 or self.accumulate < 1 or self.planned_steps < self.step:
+            raise ValueError("the counts of the run do not fit together")
+        if self.stopped not in ("running", "done", "early", "interrupted", "time"):
+            raise ValueError("run.stopped names no end")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,10 +197,12 @@ class Manifest:
     classes: tuple[str, ...]
     dataset: DatasetRecord
     run: RunRecord
-    metric: Metric
-    """Of this commit."""
-    best: Metric
-    """Of the best commit so far; this one's where they are the same."""
+    metric: Metric | None
+    """Of this commit; None where it was not judged."""
+    best: Metric | None
+    """Of the best commit so far; this one's where they are the same. None before the first was judged."""
+    resume: ResumeRecord | None
+    """What the run needs to go on from here; None where it cannot."""
     parameters: int
     versions: dict[str, str]
     files: dict[str, FileRecord]
@@ -127,12 +214,15 @@ class Manifest:
             raise ValueError("classes have distinct names")
         if datetime.fromisoformat(self.created).tzinfo is None:
             raise ValueError("created is a time with its zone")
-        if set(self.files) != {"weights.safetensors", "history.csv"}:
-            raise ValueError("files are weights.safetensors and history.csv")
+        expected = {"weights.safetensors", "history.csv", *(["state.safetensors"] if self.resume else [])}
+        if set(self.files) != expected:
+            raise ValueError(f"files are {' and '.join(sorted(expected, reverse=True))}")
+        if self.metric and not self.best:
+            raise ValueError("what was judged has a best")
 
     def to_json(self) -> str:
-        """Readable JSON, one field a line."""
-        return json.dumps(dataclasses.asdict(self), indent=2, ensure_ascii=False) + "\n"
+        """Readable JSON, one field a line, with a checksum over all of it."""
+        return seal(dataclasses.asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -141,13 +231,62 @@ class Manifest:
         Raises:
             ValueError: naming what does not fit; a newer schema asks for an upgrade.
         """
-        values = json.loads(text)
+        values = json.loads(text, parse_constant=_refuse)
         if not isinstance(values, Mapping):
             raise ValueError("it is not a JSON object")
         schema = values.get("schema")
         if type(schema) is int and schema > SCHEMA:
             raise ValueError(f"it has schema {schema} and this ddpmctl knows {SCHEMA}: upgrade ddpmctl")
-        if schema != SCHEMA:
+        if type(schema) is not int or schema < 1:
             raise ValueError("it names no known schema")
-        built: Any = build(cls, values, "")
+        known = {name: value for name, value in values.items() if name != CHECKSUM or schema == 1}
+        built: Any = build(cls, _upgraded(known), "")
+        if schema > 1:
+            checksum_of(text)
         return built  # type: ignore[no-any-return]
+
+
+def seal(values: Mapping[str, Any]) -> str:
+    """The text of a manifest, whose last field is the sha256 of the text with zeros in that place."""
+    text = json.dumps({**values, CHECKSUM: _BLANK}, indent=2, ensure_ascii=False) + "\n"
+    at = text.rindex(_BLANK)
+    return text[:at] + hashlib.sha256(text.encode()).hexdigest() + text[at + len(_BLANK) :]
+
+
+def checksum_of(text: str) -> str:
+    """The checksum of a manifest, which it keeps.
+
+    Raises:
+        ValueError: when it does not: something was changed.
+    """
+    match = _SEAL.search(text)
+    blank = text[: match.start(1)] + _BLANK + text[match.end(1) :] if match else ""
+    if not match or hashlib.sha256(blank.encode()).hexdigest() != match[1]:
+        raise ValueError("its checksum is not the one it names")
+    return match[1]
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no number")
+
+
+def _upgraded(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A manifest of an older schema in the form of today's."""
+    if values["schema"] == 1:  # before runs could be resumed
+        added: dict[str, Any] = {
+            "schema": 2,
+            "resume": None,
+            "run.id": "",
+            "run.segments": [],
+        }
+        for place, value in added.items():
+            values = _with(values, place.split("."), value)
+    return values
+
+
+def _with(values: Any, place: Sequence[str], value: Any) -> Any:
+    """A copy of nested tables with one value added; left as it is where that place cannot be."""
+    if not isinstance(values, Mapping):
+        return values
+    name, *inner = place
+    return {**values, name: _with(values.get(name), inner, value) if inner else value}

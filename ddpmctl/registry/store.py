@@ -1,18 +1,16 @@
 """Where models live and how they are found."""
 
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
-from ddpmctl.errors import CheckpointError, DdpmctlError
+from ddpmctl.errors import CheckpointError, DdpmctlError, UsageError
 
-from .checkpoint import MANIFEST, Checkpoint
-from .writer import BEST, LAST, ModelWriter, check_name
-
-_STEP = re.compile(r"[0-9]{1,12}")
+from .checkpoint import MANIFEST, Checkpoint, Vanished
+from .durable import fsync_dir, name_of_temporary, remove_tree, size_of, sweep, temporaries
+from .writer import BEST, LAST, POINTER, ModelWriter, check_name, fit_name, lock, unnamed_commits
 
 
 def user_home() -> Path:
@@ -44,21 +42,33 @@ class Registry:
         self.home = home or user_home()
         self.models = self.home / "models"
 
-    def names(self) -> list[str]:
-        """Names of all models, sorted; stray files are none."""
+    def names(self, pointer: str = BEST) -> list[str]:
+        """Names of all models, sorted; stray files are none. Of all runs, where the pointer is `LAST`."""
         try:
             entries = list(self.models.iterdir())
         except FileNotFoundError:
             return []
         except OSError as error:
             raise DdpmctlError(f"cannot read {self.models}: {error.strerror}", "set DDPMCTL_HOME") from error
-        return sorted(e.name for e in entries if not e.name.startswith(".") and (e / BEST).is_file())
+        return sorted(e.name for e in entries if not e.name.startswith(".") and (e / pointer).is_file())
+
+    def unfinished(self) -> Iterator[Checkpoint | Damaged]:
+        """The last commit of every run that may go on: not to its end yet, or no epoch of it judged."""
+        for name in self.names(LAST):
+            try:
+                last = self._follow(name, LAST)
+            except CheckpointError as error:
+                if name not in self.names():
+                    yield Damaged(name, error.message)
+            else:
+                if last.manifest.run.stopped in ("running", "interrupted") and last.manifest.resume:
+                    yield last
 
     def survey(self) -> Iterator[Checkpoint | Damaged]:
         """Every model, damaged ones as such: one of them never hides the others."""
         for name in self.names():
             try:
-                yield self._best(name)
+                yield self._follow(name, BEST)
             except CheckpointError as error:
                 yield Damaged(name, error.message)
 
@@ -82,18 +92,19 @@ class Registry:
                 return newest
             if damaged := self.names():
                 raise CheckpointError(f"no model is whole: {', '.join(damaged)}", "ddpmctl models tells what is wrong")
+            if begun := self.names(LAST):
+                raise _unjudged(begun[0])
             raise CheckpointError("there is no model yet", "make one: ddpmctl demo, or ddpmctl train")
         assert reference is not None
         names = self.names()
         if reference in names:
-            return self._best(reference)
+            return self._follow(reference, BEST)
+        if reference in self.names(LAST):
+            raise _unjudged(reference)
         path = Path(reference).expanduser()
         if path.exists():
             return open_path(path)
-        close = get_close_matches(reference, names, n=1)
-        raise CheckpointError(
-            f"there is no model '{reference}'", f"did you mean {close[0]}?" if close else "ddpmctl models lists them"
-        )
+        raise self._unknown(reference, names)
 
     def writer(self, name: str | None, stem: str, *, replace: bool = False) -> ModelWriter:
         """Take a name for a model about to be trained.
@@ -108,45 +119,166 @@ class Registry:
             CheckpointError: when another process trains under that name.
         """
         if name is not None:
-            check_name(name)
-        try:
-            self.models.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise DdpmctlError(f"cannot create {self.models}: {error.strerror}", "set DDPMCTL_HOME") from error
-        if name is not None:
-            return ModelWriter(self.models, name, replace=replace)
+            return ModelWriter(self.models, check_name(name), replace=replace)
         number = 1
         while True:
             try:
                 return ModelWriter(self.models, f"{stem}-{number}")
-            except DdpmctlError:
+            except (UsageError, CheckpointError):  # taken, or being taken
                 number += 1
 
-    def _best(self, name: str) -> Checkpoint:
-        return Checkpoint.open(name, follow(self.models / name, BEST))
+    def resume(self, reference: str) -> tuple[ModelWriter, Checkpoint]:
+        """Take up a run: the hold on its name, and where it was last.
+
+        Args:
+            reference: its name, or ``latest`` for the one that was last worked on.
+
+        Raises:
+            CheckpointError: when there is none, it is damaged, or another process is training it.
+        """
+        names = self.names(LAST)
+        if reference == "latest":
+            reference = self._latest_run(names)
+        if reference not in names:
+            if reference in self.names():
+                raise CheckpointError(
+                    f"'{reference}' holds a model and not the state of its training", "train another: ddpmctl train"
+                )
+            raise self._unknown(reference, names)
+        writer = ModelWriter(self.models, reference, resume=True)
+        try:
+            return writer, self._follow(reference, LAST)
+        except BaseException:
+            writer.release()
+            raise
+
+    def commits(self, name: str) -> list[Checkpoint]:
+        """What the pointers of a model name, each once: the best commit and the last."""
+        model = self.models / name
+        found = [open_commit(name, model, pointer) for pointer in (BEST, LAST) if (model / pointer).is_file()]
+        return list({checkpoint.path: checkpoint for checkpoint in found}.values())
+
+    def in_training(self, name: str) -> bool:
+        """Whether a process is training this model now."""
+        try:
+            lock(self.models, name, "").release()
+        except CheckpointError:
+            return True
+        except DdpmctlError:  # nothing can be written here, so nobody trains
+            return False
+        return False
+
+    def remove(self, name: str) -> int:
+        """Remove a model and all of its training; returns the bytes that this frees.
+
+        Raises:
+            CheckpointError: when there is none, or another process is training it.
+        """
+        if name not in {*self.names(), *self.names(LAST)}:
+            raise self._unknown(name, self.names())
+        held = lock(self.models, name, "wait for it, or end it")
+        try:
+            size = size_of(self.models / name)
+            remove_tree(self.models / name)
+            sweep(self.models, name)
+            fsync_dir(self.models)
+        finally:
+            held.release()
+        return size
+
+    def leftovers(self) -> Iterator[Path]:
+        """What crashes left and what no pointer names; nothing of a model that is being trained now."""
+        for name in sorted(self._all_names()):
+            try:
+                held = lock(self.models, name, "")
+            except CheckpointError:
+                continue
+            try:
+                yield from temporaries(self.models, name)
+                if (self.models / name).is_dir():
+                    yield from temporaries(self.models / name)
+                    yield from unnamed_commits(self.models / name)
+            finally:
+                held.release()
+
+    def _all_names(self) -> set[str]:
+        """Of models, and of those that there were to be."""
+        try:
+            entries = list(self.models.iterdir())
+        except OSError:
+            return set()
+        hidden = {name for entry in entries if (name := name_of_temporary(entry))}
+        return hidden | {entry.name for entry in entries if entry.is_dir() and fit_name(entry.name)}
+
+    def _latest_run(self, names: list[str]) -> str:
+        created = {}
+        for name in names:
+            try:
+                created[name] = self._follow(name, LAST).manifest.created
+            except CheckpointError:  # a damaged one never hides the others
+                continue
+        if not created:
+            raise CheckpointError("there is no training to go on with", "begin one: ddpmctl train")
+        return max(created, key=lambda name: created[name])
+
+    def _follow(self, name: str, pointer: str) -> Checkpoint:
+        return open_commit(name, self.models / name, pointer)
+
+    def _unknown(self, reference: str, names: list[str]) -> CheckpointError:
+        close = get_close_matches(reference, names, n=1)
+        return CheckpointError(
+            f"there is no model '{reference}'", f"did you mean {close[0]}?" if close else "ddpmctl models lists them"
+        )
 
 
-def follow(model: Path, pointer: str) -> Path:
-    """The commit that a pointer file names.
+def _unjudged(name: str) -> CheckpointError:
+    return CheckpointError(f"no epoch of '{name}' is finished yet", f"ddpmctl train --resume {name}")
+
+
+def read_pointer(path: Path) -> tuple[str, str]:
+    """What a pointer names: a commit, and the checksum of its manifest, empty where there was none.
 
     Raises:
-        CheckpointError: when it names none.
+        CheckpointError: when it names nothing.
     """
     try:
-        target = (model / pointer).read_text(encoding="ascii").strip()
+        text = path.read_text(encoding="ascii")
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"damaged checkpoint: {model / pointer} cannot be read") from error
-    if not _STEP.fullmatch(target):
-        raise CheckpointError(f"damaged checkpoint: {model / pointer} names no commit")
-    return model / target
+        raise CheckpointError(f"damaged checkpoint: {path} cannot be read") from error
+    match = POINTER.fullmatch(text)
+    if not match:
+        raise CheckpointError(f"damaged checkpoint: {path} names no commit")
+    return match["commit"], match["checksum"] or ""
+
+
+def open_commit(name: str, model: Path, pointer: str) -> Checkpoint:
+    """Open the commit that a pointer of a model names, the next one where it is replaced meanwhile.
+
+    Raises:
+        CheckpointError: when it is not there, or damaged.
+    """
+    while True:
+        named, checksum = read_pointer(model / pointer)
+        try:
+            opened = Checkpoint.open(name, model / named)
+        except Vanished as error:
+            if read_pointer(model / pointer)[0] == named:
+                raise CheckpointError(
+                    f"damaged checkpoint: {model / pointer} names {named}, which is not there"
+                ) from error
+            continue
+        if opened.checksum != checksum:
+            raise CheckpointError(f"damaged checkpoint: {model / pointer} names another {named} than there is")
+        return opened
 
 
 def last_of(checkpoint: Checkpoint) -> Checkpoint:
-    """The last commit of the model that a checkpoint belongs to; itself where it stands alone."""
+    """The last commit of the run that a checkpoint belongs to; itself where it stands alone."""
     model = checkpoint.path.parent
     if not (model / LAST).is_file():
         return checkpoint
-    return Checkpoint.open(checkpoint.name, follow(model, LAST))
+    last = open_commit(checkpoint.name, model, LAST)
+    return last if last.manifest.run.id == checkpoint.manifest.run.id else checkpoint
 
 
 def open_path(path: Path) -> Checkpoint:
@@ -159,7 +291,7 @@ def open_path(path: Path) -> Checkpoint:
     if path.is_file() and not ((directory / MANIFEST).is_file() and path.suffix in (".safetensors", ".json")):
         raise CheckpointError(f"{path} is no checkpoint", "ddpmctl models lists the models there are")
     if (directory / BEST).is_file():
-        directory = follow(directory, BEST)
+        return open_commit(str(path), directory, BEST)
     if not (directory / MANIFEST).exists():
         raise CheckpointError(f"{path} is no checkpoint", "ddpmctl models lists the models there are")
     return Checkpoint.open(str(path), directory)

@@ -2,18 +2,18 @@
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from filelock import FileLock, Timeout
 
-from ddpmctl.errors import CheckpointError, UsageError
+from ddpmctl.errors import CheckpointError, DdpmctlError, UsageError
 
-from .checkpoint import HISTORY, MANIFEST, WEIGHTS
-from .durable import fsync_dir, put_directory, remove_tree, replace_file, sweep, temporary_beside
-from .manifest import FileRecord, Manifest
+from .checkpoint import HISTORY, MANIFEST, STATE, WEIGHTS
+from .durable import put_directory, remove_tree, replace_file, sweep
+from .manifest import FileRecord, Manifest, checksum_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 BEST = "best"
 LAST = "last"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+COMMIT = re.compile(r"[0-9]{8,12}(-[0-9]{1,6})?")
+"""The name of a commit: its step, and a number where that name was taken."""
+
+POINTER = re.compile(rf"(?P<commit>{COMMIT.pattern})( (?P<checksum>[0-9a-f]{{64}}))?\n")
+"""What a pointer holds: the name of a commit and the checksum of its manifest."""
 
 
 def check_name(name: str) -> str:
@@ -29,7 +35,7 @@ def check_name(name: str) -> str:
     Raises:
         UsageError: when it is not.
     """
-    if name == "latest" or name.endswith((".", ".lock", ".tmp")) or not _NAME.fullmatch(name):
+    if not fit_name(name):
         raise UsageError(
             f"'{name}' cannot be a model's name",
             "letters, digits, '.', '-' and '_', beginning with a letter or digit; not 'latest'",
@@ -37,36 +43,66 @@ def check_name(name: str) -> str:
     return name
 
 
-class ModelWriter:
-    """A model while it is being trained: holds its name, takes its commits.
+def fit_name(name: str) -> bool:
+    """Whether this can be the name of a model, here and on other systems."""
+    unfit = name == "latest" or name.endswith((".", ".lock", ".tmp")) or _RESERVED.fullmatch(name)
+    return bool(_NAME.fullmatch(name)) and not unfit
 
-    The model comes into sight with its first commit; until then the registry is as it was, and a run that
-    ends early leaves nothing. Use as a context manager.
+
+def lock(models: Path, name: str, hint: str) -> FileLock:
+    """Take hold of a name, as long as this process lives or until it lets go.
 
     Args:
         models: the directory of all models.
         name: a checked name.
-        replace: take the place of a model that has this name, at the first commit.
+        hint: what to do where another process holds it.
+
+    Raises:
+        CheckpointError: when another process holds it.
+        DdpmctlError: where nothing can be written.
+    """
+    held = FileLock(models / f".{name}.lock")
+    try:
+        models.mkdir(parents=True, exist_ok=True)
+        # Whoever only looks whether it is held lets go at once.
+        held.acquire(timeout=0.2, poll_interval=0.02)
+    except Timeout as error:
+        raise CheckpointError(f"another process is training '{name}'", hint) from error
+    except OSError as error:
+        raise DdpmctlError(f"cannot write in {models}: {error.strerror}", "set DDPMCTL_HOME") from error
+    return held
+
+
+def is_taken(model: Path) -> bool:
+    """Whether there is a model or a run in this directory."""
+    return any((model / pointer).is_file() for pointer in (BEST, LAST))
+
+
+class ModelWriter:
+    """A model while it is being trained: holds its name, takes its commits.
+
+    The model comes into sight with its first best commit. A model that is to be replaced stays until then.
+    Use as a context manager.
+
+    Args:
+        models: the directory of all models.
+        name: a checked name.
+        replace: take the place of a model that has this name.
+        resume: go on with the run that has this name.
 
     Raises:
         CheckpointError: when another process is training under this name.
         UsageError: when the name is taken and not to be replaced.
     """
 
-    def __init__(self, models: Path, name: str, *, replace: bool = False) -> None:
+    def __init__(self, models: Path, name: str, *, replace: bool = False, resume: bool = False) -> None:
         self.name = name
         self.path = models / name
-        self._lock = FileLock(models / f".{name}.lock")
-        try:
-            self._lock.acquire(timeout=0)
-        except Timeout as error:
-            raise CheckpointError(f"another process is training '{name}'", "choose another name with --name") from error
-        if self.path.exists() and not replace:
+        self._lock = lock(models, name, "wait for it, or end it" if resume else "choose another name with --name")
+        if is_taken(self.path) and not (replace or resume):
             self._lock.release()
             raise UsageError(f"there is a model '{name}' already", "choose another --name, or replace it with --force")
         sweep(models, name)
-        self._staging: Path | None = temporary_beside(self.path)
-        self._commits: dict[str, str] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -74,17 +110,27 @@ class ModelWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._staging and self._staging.exists():
-            remove_tree(self._staging)
+        try:
+            if self.path.exists():
+                self._prune(set())
+                if not is_taken(self.path):
+                    remove_tree(self.path)
+        finally:
+            self.release()
+
+    def release(self) -> None:
+        """Let go of the name."""
         self._lock.release()
 
     def commit(
         self,
-        weights: "dict[str, np.ndarray]",
+        weights: "Mapping[str, np.ndarray]",
         history: str,
         describe: Callable[[dict[str, FileRecord]], Manifest],
         *,
         best: bool,
+        state: "Mapping[str, np.ndarray] | None" = None,
+        last: bool = True,
     ) -> Path:
         """Add a commit and point to it.
 
@@ -92,45 +138,74 @@ class ModelWriter:
             weights: float32 tensors by name.
             history: the whole history as CSV.
             describe: makes the manifest, given the records of the files.
-            best: whether it is the best so far, besides being the last.
+            best: whether it is the best so far.
+            state: tensors that the training needs to go on from here.
+            last: whether it is where the run is now.
 
         Returns:
             The directory of the commit.
         """
         from safetensors.numpy import save
 
-        home = self._staging or self.path
-        home.mkdir(parents=True, exist_ok=True)
-        files = {WEIGHTS: save(weights), HISTORY: history.encode()}
-        manifest = describe({name: FileRecord(sha256=_sha256(data), size=len(data)) for name, data in files.items()})
-        commit = home / f"{manifest.run.step:08d}"
+        files = {WEIGHTS: save(dict(weights)), HISTORY: history.encode()}
+        if state is not None:
+            files[STATE] = save(dict(state))
+        records = {name: FileRecord(sha256=sha256(data), size=len(data)) for name, data in files.items()}
+        return self.put(files, describe(records), best=best, last=last)
+
+    def put(self, files: Mapping[str, bytes], manifest: Manifest, *, best: bool, last: bool) -> Path:
+        """Add a commit of these files, which the manifest describes, and point to it."""
+        self.path.mkdir(exist_ok=True)
+        commit = self._free(f"{manifest.run.step:08d}")
 
         # The manifest last: where it stands, everything before it does.
-        put_directory(commit, {**files, MANIFEST: manifest.to_json().encode()})
+        text = manifest.to_json()
+        put_directory(commit, {**files, MANIFEST: text.encode()})
 
-        self._commits = {LAST: commit.name, BEST: commit.name if best else self._commits.get(BEST, commit.name)}
-        for pointer in (BEST, LAST):
-            replace_file(home / pointer, f"{self._commits[pointer]}\n".encode())
-        if self._staging:
-            self._publish(self._staging)
-        self._prune()
-        return self.path / commit.name
+        before = named_commits(self.path)
+        for pointer, moves in ((BEST, best), (LAST, last)):
+            if moves:
+                replace_file(self.path / pointer, f"{commit.name} {checksum_of(text)}\n".encode())
+        # Whoever follows a pointer may be reading what it named until now: that goes with the next commit.
+        self._prune(before)
+        return commit
 
-    def _publish(self, staging: Path) -> None:
-        """Bring the staged model into sight, in the place of one that is to be replaced."""
-        if self.path.exists():
-            remove_tree(self.path)
-        staging.rename(self.path)
-        fsync_dir(self.path.parent)
-        self._staging = None
+    @property
+    def has_best(self) -> bool:
+        """Whether there is something to make images with under this name."""
+        return (self.path / BEST).is_file()
 
-    def _prune(self) -> None:
-        """Remove commits that no pointer names, and what a crash left."""
+    def _free(self, stem: str) -> Path:
+        number, commit = 1, self.path / stem
+        while commit.exists():
+            number += 1
+            commit = self.path / f"{stem}-{number}"
+        return commit
+
+    def _prune(self, spared: set[str]) -> None:
+        """Remove commits that no pointer names and nobody spares, and what a crash left."""
         sweep(self.path)
-        for commit in self.path.iterdir():
-            if commit.is_dir() and commit.name.isdigit() and commit.name not in self._commits.values():
+        for commit in unnamed_commits(self.path):
+            if commit.name not in spared:
                 remove_tree(commit)
 
 
-def _sha256(data: bytes) -> str:
+def named_commits(model: Path) -> set[str]:
+    """The names in a model's pointers."""
+    pointers = [path for path in (model / BEST, model / LAST) if path.exists()]
+    return {path.read_text(encoding="ascii").split()[0] for path in pointers}
+
+
+def unnamed_commits(model: Path) -> list[Path]:
+    """The commits in a model's directory that no pointer names; none where a pointer cannot be read."""
+    try:
+        named = named_commits(model)
+    except (OSError, ValueError, IndexError):
+        return []
+    commits = (path for path in model.iterdir() if COMMIT.fullmatch(path.name) and path.is_dir())
+    return sorted(commit for commit in commits if commit.name not in named)
+
+
+def sha256(data: bytes) -> str:
+    """Of some bytes, hexadecimal."""
     return hashlib.sha256(data).hexdigest()

@@ -2,7 +2,9 @@
 
 import csv
 import io
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,3 +40,24 @@ def to_csv(rows: list[EpochRow]) -> str:
     for row in rows:
         writer.writerow(f"{cell:.6g}" if isinstance(cell, float) else cell for cell in astuple(row))
     return text.getvalue()
+
+
+def from_csv(rows: Sequence[Mapping[str, str]]) -> list[EpochRow]:
+    """The rows that `to_csv` wrote, as a CSV reader gives them.
+
+    Raises:
+        LookupError, ValueError: when they are not.
+    """
+    return [EpochRow(**{name: parse(row[name]) for name, parse in _PARSERS.items()}) for row in rows]
+
+
+_PARSERS: dict[str, Callable[[str], Any]] = {
+    "epoch": int,
+    "step": int,
+    "train_mse": float,
+    "heldout_mse": lambda cell: float(cell) if cell else None,
+    "lr": float,
+    "images_per_second": float,
+    "seconds": float,
+    "best": lambda cell: {"True": True, "False": False}[cell],
+}

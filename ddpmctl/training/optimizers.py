@@ -1,7 +1,8 @@
 """How gradients become steps."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -51,6 +52,54 @@ def make_optimizers(model: nn.Module, settings: TrainingConfig) -> list[Optimize
     kind = torch.optim.Adam if settings.optimizer == "adam" else torch.optim.AdamW
     betas = (0.9, settings.beta2)
     return [*muon, kind(parameters, lr=settings.lr, betas=betas, weight_decay=settings.weight_decay, fused=True)]
+
+
+def memories(optimizers: list[Optimizer]) -> dict[str, Tensor]:
+    """What the optimizers remember from step to step, by name; nothing before the first step."""
+    return {
+        f"optimizer.{number}.{index}.{name}": value
+        for number, optimizer in enumerate(optimizers)
+        for index, parameter in enumerate(_parameters(optimizer))
+        for name, value in optimizer.state[parameter].items()
+    }
+
+
+def remember(optimizers: list[Optimizer], saved: Mapping[str, np.ndarray], step: int) -> None:
+    """Put back what `memories` gave after so many steps.
+
+    Raises:
+        ValueError: when something is missing, too much or of another shape.
+    """
+    left = dict(saved)
+    for number, optimizer in enumerate(optimizers):
+        optimizer.state.clear()
+        names = ("momentum_buffer",) if isinstance(optimizer, MatrixMuon) else ("step", "exp_avg", "exp_avg_sq")
+        for index, parameter in enumerate(_parameters(optimizer)):
+            for name in names if step else ():
+                array = left.pop(f"optimizer.{number}.{index}.{name}", None)
+                if array is None:
+                    raise ValueError("it lacks what the optimizer remembers")
+                # In the layout of the parameter, which fused steps take for granted.
+                like = parameter.new_empty(()) if name == "step" else torch.empty_like(parameter)
+                optimizer.state[parameter][name] = fill(like.detach(), array)
+    if left:
+        raise ValueError(f"it holds what nothing asks for: {min(left)}")
+
+
+@torch.no_grad()
+def fill(tensor: Tensor, array: np.ndarray) -> Tensor:
+    """Put an array's numbers into a tensor, whatever its layout and device.
+
+    Raises:
+        ValueError: when the shapes differ.
+    """
+    if tuple(tensor.shape) != array.shape:
+        raise ValueError(f"it holds a tensor of shape {array.shape} in place of {tuple(tensor.shape)}")
+    return tensor.copy_(torch.from_numpy(array))
+
+
+def _parameters(optimizer: Optimizer) -> list[Tensor]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
 def _hidden_matrices(model: nn.Module) -> list[nn.Parameter]:

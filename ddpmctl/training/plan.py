@@ -1,6 +1,6 @@
 """How long a run is and how the learning rate goes over it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ddpmctl.config import TrainingConfig
 
@@ -19,6 +19,7 @@ class Plan:
         warmup_steps: steps over which the rate rises.
         decay_steps: steps at the end over which it falls to zero.
         peak_lr: the rate between the two.
+        start: the step from which they are counted: where a run was extended, else 0.
     """
 
     steps: int
@@ -27,6 +28,7 @@ class Plan:
     warmup_steps: int
     decay_steps: int
     peak_lr: float
+    start: int = 0
 
     @property
     def epochs(self) -> int:
@@ -35,7 +37,7 @@ class Plan:
 
     def lr(self, step: int) -> float:
         """The rate of a step counted from 0: a trapezoid."""
-        rise = (step + 1) / self.warmup_steps if self.warmup_steps else 1.0
+        rise = (step + 1 - self.start) / self.warmup_steps if self.warmup_steps else 1.0
         fall = (self.steps - step) / self.decay_steps if self.decay_steps else 1.0
         return self.peak_lr * min(1.0, rise, fall)
 
@@ -58,6 +60,26 @@ def lay_out(config: TrainingConfig, images: int, steps: int | None = None) -> Pl
         warmup_steps=round(config.warmup * total),
         decay_steps=round(config.decay * total),
         peak_lr=config.lr,
+    )
+
+
+def extended(plan: Plan, config: TrainingConfig, step: int, epochs: int) -> Plan:
+    """The plan of a run that has come to a step and gets so many epochs more, with a warm-up and a decay of their own.
+
+    Args:
+        plan: the one it had.
+        config: its settings.
+        step: where it is.
+        epochs: how many more.
+    """
+    more = lay_out(config, plan.batch_size * plan.steps_per_epoch, epochs * plan.steps_per_epoch)
+    return replace(
+        plan,
+        start=step,
+        steps=step + more.steps,
+        warmup_steps=more.warmup_steps,
+        decay_steps=more.decay_steps,
+        peak_lr=more.peak_lr,
     )
 
 

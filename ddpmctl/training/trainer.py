@@ -1,33 +1,35 @@
-"""The loop: one run from random weights to a registered model."""
+"""The loop: one run from random weights, or from where it was left, to a registered model."""
 
-import hashlib
 import math
-import platform
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib import metadata
-from typing import Literal, Protocol
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.optim import Optimizer
 
-from ddpmctl import assembly
 from ddpmctl.config import Config
-from ddpmctl.core.diffusion import stratified_timesteps
-from ddpmctl.core.ema import EMA
-from ddpmctl.data.dataset import Dataset, to_model_range
-from ddpmctl.devices import describe_device
-from ddpmctl.errors import DdpmctlError
-from ddpmctl.registry import DatasetRecord, FileRecord, Manifest, Metric, ModelWriter, RunRecord
+from ddpmctl.data.dataset import Dataset
+from ddpmctl.devices import is_out_of_memory
+from ddpmctl.errors import CheckpointError, DdpmctlError
+from ddpmctl.registry import (
+    Checkpoint,
+    DatasetRecord,
+    FileRecord,
+    Manifest,
+    Metric,
+    ModelWriter,
+    ResumeRecord,
+    SegmentRecord,
+)
 
-from .history import EpochRow, to_csv
-from .optimizers import make_optimizers
-from .plan import Plan, lay_out, steps_that_fit
-
-Stopped = Literal["running", "done", "early", "interrupted", "time"]
+from . import records
+from .history import EpochRow, from_csv, to_csv
+from .learner import Learner
+from .plan import Plan, extended, lay_out, steps_that_fit
+from .run import Observer, Run, Stopped
+from .saving import HALF_A_MINUTE, Every
 
 OVERTIME = 1.1
 """The clock ends a run that takes this much longer than the time it was fitted into."""
@@ -35,49 +37,25 @@ OVERTIME = 1.1
 CHECK_EVERY = 50
 """Steps between looks at the loss on a GPU, each of which makes the host wait for it."""
 
-
-class Observer(Protocol):
-    """Whoever watches a run."""
-
-    def started(self, plan: Plan) -> None:
-        """The run is laid out and begins."""
-
-    def stepped(self, step: int, images_per_second: float) -> None:
-        """A step was issued."""
-
-    def epoch_done(self, row: EpochRow, patience_left: int) -> None:
-        """An epoch was judged and committed."""
+MOST_ROLLBACKS = 3
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
-    """The circumstances of a run, beside its settings.
+class NotFinite(DdpmctlError):
+    """A figure of the training became infinite or no number."""
 
-    Attributes:
-        preset: the name that the settings came from.
-        dataset: as given to ``--dataset``.
-        device: where to compute.
-        precision: ``fp32`` or ``bf16``.
-        seed: of everything random.
-        max_time: seconds to fit the training into; None for none.
-        within_epochs: whether the time limit may not go beyond ``epochs``.
-        accumulate: parts that a batch is computed in at most, one after the other, where memory is short.
-        compiled: whether ``torch.compile`` makes the network's kernels.
-    """
 
-    preset: str
-    dataset: str
-    device: torch.device
-    precision: str
-    seed: int
-    max_time: float | None = None
-    within_epochs: bool = False
-    accumulate: int = 1
-    compiled: bool = False
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Weights that were the best when they were judged, to be committed when the time has come."""
+
+    step: int
+    weights: dict[str, np.ndarray]
+    history: str
+    describe: Callable[[dict[str, FileRecord]], Manifest]
 
 
 class Trainer:
-    """Trains one model and commits it, an epoch at a time.
+    """Trains one model and commits it.
 
     Args:
         config: all settings.
@@ -87,6 +65,9 @@ class Trainer:
         observer: is told what happens.
         should_stop: asked after each step whether to save and end.
         clock: seconds, for measuring.
+        every: how often the run is made safe, beside the beginning, the first epoch and the end.
+        resumed: the commit to go on from; None to begin.
+        more_epochs: plan so many from there anew; None keeps to the plan.
     """
 
     def __init__(
@@ -98,6 +79,9 @@ class Trainer:
         observer: Observer,
         should_stop: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.perf_counter,
+        every: Every = HALF_A_MINUTE,
+        resumed: Checkpoint | None = None,
+        more_epochs: int | None = None,
     ) -> None:
         self.config = config
         self.run = run
@@ -105,19 +89,26 @@ class Trainer:
         self.observer = observer
         self.should_stop = should_stop
         self.clock = clock
+        self.every = every
+        self.resumed = resumed
+        self.more_epochs = more_epochs
         self.dataset_record = DatasetRecord(name=run.dataset, digest=data.digest(), count=len(data))
         self.classes = data.classes
         self.train_set, self.heldout_set = data.to(run.device).split(config.training.heldout)
-        torch.manual_seed(run.seed)
-        self.diffusion = assembly.build_diffusion(config.diffusion).to(run.device)
-        self.model = self._network()
-        self.ema = EMA(self.model, config.training.ema_lag)
-        self.optimizers = make_optimizers(self.model, config.training)
+        self.learner = Learner(config, self.train_set, run)
+        self.id = records.new_id()
         self.step = 0
         self.seconds = 0.0
         self.rows: list[EpochRow] = []
         self.best: Metric | None = None
         self.epochs_without_better = 0
+        self.rollbacks = 0
+        self.segments: tuple[SegmentRecord, ...] = ()
+        self.saved: Checkpoint | None = None
+        self._pending: Snapshot | None = None
+        self._provisional = not writer.has_best
+        self._saved_at = (0.0, 0)
+        self._cost = 0.0
 
     def train(self) -> Stopped:
         """Run to the end of the plan, to a lack of patience, or until told to stop.
@@ -126,194 +117,180 @@ class Trainer:
             Why it ended.
 
         Raises:
-            DdpmctlError: for a loss that is not finite; what was committed stays.
+            DdpmctlError: for figures that are not finite again and again, or for want of memory; what was committed
+                stays.
         """
         if self.run.compiled:
-            self._compile()
-        self.plan = self._lay_out()
-        self.observer.started(self.plan)
-        for epoch in range(1, self.plan.epochs + 1):
-            train_mse, rate, stopped = self._run_epoch(epoch)
-            if stopped == "running":
-                stopped = self._judge(epoch, train_mse, rate)
-            else:
-                self._save_unjudged(epoch, train_mse, rate, stopped)
-            if stopped != "running":
-                return stopped
-        raise AssertionError("the last epoch ends the run")
+            self.learner.compile()
+        if self.resumed:
+            self._take_up(self.resumed)
+        else:
+            self.plan = self._lay_out()
+            self._begin_segment("begun", exact=True)
+        if not self.resumed or self.more_epochs:
+            self._save("running")
+        self.observer.started(self.plan, self.step)
+        stopped: Stopped = "running"
+        while stopped == "running":
+            try:
+                stopped = self._run_epoch()
+            except NotFinite as error:
+                self._roll_back(error)
+        return stopped
 
-    def _network(self) -> nn.Module:
-        """A network on the device, in the memory layout that convolutions like."""
-        model: nn.Module = assembly.build_network(self.config.model)
-        model = model.to(self.run.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if self.run.compiled:
-            model.compile()
-        return model
+    def _take_up(self, resumed: Checkpoint) -> None:
+        """Go on from a commit."""
+        self._restore(resumed)
+        exact = not records.differences(self.segments[-1], self.run)
+        if self.more_epochs:
+            self.plan = extended(self.plan, self.config.training, self.step, self.more_epochs)
+            self.epochs_without_better = 0
+        self._begin_segment("extended" if self.more_epochs else "resumed", exact=exact)
 
-    def _compile(self) -> None:
-        """Have the kernels made before the clock runs.
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        """Become what a commit holds.
 
         Raises:
-            DdpmctlError: where they cannot be made.
+            CheckpointError: when it does not hold what this training needs.
         """
-        self.model.train()
+        manifest = checkpoint.manifest
+        state = checkpoint.state()
+        assert manifest.resume is not None, "a commit with a state says how to go on"
+        self.plan = Plan(**{field.name: getattr(manifest.resume.plan, field.name) for field in fields(Plan)})
+        self.progress = torch.zeros(self.plan.steps_per_epoch, 2, device=self.run.device)
         try:
-            self._backward(self.model, torch.arange(min(self.config.training.batch_size, len(self.train_set))), step=0)
-        except Exception as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise DdpmctlError(f"torch.compile does not work here: {reason}", "--no-compile") from error
-        self.model.zero_grad(set_to_none=True)
+            self.rows = from_csv(checkpoint.history)
+            progress = torch.from_numpy(state.pop("progress"))
+            self.progress[: len(progress)] = progress.to(self.run.device)
+            self.learner.restore(checkpoint.weights(), state, manifest.run.step)
+        except (ValueError, KeyError, TypeError, RuntimeError) as error:
+            raise CheckpointError(
+                f"damaged checkpoint: {checkpoint.path} does not hold the state of this training: {error}",
+                "train it again: ddpmctl train",
+            ) from error
+        self.id, self.step = manifest.run.id, manifest.run.step
+        self.seconds = max(self.seconds, manifest.run.seconds)
+        self.segments = manifest.run.segments
+        # What was kept of an epoch that nobody judged is the best for others, not for the run.
+        judged = manifest.best is not None and manifest.best.step in {row.step for row in self.rows}
+        self.best = manifest.best if judged else None
+        self._provisional = (not judged and manifest.best is not None) or not self.writer.has_best
+        self.epochs_without_better = manifest.resume.epochs_without_better
+        self.rollbacks = manifest.resume.rollbacks
+        self.saved = checkpoint
+        self._pending = None
+        self._saved_at = (self.clock(), self.step)
 
     def _lay_out(self) -> Plan:
         """Plan the run; a time limit takes the number of steps that fit, from the speed of the first seconds."""
         images, settings = len(self.train_set), self.config.training
         full = lay_out(settings, images)
-        if self.run.max_time is None:
-            return full
-        started = self.clock()
-        seconds_per_step = self._seconds_per_step(full, probe_seconds=min(5.0, 0.03 * self.run.max_time))
-        self.seconds = self.clock() - started
-        steps = steps_that_fit(self.run.max_time - self.seconds, seconds_per_step)
-        if self.run.within_epochs:
-            steps = min(steps, full.steps)
+        steps = full.steps
+        if self.run.max_time is not None:
+            started = self.clock()
+            probe = Learner(self.config, self.train_set, self.run)
+            seconds_per_step = probe.seconds_per_step(full, min(5.0, 0.03 * self.run.max_time), self.clock)
+            self.seconds = self.clock() - started
+            steps = steps_that_fit(self.run.max_time - self.seconds, seconds_per_step)
+            if self.run.within_epochs:
+                steps = min(steps, full.steps)
+        self.progress = torch.zeros(full.steps_per_epoch, 2, device=self.run.device)
         return lay_out(settings, images, steps)
 
-    def _seconds_per_step(self, plan: Plan, probe_seconds: float) -> float:
-        """Time real steps on a copy that is thrown away, so that the run itself begins from the seed."""
-        model = self._network()
-        optimizers = make_optimizers(model, self.config.training)
-        average = EMA(model, self.config.training.ema_lag)
-        ids = torch.arange(plan.batch_size, device=self.run.device)
-        durations: list[float] = []
-        # The first step sets things up and is slower than all that follow.
-        while len(durations) < 4 or sum(durations) < probe_seconds:
-            started = self.clock()
-            self._update(model, optimizers, ids, step=0).item()
-            average.update(model)
-            durations.append(self.clock() - started)
-        return sorted(durations[1:])[len(durations[1:]) // 2]
-
-    def _run_epoch(self, epoch: int) -> tuple[float, float, Stopped]:
-        """Train for one epoch: its mean loss, images a second, and why it ended if it was cut."""
+    def _run_epoch(self) -> Stopped:
+        """Train to the end of the epoch that the run is in, and judge it."""
         plan = self.plan
-        order = torch.randperm(len(self.train_set), generator=self._generator("order", epoch, torch.device("cpu")))
-        length = min(plan.steps_per_epoch, plan.steps - self.step)
-        batches = torch.split(order.to(self.run.device), plan.batch_size)[:length]
-        losses = torch.zeros(len(batches), device=self.run.device)
-        before, started = self.seconds, self.clock()
-        checked = 0
-        stopped: Stopped = "running"
-        done = 0
-        self.model.train()
-        for done, ids in enumerate(batches, start=1):
-            for optimizer in self.optimizers:
-                for group in optimizer.param_groups:
-                    group["lr"] = plan.lr(self.step)
-            losses[done - 1] = self._update(self.model, self.optimizers, ids, self.step)
-            self.ema.update(self.model)
+        number, done = divmod(self.step, plan.steps_per_epoch)
+        at_an_end = self.step > 0 and (done == 0 or self.step == plan.steps)
+        if at_an_end and not (self.rows and self.rows[-1].step == self.step):
+            return self._judge(rate=0.0)  # stopped between the last step and the judgement
+        end = min((number + 1) * plan.steps_per_epoch, plan.steps)
+        batches = torch.split(self.learner.order(number + 1), plan.batch_size)
+        first, before, started = self.step, self.seconds, self.clock()
+        rate = 0.0
+        while self.step < end:
+            place = self.step % plan.steps_per_epoch
+            self.progress[place] = self._step(batches[place])
             self.step += 1
-            if self.run.device.type == "cpu" or done % CHECK_EVERY == 0 or done == len(batches):
-                self._check_finite(losses, checked, done)
-                checked = done
-            self.seconds = before + self.clock() - started
-            self.observer.stepped(self.step, done * plan.batch_size / (self.seconds - before))
+            if self.run.device.type == "cpu" or self.step % CHECK_EVERY == 0 or self.step == end:
+                self._check_finite()
+            now = self.clock()
+            self.seconds = before + now - started
+            rate = (self.step - first) * plan.batch_size / (self.seconds - before)
+            self.observer.stepped(self.step, rate)
             if self.should_stop():
-                stopped = "interrupted"
-            elif self.run.max_time and self.seconds > OVERTIME * self.run.max_time:
-                stopped = "time"
-            if stopped != "running":
-                break
-        mean = losses[:done].mean().item()
-        self.seconds = before + self.clock() - started
-        return mean, done * plan.batch_size / (self.seconds - before), stopped
+                self._save("interrupted")
+                return "interrupted"
+            if self.run.max_time and not self.more_epochs and self.seconds > OVERTIME * self.run.max_time:
+                return self._judge(rate, by_the_clock=self.step < plan.steps)
+            if self.step < end and self._is_due(now):
+                self._save("running")
+                started += self._cost
+        return self._judge(rate)
 
-    def _update(self, model: nn.Module, optimizers: list[Optimizer], ids: Tensor, step: int) -> Tensor:
-        """One step of Ho et al. 2020, algorithm 1, on the images of these indices; returns the loss, not awaited."""
-        for optimizer in optimizers:
-            optimizer.zero_grad(set_to_none=True)
-        loss = self._backward(model, ids, step)
-        if self.config.training.clip_norm:
-            nn.utils.clip_grad_norm_(model.parameters(), self.config.training.clip_norm)
-        for optimizer in optimizers:
-            optimizer.step()
-        return loss
+    def _step(self, ids: torch.Tensor) -> torch.Tensor:
+        """A step of the learner, or a word on memory where there is too little of it."""
+        try:
+            return self.learner.step(ids, self.step, self.plan.lr(self.step))
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        fits = self.learner.most_that_fit(len(ids) // 2)
+        if not fits:
+            raise DdpmctlError("there is not enough memory for a single image", "--preset quick takes less")
+        parts = -(-len(ids) // fits) * self.run.accumulate
+        raise DdpmctlError(
+            f"a batch of {len(ids)} does not fit in memory; one of {fits} does",
+            f"--batch-size {fits}, or --accumulate {parts} for the same steps in parts",
+        )
 
-    def _backward(self, model: nn.Module, ids: Tensor, step: int) -> Tensor:
-        """Add the gradients of a step to those of the network; returns the loss, not awaited."""
-        total = torch.zeros((), device=self.run.device)
-        # Everything is drawn for the whole batch, so that its parts change nothing but the order of a sum.
-        parts = [drawn.chunk(self.run.accumulate) for drawn in self._draw(ids, step)]
-        for x0, t, epsilon, label in zip(*parts, strict=True):
-            with self._autocast():
-                loss = self.diffusion.loss(model, x0, t, epsilon, label).sum() / len(ids)
-            loss.backward()  # type: ignore[no-untyped-call]
-            total += loss.detach()
-        return total
-
-    def _draw(self, ids: Tensor, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Images, timesteps, noise and labels of a step."""
-        settings, device = self.config.training, self.run.device
-        generator = self._generator("step", step, device)
-        x0 = to_model_range(self.train_set.images[ids]).contiguous(memory_format=torch.channels_last)
-        label = self.train_set.labels[ids]
-        count, timesteps = len(ids), self.config.diffusion.timesteps
-        epsilon = torch.randn(x0.shape, generator=generator, device=device)
-        if settings.stratified:
-            t = stratified_timesteps(count, timesteps, generator)
-        else:
-            t = torch.randint(timesteps, (count,), generator=generator, device=device)
-        if settings.label_dropout:
-            dropped = torch.rand(count, generator=generator, device=device) < settings.label_dropout
-            label = label.masked_fill(dropped, self.config.model.num_classes)
-        return x0, t, epsilon, label
-
-    def _judge(self, epoch: int, train_mse: float, rate: float) -> Stopped:
-        """Measure, compare with the best, commit; says whether the run ends here."""
-        heldout_mse = self._heldout_mse() if len(self.heldout_set) else None
+    def _judge(self, rate: float, *, by_the_clock: bool = False) -> Stopped:
+        """Measure and compare with the best; says whether the run ends here."""
+        heldout_mse = None
+        if len(self.heldout_set):
+            heldout_mse = self._heldout_mse()
+            if heldout_mse is None:
+                self._save("interrupted")
+                return "interrupted"
+        train_mse = self._train_mse()
         name, value = ("train_mse", train_mse) if heldout_mse is None else ("heldout_mse", heldout_mse)
         if not math.isfinite(value):
             raise self._not_finite("the held-out loss", self.step)
-        metric = Metric(name=name, target=self.config.diffusion.target, value=value, epoch=epoch, step=self.step)
         better = self.best is None or value < self.best.value
+        first = self.best is None
         self.epochs_without_better = 0 if better else self.epochs_without_better + 1
         patience_left = self.config.training.patience - self.epochs_without_better
+        row = self._remember(train_mse, heldout_mse, rate, best=better)
+        metric = self._metric(name, value)
+        if better:
+            self.best = metric
+            self._pending = self._snapshot(metric)
         stopped: Stopped = "running"
         if self.step >= self.plan.steps:
             stopped = "done"
+        elif by_the_clock:
+            stopped = "time"
         elif patience_left <= 0:
             stopped = "early"
-        row = self._remember(epoch, train_mse, heldout_mse, rate, best=better)
-        self._commit(metric, stopped, best=better)
+        if stopped != "running" or first or self._is_due(self.clock()):
+            self._save(stopped, metric)
         self.observer.epoch_done(row, patience_left)
         return stopped
 
-    def _save_unjudged(self, epoch: int, train_mse: float, rate: float, stopped: Stopped) -> None:
-        """Keep the state of a cut epoch as the last one; as the best only where there is none yet."""
-        metric = Metric(
-            name="train_mse", target=self.config.diffusion.target, value=train_mse, epoch=epoch, step=self.step
-        )
-        first = self.best is None
-        self._remember(epoch, train_mse, None, rate, best=first)
-        self._commit(metric, stopped, best=first)
+    def _heldout_mse(self) -> float | None:
+        return self.learner.judge(self.heldout_set, self.should_stop)
 
-    @torch.no_grad()
-    def _heldout_mse(self) -> float:
-        """MSE of the averaged weights on the held-out images, at timesteps and noise that are always the same."""
-        device, count = self.run.device, len(self.heldout_set)
-        generator = torch.Generator().manual_seed(0)
-        timesteps = stratified_timesteps(count, self.config.diffusion.timesteps, generator).to(device)
-        total = torch.zeros((), device=device)
-        for ids in torch.split(torch.arange(count, device=device), 500):
-            x0 = to_model_range(self.heldout_set.images[ids]).contiguous(memory_format=torch.channels_last)
-            epsilon = torch.randn(x0.shape, generator=generator).to(device)
-            with self._autocast():
-                losses = self.diffusion.loss(self.ema.module, x0, timesteps[ids], epsilon, self.heldout_set.labels[ids])
-            total += losses.sum()
-        return total.item() / count
+    def _train_mse(self) -> float:
+        """Mean loss of the steps of this epoch."""
+        return self.progress[: (self.step - 1) % self.plan.steps_per_epoch + 1, 0].mean().item()
 
-    def _remember(self, epoch: int, train_mse: float, heldout: float | None, rate: float, *, best: bool) -> EpochRow:
+    def _metric(self, name: str, value: float) -> Metric:
+        epoch = -(-self.step // self.plan.steps_per_epoch)
+        return Metric(name=name, target=self.config.diffusion.target, value=value, epoch=epoch, step=self.step)
+
+    def _remember(self, train_mse: float, heldout: float | None, rate: float, *, best: bool) -> EpochRow:
         row = EpochRow(
-            epoch=epoch,
+            epoch=-(-self.step // self.plan.steps_per_epoch),
             step=self.step,
             train_mse=train_mse,
             heldout_mse=heldout,
@@ -325,68 +302,103 @@ class Trainer:
         self.rows.append(row)
         return row
 
-    def _commit(self, metric: Metric, stopped: Stopped, *, best: bool) -> None:
-        if best or self.best is None:
-            self.best = metric
-        weights = {
-            name: tensor.detach().to("cpu", torch.float32).contiguous().numpy()
-            for name, tensor in self.ema.module.state_dict().items()
+    def _is_due(self, now: float) -> bool:
+        at, step = self._saved_at
+        return self.every.is_over(
+            seconds=now - at,
+            steps=self.step - step,
+            steps_per_epoch=self.plan.steps_per_epoch,
+            cost=self._cost,
+        )
+
+    def _save(self, stopped: Stopped, metric: Metric | None = None) -> None:
+        """Commit where the run is, and the best before it that is not committed yet."""
+        started = self.clock()
+        if not self.learner.is_finite():
+            raise self._not_finite("a weight", max(1, self.step))
+        self._commit_pending()
+        best = metric is not None and metric == self.best
+        if stopped == "interrupted" and self.best is None and self._provisional and self.step:
+            # Better to have something to look at than nothing.
+            metric, best = self._metric("train_mse", self._train_mse()), True
+        resume = records.resume_record(self.plan, self.run, self.epochs_without_better, self.rollbacks)
+        path = self.writer.commit(
+            self.learner.weights(),
+            to_csv(self.rows),
+            self._describing(metric, stopped, resume),
+            best=best,
+            state={**self.learner.state(), "progress": self.progress.cpu().numpy()},
+        )
+        self.saved = Checkpoint.open(self.writer.name, path)
+        self._saved_at = (self.clock(), self.step)
+        self._cost = self.clock() - started
+
+    def _commit_pending(self) -> None:
+        """Commit the best so far where it is not what is committed next."""
+        pending, self._pending = self._pending, None
+        if pending and pending.step != self.step:
+            self.writer.commit(pending.weights, pending.history, pending.describe, best=True, last=False)
+
+    def _snapshot(self, metric: Metric) -> Snapshot:
+        describe = self._describing(metric, "running", None)
+        return Snapshot(self.step, self.learner.weights(), to_csv(self.rows), describe)
+
+    def _describing(
+        self, metric: Metric | None, stopped: Stopped, resume: ResumeRecord | None
+    ) -> Callable[[dict[str, FileRecord]], Manifest]:
+        """What makes the manifest of the run as it is now, once its files are known."""
+        known: dict[str, Any] = {
+            "created": records.now(),
+            "preset": self.run.preset,
+            "config": self.config,
+            "classes": self.classes,
+            "dataset": self.dataset_record,
+            "run": records.run_record(self.id, self.run, self.plan, self.step, self.seconds, stopped, self.segments),
+            "metric": metric,
+            "best": self.best or metric,
+            "resume": resume,
+            "parameters": sum(parameter.numel() for parameter in self.learner.model.parameters()),
+            "versions": records.versions(),
         }
-        self.writer.commit(weights, to_csv(self.rows), lambda files: self._describe(metric, stopped, files), best=best)
+        return lambda files: Manifest(**known, files=files)
 
-    def _describe(self, metric: Metric, stopped: Stopped, files: dict[str, FileRecord]) -> Manifest:
-        return Manifest(
-            created=datetime.now(UTC).isoformat(timespec="milliseconds"),
-            preset=self.run.preset,
-            config=self.config,
-            classes=self.classes,
-            dataset=self.dataset_record,
-            run=self._run_record(stopped),
-            metric=metric,
-            best=self.best or metric,
-            parameters=sum(parameter.numel() for parameter in self.model.parameters()),
-            versions=versions(),
-            files=files,
-        )
+    def _begin_segment(self, why: str, *, exact: bool) -> None:
+        self.segments += (records.segment(why, self.run, self.plan, self.step, exact=exact),)
 
-    def _run_record(self, stopped: Stopped) -> RunRecord:
-        return RunRecord(
-            step=self.step,
-            planned_steps=self.plan.steps,
-            epochs=self.rows[-1].epoch,
-            images=self.step * self.plan.batch_size,
-            seconds=round(self.seconds, 3),
-            seed=self.run.seed,
-            device=describe_device(self.run.device),
-            precision=self.run.precision,
-            threads=torch.get_num_threads(),
-            stopped=stopped,
-            max_time=self.run.max_time or 0.0,
-            accumulate=self.run.accumulate,
-            compiled=self.run.compiled,
-        )
+    def _roll_back(self, error: NotFinite) -> None:
+        """Go on from the last commit with half the learning rate.
 
-    def _check_finite(self, losses: Tensor, start: int, end: int) -> None:
-        bad = (~losses[start:end].isfinite()).nonzero()
+        Raises:
+            DdpmctlError: when that was tried often enough.
+        """
+        rollbacks, plan = self.rollbacks + 1, self.plan
+        if rollbacks > MOST_ROLLBACKS:
+            self._commit_pending()
+            raise DdpmctlError(
+                f"{error.message}; going back and halving the rate {MOST_ROLLBACKS} times did not help", error.hint
+            ) from error
+        assert self.saved is not None, "a run is committed before its first step"
+        self._restore(self.saved)
+        self.rollbacks = rollbacks
+        self.plan = replace(plan, peak_lr=plan.peak_lr / 2)
+        self._begin_segment("rolled back", exact=True)
+        self._save("running")
+        self.observer.rolled_back(error.message, self.plan, self.step)
+
+    def _check_finite(self) -> None:
+        """See that losses and gradients of this epoch are numbers.
+
+        Raises:
+            NotFinite: naming the first step that was not.
+        """
+        begin = (self.step - 1) // self.plan.steps_per_epoch * self.plan.steps_per_epoch
+        bad = (~self.progress[: self.step - begin].isfinite()).nonzero()
         if len(bad):
-            raise self._not_finite("the loss", self.step - (end - start) + int(bad[0]) + 1)
+            place, what = bad[0].tolist()
+            raise self._not_finite(("the loss", "the gradient")[what], begin + place + 1)
 
-    def _not_finite(self, what: str, step: int) -> DdpmctlError:
-        return DdpmctlError(
+    def _not_finite(self, what: str, step: int) -> NotFinite:
+        return NotFinite(
             f"{what} is not finite at step {step}, with a learning rate of {self.plan.lr(step - 1):.3g}",
             f"train again with a lower one, such as --lr {self.plan.peak_lr / 4:.1g}",
         )
-
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.run.device.type, torch.bfloat16, enabled=self.run.precision == "bf16")
-
-    def _generator(self, purpose: str, number: int, device: torch.device) -> torch.Generator:
-        """Randomness as a function of seed, purpose and number alone, whatever ran before."""
-        key = hashlib.sha256(f"{self.run.seed}/{purpose}/{number}".encode()).digest()
-        return torch.Generator(device).manual_seed(int.from_bytes(key[:8], "little") >> 1)
-
-
-def versions() -> dict[str, str]:
-    """What made a model: versions by name."""
-    packages = ("ddpmctl", "torch", "torchvision", "numpy")
-    return {"python": platform.python_version(), **{name: metadata.version(name) for name in packages}}

@@ -19,6 +19,7 @@ from PIL import Image
 
 from ddpmctl.devices import choose_device, choose_precision
 from ddpmctl.registry import Checkpoint, Registry
+from tests.builders import rewrite_manifest
 from tests.conftest import Result, clean_environment
 
 
@@ -34,8 +35,7 @@ def copy_model(source_home: Path, home: Path, name: str) -> Path:
 
 def alter_manifest(commit: Path, **values: Any) -> None:
     """Change top-level fields of a manifest."""
-    path = commit / "manifest.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+    rewrite_manifest(commit, {**json.loads((commit / "manifest.json").read_text()), **values})
 
 
 def tree(folder: Path) -> dict[str, str]:

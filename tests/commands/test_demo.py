@@ -11,6 +11,7 @@ from ddpmctl.console import Output
 from ddpmctl.data import mnist
 from ddpmctl.errors import DataError
 from ddpmctl.registry import Registry, last_of
+from tests.builders import point
 from tests.conftest import Cli
 
 from .support import Terminal, alter_manifest, complaint, copy_model, frames, pixels, reported, tiny_checkpoint, tree
@@ -69,18 +70,18 @@ def test_a_demo_without_a_network_takes_strokes_and_a_second_one_the_model_that_
 
 @pytest.mark.usefixtures("brief")
 @pytest.mark.parametrize("ended", ["interrupted", "running"])
-def test_a_demo_model_whose_training_was_cut_short_is_trained_anew(
+def test_a_demo_model_whose_training_was_cut_short_goes_on(
     here: Cli, tiny_home: Path, tmp_path: Path, ended: str
 ) -> None:
     """Cut short is also one whose best commit is not its last."""
     best = copy_model(tiny_home, tmp_path, "demo")
     last = best.parent / "00000009"
     shutil.copytree(best, last)
-    (best.parent / "last").write_text("00000009\n")
+    point(best.parent / "last", last)
     run = reported(here("inspect", "demo", "--json"), "inspect")["run"]
     alter_manifest(best, run={**run, "stopped": "running"})
     alter_manifest(last, run={**run, "step": 9, "stopped": ended})
-    assert "training 'demo' on " in here("demo", "--device", "cpu").stderr
+    assert "going on with 'demo' on " in here("demo", "--device", "cpu").stderr
     assert last_of(tiny_checkpoint(tmp_path, "demo")).manifest.run.stopped in ("done", "time", "early")
 
 

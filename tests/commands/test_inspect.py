@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from safetensors.numpy import load_file
 
+from tests.builders import point
 from tests.conftest import Cli
 
 from .support import alter_manifest, copy_model, reported, tiny_checkpoint, tree
@@ -101,15 +102,15 @@ def test_layers_are_those_of_the_weights_file(tiny_here: Cli, tiny_home: Path) -
 def test_the_schedule_falls_from_image_to_noise(tiny_here: Cli) -> None:
     points = reported(tiny_here("inspect", "tiny", "--schedule", "--json"), "inspect")["schedule"]
     assert [point["t"] for point in points] == [0, 100, 200, 300, 400, 500, 599, 699, 799, 899, 999]
-    levels = [point["alpha_bar"] for point in points]
+    levels = [place["alpha_bar"] for place in points]
     assert levels == sorted(levels, reverse=True)
     assert levels[0] > 0.999
     assert levels[-1] < 1e-3
-    for point in points:
-        level = point["alpha_bar"]
-        assert point["signal"] == pytest.approx(math.sqrt(level))
-        assert point["noise"] == pytest.approx(math.sqrt(1 - level))
-        assert point["snr"] == pytest.approx(level / (1 - level))
+    for place in points:
+        level = place["alpha_bar"]
+        assert place["signal"] == pytest.approx(math.sqrt(level))
+        assert place["noise"] == pytest.approx(math.sqrt(1 - level))
+        assert place["snr"] == pytest.approx(level / (1 - level))
 
     shown = table(tiny_here("inspect", "tiny", "--schedule").stdout, "t")
     assert shown[0] == ["t", "beta", "alpha_bar", "signal", "noise", "snr"]
@@ -158,7 +159,7 @@ def test_how_the_training_ended_is_told_though_the_best_commit_is_older(
     last.mkdir()
     for file in best.iterdir():
         (last / file.name).write_bytes(file.read_bytes())
-    (best.parent / "last").write_text("00000020\n")
+    point(best.parent / "last", last)
     run = json.loads((best / "manifest.json").read_text())["run"]
     alter_manifest(best, run={**run, "planned_steps": 40, "stopped": "running"})
     alter_manifest(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.builders import point
 from tests.conftest import Cli
 
 from .support import alter_manifest, copy_model, reported, tiny_checkpoint, tree
@@ -79,7 +80,7 @@ def test_the_same_as_json_and_bare(cli: Cli, tmp_path: Path) -> None:
 def test_no_models_yet(cli: Cli, tmp_path: Path) -> None:
     done = cli("models")
     assert (done.returncode, done.stdout) == (0, "no models yet; make one: ddpmctl demo, or ddpmctl train\n")
-    assert reported(cli("models", "--json"), "models") == {"models": [], "damaged": []}
+    assert reported(cli("models", "--json"), "models") == {"models": [], "unfinished": [], "damaged": []}
     assert cli("models", "-q").stdout == ""
     assert tree(tmp_path) == {}
 
@@ -124,9 +125,9 @@ def test_the_epochs_are_those_of_the_whole_training(cli: Cli, tiny_home: Path, t
     last.mkdir()
     for file in best.iterdir():
         (last / file.name).write_bytes(file.read_bytes())
-    (model / "last").write_text("00000099\n")
+    point(model / "last", last)
     run = reported(cli("inspect", "a", "--json"), "inspect")["run"]
-    alter_manifest(last, run={**run, "epochs": 7, "step": 99, "stopped": "early"})
+    alter_manifest(last, run={**run, "epochs": 7, "step": 99, "planned_steps": 99, "stopped": "early"})
     alter_manifest(best, run={**run, "stopped": "running"})
     assert reported(cli("models", "--json"), "models")["models"][0]["epochs"] == 7
 

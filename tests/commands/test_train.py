@@ -119,10 +119,11 @@ def test_a_run_that_fails_at_once_leaves_the_model_it_would_have_replaced(
     here: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert here("train", *SMALL, "--epochs", 1, "--name", "a").returncode == 0
-    before = tree(tmp_path)
+    before = tiny_checkpoint(tmp_path, "a")
     monkeypatch.setattr(Diffusion, "loss", lambda *_: torch.full((60,), torch.nan, requires_grad=True))
     assert here("train", *SMALL, "--name", "a", "--force").returncode == 1
-    assert tree(tmp_path) == before
+    assert tiny_checkpoint(tmp_path, "a") == before
+    assert tiny_checkpoint(tmp_path, "a").weights()
 
 
 def test_the_same_seed_trains_the_same_model_and_another_seed_another(here: Cli, tmp_path: Path) -> None:
@@ -171,7 +172,7 @@ def test_a_run_that_learns_no_more_stops_early_and_says_so(
     assert (last_of(best).manifest.run.epochs, last_of(best).manifest.run.stopped) == (5, "early")
 
 
-def test_a_loss_that_is_not_finite_stops_with_the_step_and_the_learning_rate(
+def test_a_loss_that_is_not_finite_sends_the_run_back_and_says_so(
     here: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, calls = Diffusion.loss, iter(range(1000))
@@ -182,13 +183,39 @@ def test_a_loss_that_is_not_finite_stops_with_the_step_and_the_learning_rate(
         return whole(self, *arguments) * (torch.nan if broken else 1)
 
     monkeypatch.setattr(Diffusion, "loss", loss)
-    options = ("--batch-size", 27, "--lr", 0.004, "--epochs", 20, "--name", "a")
+    options = ("--batch-size", 27, "--lr", 0.004, "--epochs", 5, "--name", "a", "--checkpoint-every", "1epoch")
+    done = here("train", *SMALL, *options)
+    assert done.returncode == 0
+    assert re.search(
+        r"\nwarning: the loss is not finite at step 5, with a learning rate of \S+: "
+        r"going back to step 4, with half the learning rate \(0\.002\) from here\n",
+        done.stderr,
+    )
+    told = reported(here("inspect", "a", "--json"), "inspect")["run"]["segments"]
+    assert [(part["why"], part["step"], part["peak_lr"]) for part in told] == [
+        ("begun", 0, 0.004), ("rolled back", 4, 0.002),
+    ]  # fmt: skip
+    assert "rolled back at step 4 of 10, rate 0.002" in here("inspect", "a").stdout
+
+
+def test_a_run_that_is_never_finite_ends_with_the_rate_to_try(
+    here: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, calls = Diffusion.loss, iter(range(1000))
+
+    def loss(self: Diffusion, *arguments: Any) -> torch.Tensor:
+        broken = torch.is_grad_enabled() and next(calls) >= 4
+        return whole(self, *arguments) * (torch.nan if broken else 1)
+
+    monkeypatch.setattr(Diffusion, "loss", loss)
+    options = ("--batch-size", 27, "--lr", 0.004, "--epochs", 20, "--name", "a", "--checkpoint-every", "1epoch")
     done = here("train", *SMALL, *options)
     error, hint = complaint(done, 1)
-    match = re.fullmatch(r"the loss is not finite at step 5, with a learning rate of (\S+)", error)
-    assert match
-    assert 0 < float(match[1]) <= 0.004
-    assert hint == "train again with a lower one, such as --lr 0.001"
+    words = r"the loss is not finite at step 5, with a learning rate of (\S+); going back and halving .* did not help"
+    match = re.fullmatch(words, error)
+    assert match, error
+    assert 0 < float(match[1]) <= 0.0005
+    assert hint == "train again with a lower one, such as --lr 0.0001"
     assert "\nthe best so far is kept as 'a'\n" in done.stderr
     assert tiny_checkpoint(tmp_path, "a").manifest.run.epochs == 2
 
@@ -198,7 +225,7 @@ def test_a_held_out_loss_that_is_not_finite_is_no_best_one(
 ) -> None:
     monkeypatch.setattr(Trainer, "_heldout_mse", lambda _: float("nan"))
     error, hint = complaint(here("train", *SMALL, "--epochs", 3, "--name", "a"), 1)
-    assert re.fullmatch(r"the (held-out )?loss is not finite at step 1, with a learning rate of \S+", error)
+    assert error.startswith("the held-out loss is not finite at step 1, with a learning rate of ")
     assert hint.startswith("train again with a lower one, such as --lr ")
     assert Registry(tmp_path).names() == []
 
@@ -217,16 +244,16 @@ def test_ctrl_c_keeps_the_best_so_far_and_nobody_trains_under_its_name_meanwhile
     assert "\nstopping after this step; Ctrl-C again stops at once\n" in done.stderr
     error, hint = complaint(done, 130)
     match = re.fullmatch(
-        r"interrupted after ([\d,]+) steps; the best so far is kept as 'a' \(heldout mse (\S+) of epoch (\d+)\)", error
+        r"interrupted after ([\d,]+) of 15,000 steps; all is kept as 'a' \(heldout mse (\S+) of epoch (\d+)\)", error
     )
     assert match, error
-    best = tiny_checkpoint(tmp_path, "a")
-    assert f"{best.manifest.best.value:.4f}" == match[2]
-    assert best.manifest.best.epoch == int(match[3])
-    run = last_of(best).manifest.run
+    best = tiny_checkpoint(tmp_path, "a").manifest.best
+    assert best is not None
+    assert (f"{best.value:.4f}", str(best.epoch)) == match.groups()[1:]
+    run = last_of(tiny_checkpoint(tmp_path, "a")).manifest.run
     assert (run.stopped, f"{run.step:,}") == ("interrupted", match[1])
-    assert hint == "ddpmctl grid --model a"
-    assert cli(*hint.split()[1:]).returncode == 0
+    assert hint == "ddpmctl train --resume a"
+    assert cli("grid", "--model", "a").returncode == 0
     assert (tmp_path / "test_results.png").is_file()
 
 
@@ -238,8 +265,8 @@ def test_ctrl_c_before_the_first_epoch_is_over_keeps_a_model_too(cli: Cli, tmp_p
         running.send(signal.SIGINT)
         done = running.finish()
     error, hint = complaint(done, 130)
-    assert re.match(r"interrupted after [1-3] steps?; the best so far is kept as 'a'", error)
-    assert hint == "ddpmctl grid --model a"
+    assert re.match(r"interrupted after [1-3] of 300 steps; all is kept as 'a'", error)
+    assert hint == "ddpmctl train --resume a"
     assert cli("inspect", "a").returncode == 0
 
 
@@ -248,9 +275,9 @@ def test_termination_leaves_whole_commits_only(cli: Cli, tmp_path: Path) -> None
         running.wait_for("epoch 1/")
         running.send(signal.SIGTERM)
         done = running.finish()
-    assert (done.returncode, done.stdout) == (143, "")
-    assert "Traceback" not in done.stderr
-    assert re.search(r"^error: terminated", done.stderr, re.MULTILINE)
+    error, hint = complaint(done, 143)
+    assert re.match(r"terminated after [\d,]+ of 15,000 steps; all is kept as 'a'", error)
+    assert hint == "ddpmctl train --resume a"
     assert cli("models", "-q").stdout == "a\n"
     assert tiny_checkpoint(tmp_path, "a").weights()
     assert [name for name in tree(tmp_path) if name.endswith(".tmp")] == []
@@ -283,8 +310,8 @@ def test_a_terminal_shows_bars_and_a_live_table_and_its_ctrl_c_interrupts(cli: C
     assert re.search(r"run [━╸╺ ]+ +\d+% .+ left at most", said)
     row = r"^ *1 +\d\.\d{4} +\d\.\d{4} +\* +5000/5000 +\S+ +[\d,]+ +\d+ s *$"
     assert re.search(row, said, re.MULTILINE), said
-    assert re.search(r"error: interrupted after [\d,]+ steps; the best so far is kept as 'a'", said)
-    assert said.rstrip().endswith("hint: ddpmctl grid --model a")
+    assert re.search(r"error: interrupted after [\d,]+ of 15,000 steps; all is kept as 'a'", said)
+    assert said.rstrip().endswith("hint: ddpmctl train --resume a")
     assert cli("models", "-q").stdout == "a\n"
 
 
@@ -301,10 +328,11 @@ def shown(rate: float, steps: int, monkeypatch: pytest.MonkeyPatch, *, suggest_q
     """What a display says after the first step of a run, some seconds into it."""
     monkeypatch.setattr(display, "ESTIMATE_AFTER", -1.0)
     console = Console(record=True, width=200, force_terminal=False)
-    watcher = Display(Output("train", stderr=console), 15, suggest_quick=suggest_quick)
+    watcher = Display(Output("train", stderr=console), "a", 15, "on paper")
+    watcher.suggest_quick = suggest_quick
     plan = Plan(steps=steps, steps_per_epoch=100, batch_size=64, warmup_steps=0, decay_steps=0, peak_lr=1e-3)
     with watcher.showing():
-        watcher.started(plan)
+        watcher.started(plan, 0)
         watcher.stepped(1, rate)
         watcher.stepped(2, rate)
     return console.export_text()
@@ -313,7 +341,8 @@ def shown(rate: float, steps: int, monkeypatch: pytest.MonkeyPatch, *, suggest_q
 def test_after_a_few_seconds_the_whole_run_is_estimated_once(monkeypatch: pytest.MonkeyPatch) -> None:
     said = shown(640, 1001, monkeypatch, suggest_quick=True)
     assert said == (
-        "1,001 steps of 64 images: 10.01 epochs\nabout 2 min to go at 640 images/s, unless it stops early\n"
+        "training 'a' on paper\n1,001 steps of 64 images: 10.01 epochs\n"
+        "about 2 min to go at 640 images/s, unless it stops early\n"
     )
 
 
@@ -326,9 +355,11 @@ def test_where_it_will_take_hours_the_quick_preset_is_named(monkeypatch: pytest.
 
 def test_the_live_table_shows_the_last_epochs_the_best_marked(monkeypatch: pytest.MonkeyPatch) -> None:
     console = Console(record=True, width=100, force_terminal=True, color_system=None)
-    watcher = Display(Output("train", stderr=console), 15, suggest_quick=False)
+    watcher = Display(Output("train", stderr=console), "a", 15, "on paper")
     with watcher.showing():
-        watcher.started(Plan(steps=30, steps_per_epoch=1, batch_size=64, warmup_steps=0, decay_steps=0, peak_lr=1e-3))
+        watcher.started(
+            Plan(steps=30, steps_per_epoch=1, batch_size=64, warmup_steps=0, decay_steps=0, peak_lr=1e-3), 0
+        )
         for epoch in range(1, 21):
             row = EpochRow(
                 epoch=epoch, step=epoch, train_mse=0.5, heldout_mse=0.25, lr=1e-3,

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.builders import rewrite_manifest
 from tests.conftest import Cli, Result, clean_environment
 
 from .support import Running, complaint, copy_model, tree, usage
@@ -409,7 +410,7 @@ def test_weights_that_are_not_those_of_the_manifest(
         (lambda text: text[:400], ".+"),
         (lambda text: "", ".+"),
         (lambda text: "[]", "it is not a JSON object"),
-        (lambda text: text.replace('"schema": 1', '"schema": 99'), ".*schema 99.*upgrade ddpmctl"),
+        (lambda text: text.replace('"schema": 2', '"schema": 99'), ".*schema 99.*upgrade ddpmctl"),
         (lambda text: text.replace('"created"', '"erected"'), ".*erected"),
         (lambda text: text.replace('"timesteps": 1000', '"timesteps": "many"'), r"config\.diffusion\.timesteps .+"),
     ],
@@ -425,10 +426,9 @@ def test_a_damaged_manifest(here: Cli, tiny_home: Path, tmp_path: Path, damage: 
 
 def test_weights_of_another_network_than_the_manifest_says(here: Cli, tiny_home: Path, tmp_path: Path) -> None:
     commit = copy_model(tiny_home, tmp_path, "hurt")
-    manifest = commit / "manifest.json"
-    values = json.loads(manifest.read_text())
+    values = json.loads((commit / "manifest.json").read_text())
     values["config"]["model"]["widths"][0] *= 2
-    manifest.write_text(json.dumps(values))
+    rewrite_manifest(commit, values)
     error, _ = complaint(here("generate", "8", "-m", "hurt"), 1)
     assert error == f"damaged checkpoint: the weights in {commit} do not fit their manifest"
 

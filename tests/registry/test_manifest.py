@@ -10,7 +10,7 @@ import pytest
 
 from ddpmctl.errors import CheckpointError
 from ddpmctl.registry import Manifest, Registry
-from tests.builders import register
+from tests.builders import register, reseal
 
 from .test_checkpoint import truncated
 
@@ -52,7 +52,7 @@ def test_an_altered_manifest_is_read_or_refused_but_no_crash(registry: Registry)
             start = generator.randrange(len(data))
             data[start : start + generator.randint(0, 4)] = generator.choice(SHRAPNEL)
         try:
-            read = Manifest.from_json(data.decode())
+            read = Manifest.from_json(reseal(data.decode()))
         except ValueError as error:
             assert str(error)
             refused += 1
@@ -65,6 +65,16 @@ def edited(**changes: Any) -> Callable[[dict[str, Any]], object]:
     return lambda values: values | changes
 
 
+def inside(table: str, **changes: Any) -> Callable[[dict[str, Any]], object]:
+    return lambda values: values | {table: values[table] | changes}
+
+
+PLAN = {
+    "start": 0, "steps": 9, "steps_per_epoch": 3, "batch_size": 8, "warmup_steps": 0, "decay_steps": 9, "peak_lr": 0.1
+}  # fmt: skip
+RESUME = {"plan": PLAN, "device": "cpu", "within_epochs": False, "epochs_without_better": 0, "rollbacks": 0}
+
+
 def without(name: str) -> Callable[[dict[str, Any]], object]:
     return lambda values: {key: value for key, value in values.items() if key != name}
 
@@ -73,11 +83,11 @@ def without(name: str) -> Callable[[dict[str, Any]], object]:
     ("edit", "complaint"),
     [
         (lambda values: [values], "it is not a JSON object"),
-        (edited(schema=2), "it has schema 2 and this ddpmctl knows 1: upgrade ddpmctl"),
-        (lambda values: {"schema": 99}, "it has schema 99 and this ddpmctl knows 1: upgrade ddpmctl"),
+        (edited(schema=3), "it has schema 3 and this ddpmctl knows 2: upgrade ddpmctl"),
+        (lambda values: {"schema": 99}, "it has schema 99 and this ddpmctl knows 2: upgrade ddpmctl"),
         (edited(schema=0), "it names no known schema"),
         (edited(schema="1"), "it names no known schema"),
-        (edited(schema=True), "schema is of type int"),
+        (edited(schema=True), "it names no known schema"),
         (without("schema"), "it names no known schema"),
         (without("config"), "config lacks settings: config"),
         (without("created"), "config lacks settings: created"),
@@ -93,8 +103,17 @@ def without(name: str) -> Callable[[dict[str, Any]], object]:
             "files are weights.safetensors and history.csv",
         ),
         (edited(files={"weights.safetensors": {"sha256": "0", "size": 1}}), "sha256 is 64 hexadecimal digits"),
-        (edited(files={"weights.safetensors": {"sha256": "0" * 64, "size": -1}}), "size is at least 0"),
+        (edited(files={"weights.safetensors": {"sha256": "0" * 64, "size": -1}}), "size lies in 0..4294967296"),
         (edited(files=[]), "files is a table"),
+        (edited(files={"weights.safetensors": {"sha256": "0" * 64, "size": 10**12}}), "size lies in 0..4294967296"),
+        (inside("run", seconds=float("nan")), "NaN is no number"),
+        (inside("run", step=101), "the counts of the run do not fit together"),
+        (inside("run", step=-1), "the counts of the run do not fit together"),
+        (inside("run", stopped="never"), "run.stopped names no end"),
+        (edited(best=None), "what was judged has a best"),
+        (edited(resume={}), "resume lacks settings: device, epochs_without_better, plan, rollbacks, within_epochs"),
+        (edited(resume=RESUME | {"plan": PLAN | {"steps": 0}}), "the plan does not fit together"),
+        (edited(resume=RESUME), "files are weights.safetensors and state.safetensors and history.csv"),
     ],
 )
 def test_a_manifest_that_does_not_hold_what_it_must_is_refused(
@@ -116,4 +135,21 @@ def test_a_manifest_that_is_none_is_refused(registry: Registry, data: bytes) -> 
     path = register(registry, "tiny") / "manifest.json"
     path.write_bytes(data)
     with pytest.raises(CheckpointError, match=r"^damaged checkpoint: .*manifest\.json: "):
+        registry.open("tiny")
+
+
+def test_a_changed_figure_does_not_go_unseen(registry: Registry) -> None:
+    path = register(registry, "tiny") / "manifest.json"
+    text = path.read_text()
+    for old, new in (('"seed": 0', '"seed": 1'), ("0.5", "0.4"), ("  ", "   ")):
+        path.write_text(text.replace(old, new, 1))
+        with pytest.raises(CheckpointError, match=r"manifest\.json: its checksum is not the one it names$"):
+            registry.open("tiny")
+
+
+def test_another_manifest_than_the_pointer_means_does_not_go_unseen(registry: Registry) -> None:
+    path = register(registry, "tiny") / "manifest.json"
+    other = register(registry, "other", value=0.25) / "manifest.json"
+    path.write_bytes(other.read_bytes())
+    with pytest.raises(CheckpointError, match=r"names another 00000010 than there is$"):
         registry.open("tiny")

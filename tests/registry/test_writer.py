@@ -32,7 +32,8 @@ def test_a_commit_is_a_directory_named_by_its_step_with_two_pointers(registry: R
         "models/tiny/best",
         "models/tiny/last",
     ]
-    assert [(path.parent / pointer).read_text() for pointer in ("best", "last")] == ["00000020\n"] * 2
+    checksum = json.loads((path / "manifest.json").read_text())["checksum"]
+    assert [(path.parent / pointer).read_text() for pointer in ("best", "last")] == [f"00000020 {checksum}\n"] * 2
 
 
 def test_what_is_committed_is_read_again(registry: Registry) -> None:
@@ -55,7 +56,9 @@ def test_the_manifest_is_readable_json_of_every_setting(registry: Registry) -> N
     path = register(registry, "tiny")
     text = (path / "manifest.json").read_text(encoding="utf-8")
     assert text.count("\n") > 50
-    assert json.loads(text) == json.loads(json.dumps(dataclasses.asdict(registry.open("tiny").manifest)))
+    opened = registry.open("tiny")
+    expected = {**dataclasses.asdict(opened.manifest), "checksum": opened.checksum}
+    assert json.loads(text) == json.loads(json.dumps(expected))
 
 
 def test_pointers_follow_the_best_and_the_last_and_other_commits_go(registry: Registry) -> None:
@@ -65,12 +68,14 @@ def test_pointers_follow_the_best_and_the_last_and_other_commits_go(registry: Re
             commit(writer, step, best=best)
             seen.append((commits(registry, "tiny"), *(opened.manifest.run.step for opened in both(registry, "tiny"))))
     assert seen == [
+        # What was named until now may still be read: it goes with the next commit.
         (["00000010"], 10, 10),
-        (["00000020"], 20, 20),
+        (["00000010", "00000020"], 20, 20),
         (["00000020", "00000030"], 20, 30),
-        (["00000020", "00000040"], 20, 40),
-        (["00000050"], 50, 50),
+        (["00000020", "00000030", "00000040"], 20, 40),
+        (["00000020", "00000040", "00000050"], 50, 50),
     ]
+    assert commits(registry, "tiny") == ["00000050"]
 
 
 def test_a_commit_that_stands_alone_is_its_own_last(registry: Registry, tmp_path: Path) -> None:

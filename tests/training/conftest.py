@@ -12,7 +12,9 @@ from ddpmctl.config import Config
 from ddpmctl.data import load_dataset
 from ddpmctl.data.dataset import Dataset
 from ddpmctl.registry import Registry
-from ddpmctl.training.trainer import Run, Trainer
+from ddpmctl.training.run import Run
+from ddpmctl.training.saving import HALF_A_MINUTE, Every
+from ddpmctl.training.trainer import Trainer
 from tests.builders import tiny_config
 
 from .support import Train, Trained, Watcher
@@ -44,6 +46,10 @@ def train(registry: Registry, digits: Dataset) -> Train:
         within_epochs: bool = False,
         accumulate: int = 1,
         compiled: bool = False,
+        precision: str = "fp32",
+        every: Every = HALF_A_MINUTE,
+        resume: str | None = None,
+        more_epochs: int | None = None,
         on_trainer: Callable[[Trainer], object] = lambda trainer: None,
         **training: Any,
     ) -> Trained:
@@ -53,7 +59,7 @@ def train(registry: Registry, digits: Dataset) -> Train:
             preset="quick",
             dataset="strokes:300",
             device=torch.device("cpu"),
-            precision="fp32",
+            precision=precision,
             seed=seed,
             max_time=max_time,
             within_epochs=within_epochs,
@@ -61,11 +67,15 @@ def train(registry: Registry, digits: Dataset) -> Train:
             compiled=compiled,
         )
         timing = {"clock": clock} if clock else {}
-        name = f"run-{next(numbers)}"
-        with registry.writer(name, "") as writer:
-            trainer = Trainer(config, data, about, writer, watcher, stop, **timing)
+        name = resume or f"run-{next(numbers)}"
+        writer, resumed = registry.resume(name) if resume else (registry.writer(name, ""), None)
+        with writer:
+            trainer = Trainer(
+                config, data, about, writer, watcher, stop,
+                every=every, resumed=resumed, more_epochs=more_epochs, **timing,
+            )  # fmt: skip
             on_trainer(trainer)
             stopped = trainer.train()
-        return Trained(stopped, watcher, trainer, registry.open(name))
+        return Trained(name, stopped, watcher, trainer, registry)
 
     return run

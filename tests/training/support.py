@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ddpmctl.registry import Checkpoint, last_of
+from ddpmctl.registry import Checkpoint, Registry
+from ddpmctl.registry.store import open_commit
 from ddpmctl.training.history import EpochRow
 from ddpmctl.training.plan import Plan
 from ddpmctl.training.trainer import Trainer
@@ -21,9 +22,13 @@ class Watcher:
     plan: Plan | None = None
     steps: list[int] = field(default_factory=list)
     epochs: list[tuple[EpochRow, int]] = field(default_factory=list)
+    rollbacks: list[tuple[str, float, int]] = field(default_factory=list)
 
-    def started(self, plan: Plan) -> None:
+    def started(self, plan: Plan, step: int) -> None:
         self.plan = plan
+
+    def rolled_back(self, why: str, plan: Plan, step: int) -> None:
+        self.rollbacks.append((why, plan.peak_lr, step))
 
     def stepped(self, step: int, images_per_second: float) -> None:
         assert images_per_second > 0
@@ -38,14 +43,19 @@ class Watcher:
 class Trained:
     """What a run left."""
 
+    name: str
     stopped: str
     watcher: Watcher
     trainer: Trainer
-    best: Checkpoint
+    registry: Registry
+
+    @property
+    def best(self) -> Checkpoint:
+        return self.registry.open(self.name)
 
     @property
     def last(self) -> Checkpoint:
-        return last_of(self.best)
+        return open_commit(self.name, self.registry.models / self.name, "last")
 
     def weights(self) -> dict[str, np.ndarray]:
         return self.last.weights()

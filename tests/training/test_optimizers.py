@@ -24,9 +24,11 @@ def test_every_weight_is_trained_once(train: Train, optimizer: str) -> None:
     trainer = trained.trainer
     torch.manual_seed(0)
     start = assembly.build_network(trainer.config.model).state_dict()
-    assert [name for name, tensor in trainer.model.state_dict().items() if torch.equal(tensor, start[name])] == []
-    held = sum(p.numel() for made in trainer.optimizers for group in made.param_groups for p in group["params"])
-    assert held == sum(parameter.numel() for parameter in trainer.model.parameters())
+    assert [
+        name for name, tensor in trainer.learner.model.state_dict().items() if torch.equal(tensor, start[name])
+    ] == []
+    held = sum(p.numel() for made in trainer.learner.optimizers for group in made.param_groups for p in group["params"])
+    assert held == sum(parameter.numel() for parameter in trainer.learner.model.parameters())
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=str)

@@ -15,6 +15,7 @@ from ddpmctl.data.dataset import Dataset
 from ddpmctl.errors import DdpmctlError
 from ddpmctl.registry import Registry
 from ddpmctl.training.history import to_csv
+from ddpmctl.training.saving import Every
 from ddpmctl.training.trainer import Trainer
 from tests.builders import DIGITS, tiny_config
 
@@ -83,14 +84,14 @@ def test_each_epoch_shows_every_training_image_once_and_no_held_out_one(train: T
     shown: list[torch.Tensor] = []
 
     def watch(trainer: Trainer) -> None:
-        inner = trainer.diffusion.loss
+        inner = trainer.learner.diffusion.loss
 
         def loss(model: nn.Module, x0: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
-            if model is trainer.model:
+            if model is trainer.learner.model:
                 shown.append(x0)
             return inner(model, x0, *rest)
 
-        trainer.diffusion = type("Watched", (), {"loss": staticmethod(loss)})()
+        trainer.learner.diffusion = type("Watched", (), {"loss": staticmethod(loss)})()
 
     train(epochs=2, batch_size=27, on_trainer=watch)
     assert [len(batch) for batch in shown] == [27] * 20
@@ -102,19 +103,22 @@ def test_each_epoch_shows_every_training_image_once_and_no_held_out_one(train: T
     assert not torch.equal(shown[0], shown[10])
 
 
-def test_old_commits_are_pruned_and_the_model_is_there_from_the_first_epoch_on(
+def test_a_run_is_on_disk_before_its_first_step_and_a_model_from_the_first_epoch_on(
     train: Train, registry: Registry
 ) -> None:
-    seen: list[list[str]] = []
+    seen: list[tuple[list[str], list[str]]] = []
 
     def look(step: int) -> None:
         folders = [path for path in registry.models.glob("run-0/*") if path.is_dir()]
-        seen.append(sorted(path.name for path in folders))
+        seen.append((sorted(path.name for path in folders), registry.names()))
 
-    train(epochs=4, watcher=Watcher(on_step=look))
-    assert seen[:8] == [[]] * 8
-    assert all(1 <= len(commits) <= 2 for commits in seen[8:])
-    assert "00000024" in seen[-1]
+    train(epochs=4, watcher=Watcher(on_step=look), every=Every(1, "epochs"))
+    assert seen[:8] == [(["00000000"], [])] * 8
+    assert all(1 <= len(commits) <= 3 and models == ["run-0"] for commits, models in seen[8:])
+    assert "00000024" in seen[-1][0]
+    # What is left at the end is what the pointers name.
+    left = {path.name for path in registry.models.glob("run-0/*") if path.is_dir()}
+    assert left == {(registry.models / "run-0" / pointer).read_text().strip() for pointer in ("best", "last")}
 
 
 def test_a_run_that_gets_no_better_stops_when_patience_ends(train: Train) -> None:
@@ -173,7 +177,7 @@ def test_the_held_out_error_is_measured_at_fixed_noise_on_the_averaged_weights(t
 
 def test_the_committed_weights_are_the_averaged_ones(train: Train) -> None:
     trained = train(epochs=2, ema_lag=0.3)
-    averaged, raw = trained.trainer.ema.module.state_dict(), trained.trainer.model.state_dict()
+    averaged, raw = trained.trainer.learner.ema.module.state_dict(), trained.trainer.learner.model.state_dict()
     for name, array in trained.weights().items():
         assert array.dtype == np.float32
         assert np.array_equal(array, averaged[name].numpy()), name
@@ -196,7 +200,7 @@ def test_a_batch_in_parts_takes_the_same_steps(train: Train) -> None:
     sizes: list[int] = []
 
     def watch(trainer: Trainer) -> None:
-        trainer.model.register_forward_hook(lambda module, inputs, answer: sizes.append(len(inputs[0])))
+        trainer.learner.model.register_forward_hook(lambda module, inputs, answer: sizes.append(len(inputs[0])))
 
     whole = train(epochs=1, batch_size=32)
     parts = train(epochs=1, batch_size=32, accumulate=3, on_trainer=watch)
@@ -248,37 +252,118 @@ def test_an_interrupted_run_keeps_a_model(train: Train, step: int) -> None:
     best = trained.best.manifest
     assert best.run.step == (step if step <= 8 else 8)
     assert last.best == best.metric
+    assert best.metric is not None
     assert best.metric.name == ("train_mse" if step <= 8 else "heldout_mse")
-    assert [int(row["step"]) for row in trained.last.history] == ([step] if step <= 8 else [8, step])
+    assert [int(row["step"]) for row in trained.last.history] == ([] if step <= 8 else [8])
     assert all(np.isfinite(array).all() for array in trained.weights().values())
 
 
-@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_a_loss_that_is_not_finite_names_the_step_and_the_rate(train: Train, registry: Registry, bad: float) -> None:
-    trainers: list[Trainer] = []
+def breaking(trainers: list[Trainer], at: int, bad: float, times: int) -> Watcher:
+    """A watcher that spoils a weight after a step, so many times."""
+    left = times
 
-    def break_after(step: int) -> None:
-        if step == 11:
+    def spoil(step: int) -> None:
+        nonlocal left
+        if step == at and left:
+            left -= 1
             with torch.no_grad():
-                next(trainers[0].model.parameters()).fill_(bad)
+                next(trainers[0].learner.model.parameters()).fill_(bad)
 
+    return Watcher(spoil)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_sends_the_run_back_with_half_the_rate(train: Train, bad: float) -> None:
+    trainers: list[Trainer] = []
+    watcher = breaking(trainers, 11, bad, times=2)
+    settings = {"epochs": 2, "lr": 4e-3, "decay": 0.0, "warmup": 0.0}
+    trained = train(watcher=watcher, on_trainer=trainers.append, every=Every(5, "steps"), **settings)
+    assert trained.stopped == "done"
+    said = [f"the loss is not finite at step 12, with a learning rate of {rate}" for rate in (0.004, 0.002)]
+    # The commit of the first epoch, step 8, was the last before.
+    assert watcher.rollbacks == [(said[0], 0.002, 8), (said[1], 0.001, 8)]
+    assert watcher.steps == [*range(1, 12), 9, 10, 11, *range(9, 17)]
+    run = trained.last.manifest.run
+    assert (run.step, run.stopped) == (16, "done")
+    assert [(part.why, part.step, part.peak_lr) for part in run.segments] == [
+        ("begun", 0, 0.004), ("rolled back", 8, 0.002), ("rolled back", 8, 0.001),
+    ]  # fmt: skip
+    assert all(np.isfinite(array).all() for array in trained.weights().values())
+
+
+def test_a_gradient_that_is_not_finite_sends_the_run_back_too(train: Train) -> None:
+    trainers: list[Trainer] = []
+    left = [1]
+
+    def watch(trainer: Trainer) -> None:
+        def spoil(gradient: torch.Tensor) -> torch.Tensor | None:
+            if trainer.step == 3 and left:
+                left.pop()
+                return gradient * torch.inf
+            return None
+
+        next(trainer.learner.model.parameters()).register_hook(spoil)
+        trainers.append(trainer)
+
+    trained = train(epochs=1, on_trainer=watch)
+    assert [(why.partition(",")[0], step) for why, _, step in trained.watcher.rollbacks] == [
+        ("the gradient is not finite at step 4", 0)
+    ]
+    assert trained.stopped == "done"
+
+
+def test_a_run_that_never_is_finite_gives_up_and_keeps_the_last_good_model(train: Train, registry: Registry) -> None:
+    trainers: list[Trainer] = []
+    watcher = breaking(trainers, 11, float("nan"), times=99)
     with pytest.raises(DdpmctlError) as caught:
-        train(epochs=4, lr=4e-3, decay=0.0, warmup=0.0, watcher=Watcher(break_after), on_trainer=trainers.append)
-    assert caught.value.message == "the loss is not finite at step 12, with a learning rate of 0.004"
-    assert caught.value.hint == "train again with a lower one, such as --lr 0.001"
-    # What the first epoch reached stays.
+        train(epochs=4, lr=4e-3, decay=0.0, warmup=0.0, watcher=watcher, on_trainer=trainers.append)
+    assert caught.value.message == (
+        "the loss is not finite at step 12, with a learning rate of 0.0005; "
+        "going back and halving the rate 3 times did not help"
+    )
+    assert caught.value.hint == "train again with a lower one, such as --lr 0.0001"
+    assert len(watcher.rollbacks) == 3
     assert registry.open("run-0").manifest.run.step == 8
     assert all(np.isfinite(array).all() for array in registry.open("run-0").weights().values())
 
 
-def test_a_loss_that_is_not_finite_in_the_first_epoch_leaves_nothing(train: Train, registry: Registry) -> None:
+def test_weights_that_are_not_finite_are_never_committed(train: Train, registry: Registry) -> None:
     def break_at_once(trainer: Trainer) -> None:
         with torch.no_grad():
-            next(trainer.model.parameters()).fill_(float("nan"))
+            next(trainer.learner.model.parameters()).fill_(float("nan"))
 
-    with pytest.raises(DdpmctlError, match="not finite at step 1, with a learning rate of"):
+    with pytest.raises(DdpmctlError, match="a weight is not finite at step 1, with a learning rate of"):
         train(on_trainer=break_at_once)
     assert registry.names() == []
+    assert not (registry.models / "run-0").exists()
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("[enforce fail at alloc_cpu.cpp:113] can't allocate memory"), MemoryError()]
+)
+def test_a_batch_that_does_not_fit_in_memory_is_answered_with_one_that_does(train: Train, error: Exception) -> None:
+    def watch(trainer: Trainer) -> None:
+        def limited(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+            if len(inputs[0]) > 10:
+                raise error
+
+        trainer.learner.model.register_forward_pre_hook(limited)
+
+    with pytest.raises(DdpmctlError) as caught:
+        train(batch_size=32, on_trainer=watch)
+    assert caught.value.message == "a batch of 32 does not fit in memory; one of 8 does"
+    assert caught.value.hint == "--batch-size 8, or --accumulate 4 for the same steps in parts"
+
+
+def test_where_not_even_one_image_fits_that_is_said(train: Train) -> None:
+    def watch(trainer: Trainer) -> None:
+        def never(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+            raise torch.OutOfMemoryError("out")
+
+        trainer.learner.model.register_forward_pre_hook(never)
+
+    with pytest.raises(DdpmctlError, match=r"^there is not enough memory for a single image$"):
+        train(on_trainer=watch)
 
 
 def test_a_set_smaller_than_the_batch_is_one_batch(train: Train) -> None:

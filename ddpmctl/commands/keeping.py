@@ -1,0 +1,159 @@
+"""``ddpmctl models rm|prune|verify|export|import``: keeping, checking and carrying models."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from ddpmctl.console import Output
+from ddpmctl.errors import CheckpointError, DdpmctlError, ExitCode, Interrupted, UsageError
+from ddpmctl.registry import Registry
+from ddpmctl.registry.archive import export, import_archive
+from ddpmctl.registry.durable import discard, size_of
+
+from .options import Json, Quiet
+from .sampling import open_model
+
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+
+def rm(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Models to remove.")],
+    yes: Yes = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Remove models, with all of their training.
+
+    Example: ddpmctl models rm mnist-quick-1
+    """
+    out = Output("models rm", as_json=as_json, quiet=quiet)
+    registry = Registry()
+    known = {*registry.names(), *registry.names("last")}
+    for name in names:
+        if name not in known:
+            registry.open(name)  # says which one was meant
+            raise CheckpointError(f"'{name}' is not in the registry", "ddpmctl models lists what is")
+    if not yes:
+        _ask(f"remove {', '.join(names)}?")
+    freed = {name: registry.remove(name) for name in dict.fromkeys(names)}
+    for name, size in freed.items():
+        out.note(f"removed '{name}', {_words(size)} freed")
+    out.result({"removed": [{"name": name, "bytes": size} for name, size in freed.items()]}, bare=list(freed))
+
+
+def prune(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and remove nothing.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Remove what crashes left behind; no model and no training loses anything.
+
+    Example: ddpmctl models prune --dry-run
+    """
+    out = Output("models prune", as_json=as_json, quiet=quiet)
+    total, paths = 0, []
+    for path in Registry().leftovers():
+        total += size_of(path)
+        paths.append(str(path))
+        if not dry_run:
+            discard(path)
+    out.note(f"{_words(total)} {'could be freed' if dry_run else 'freed'}, {len(paths)} leftovers")
+    out.result({"dry_run": dry_run, "bytes": total, "paths": paths}, bare=paths)
+
+
+def verify(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="One model; all when not given.")] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Read every byte of the models and check it.
+
+    Example: ddpmctl models verify
+
+    Ends with 1 when something is damaged.
+    """
+    out = Output("models verify", as_json=as_json, quiet=quiet)
+    registry = Registry()
+    names = sorted({*registry.names(), *registry.names("last")})
+    if name is not None and name not in names:
+        registry.open(name)
+        raise CheckpointError(f"'{name}' is not in the registry", "ddpmctl models lists what is")
+    rows = [_verified(registry, each) for each in ([name] if name else names)]
+    table = Table("name", "state", "checked", box=None)
+    for row in rows:
+        table.add_row(row["name"], row["problem"] or "whole", _words(row["bytes"]))
+    damaged = [row["name"] for row in rows if row["problem"]]
+    out.result({"models": rows}, table if rows else "no models yet", bare=damaged)
+    if damaged:
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def export_model(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A name, a path, or latest.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE.zip", help="Where to; what is there gives way.")],
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write a model into one file, for keeping or giving away.
+
+    Example: ddpmctl models export demo demo.zip
+
+    A plain zip of weights.safetensors, manifest.json and history.csv; of a model in training, the best so far.
+    """
+    out = Output("models export", as_json=as_json, quiet=quiet)
+    if file.suffix.lower() != ".zip":
+        raise UsageError(f"{file} is not named like an archive", f"ddpmctl models export {model} {file.stem}.zip")
+    checkpoint = open_model(out, model)
+    try:
+        size = export(checkpoint, file)
+    except OSError as error:
+        raise DdpmctlError(f"cannot write {file}: {error.strerror}", "choose another folder") from error
+    out.note(f"wrote '{checkpoint.name}' to {file}, {_words(size)}")
+    out.result({"model": checkpoint.name, "file": str(file), "bytes": size}, bare=[str(file)])
+
+
+def import_model(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What ddpmctl models export wrote.")],
+    name: Annotated[str | None, typer.Option(help="For the model; the file's when not given.")] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Take a model from an archive into the registry, once every byte of it is checked.
+
+    Example: ddpmctl models import demo.zip --name another
+    """
+    out = Output("models import", as_json=as_json, quiet=quiet)
+    made = import_archive(Registry(), file, name).parent.name
+    out.note(f"imported '{made}'; see it: ddpmctl grid --model {made}")
+    out.result({"model": made}, bare=[made])
+
+
+def _verified(registry: Registry, name: str) -> dict[str, Any]:
+    checked = 0
+    try:
+        for checkpoint in registry.commits(name):
+            checkpoint.verify()
+            checked += sum(record.size for record in checkpoint.manifest.files.values())
+    except CheckpointError as error:
+        return {"name": name, "problem": error.message, "bytes": checked}
+    return {"name": name, "problem": None, "bytes": checked}
+
+
+def _ask(question: str) -> None:
+    """Go on only after a yes.
+
+    Raises:
+        UsageError: where nobody can be asked.
+        Interrupted: after anything else.
+    """
+    if not sys.stdin.isatty():
+        raise UsageError(f"there is nobody to ask: {question}", "--yes")
+    if not typer.confirm(question, err=True):
+        raise Interrupted("nothing was removed")
+
+
+def _words(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB"

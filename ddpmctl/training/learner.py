@@ -1,0 +1,217 @@
+"""What a step changes: the network, its average and the optimizers."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ddpmctl import assembly
+from ddpmctl.config import Config
+from ddpmctl.core.diffusion import stratified_timesteps
+from ddpmctl.core.ema import EMA
+from ddpmctl.data.dataset import Dataset, to_model_range
+from ddpmctl.devices import is_out_of_memory
+from ddpmctl.errors import DdpmctlError
+
+from .optimizers import fill, make_optimizers, memories, remember
+from .plan import Plan
+from .run import Run
+
+JUDGED_TOGETHER = 250
+"""Held-out images a pass: a wish to stop is heard between two of them."""
+
+
+class Learner:
+    """Learns from batches. What a step does is a function of what was learnt so far, the seed and the step's number.
+
+    Args:
+        config: all settings.
+        train_set: the images to learn from, on the device.
+        run: the circumstances.
+    """
+
+    def __init__(self, config: Config, train_set: Dataset, run: Run) -> None:
+        self.config = config
+        self.train_set = train_set
+        self.run = run
+        torch.manual_seed(run.seed)
+        self.diffusion = assembly.build_diffusion(config.diffusion).to(run.device)
+        network = assembly.build_network(config.model)
+        self.model: nn.Module = network.to(run.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if run.compiled:
+            self.model.compile()
+        self.ema = EMA(self.model, config.training.ema_lag)
+        self.optimizers = make_optimizers(self.model, config.training)
+
+    def step(self, ids: Tensor, step: int, lr: float) -> Tensor:
+        """One step of Ho et al. 2020, algorithm 1.
+
+        Args:
+            ids: which images, int64[B].
+            step: its number, counted from 0.
+            lr: the learning rate.
+
+        Returns:
+            The loss and the norm of its gradient, float32[2], not awaited.
+        """
+        self.model.train()
+        self._forget_gradients()
+        loss = self.gradients(ids, step)
+        if self.config.training.clip_norm:
+            norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.training.clip_norm)
+        else:
+            norm = nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            optimizer.step()
+        self.ema.update(self.model)
+        return torch.stack([loss, norm.detach()])
+
+    def gradients(self, ids: Tensor, step: int) -> Tensor:
+        """Add the gradients of a step to those of the network; returns the loss, not awaited."""
+        total = torch.zeros((), device=self.run.device)
+        # Everything is drawn for the whole batch, so that its parts change nothing but the order of a sum.
+        parts = [drawn.chunk(self.run.accumulate) for drawn in self._draw(ids, step)]
+        for x0, t, epsilon, label in zip(*parts, strict=True):
+            with self._autocast():
+                loss = self.diffusion.loss(self.model, x0, t, epsilon, label).sum() / len(ids)
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+        return total
+
+    def seconds_per_step(self, plan: Plan, seconds: float, clock: Callable[[], float]) -> float:
+        """The median time of real steps, taken for so long; what was learnt before is lost by it."""
+        ids = torch.arange(plan.batch_size, device=self.run.device)
+        durations: list[float] = []
+        # The first step sets things up and is slower than all that follow.
+        while len(durations) < 4 or sum(durations) < seconds:
+            started = clock()
+            self.step(ids, 0, plan.peak_lr).sum().item()
+            durations.append(clock() - started)
+        return sorted(durations[1:])[len(durations[1:]) // 2]
+
+    def most_that_fit(self, most: int) -> int:
+        """How many images can be learnt from together, ``most`` or a half of it or a quarter and so on; 0 for none."""
+        count = most
+        while count:
+            self._forget_gradients()
+            try:
+                self.gradients(torch.arange(count, device=self.run.device), step=0)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                count //= 2
+            else:
+                break
+        self._forget_gradients()
+        return count
+
+    def compile(self) -> None:
+        """Have the kernels made before the clock runs.
+
+        Raises:
+            DdpmctlError: where they cannot be made.
+        """
+        self.model.train()
+        try:
+            self.gradients(torch.arange(min(self.config.training.batch_size, len(self.train_set))), step=0)
+        except Exception as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise DdpmctlError(f"torch.compile does not work here: {reason}", "--no-compile") from error
+        self._forget_gradients()
+
+    @torch.no_grad()
+    def judge(self, heldout: Dataset, should_stop: Callable[[], bool]) -> float | None:
+        """MSE of the averaged weights on held-out images, at timesteps and noise that are always the same.
+
+        Returns:
+            The mean over images, timesteps and pixels; None when told to stop in between.
+        """
+        device, count = self.run.device, len(heldout)
+        generator = torch.Generator().manual_seed(0)
+        timesteps = stratified_timesteps(count, self.config.diffusion.timesteps, generator).to(device)
+        total = torch.zeros((), device=device)
+        for ids in torch.split(torch.arange(count, device=device), JUDGED_TOGETHER):
+            if should_stop():
+                return None
+            x0 = to_model_range(heldout.images[ids]).contiguous(memory_format=torch.channels_last)
+            epsilon = torch.randn(x0.shape, generator=generator).to(device)
+            with self._autocast():
+                losses = self.diffusion.loss(self.ema.module, x0, timesteps[ids], epsilon, heldout.labels[ids])
+            total += losses.sum()
+        return total.item() / count
+
+    def order(self, epoch: int) -> Tensor:
+        """The order in which an epoch, counted from 1, shows the images: int64[N] on the device."""
+        cpu = torch.device("cpu")
+        order = torch.randperm(len(self.train_set), generator=self._generator("order", epoch, cpu))
+        return order.to(self.run.device)
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """The averaged weights by name, float32: what samples are made with."""
+        return {name: _copied(tensor) for name, tensor in self.ema.module.state_dict().items()}
+
+    def state(self) -> dict[str, np.ndarray]:
+        """All that `restore` needs beside the averaged weights: the trained ones and the optimizers' memories."""
+        trained = {f"model.{name}": _copied(tensor) for name, tensor in self.model.state_dict().items()}
+        return trained | {name: _copied(tensor) for name, tensor in memories(self.optimizers).items()}
+
+    @torch.no_grad()
+    def restore(self, weights: Mapping[str, np.ndarray], state: Mapping[str, np.ndarray], step: int) -> None:
+        """Become what `weights` and `state` tell, after so many steps.
+
+        Raises:
+            ValueError: when they are not those of such a learner; nothing can be said of this one then.
+        """
+        trained = {name.removeprefix("model."): array for name, array in state.items() if name.startswith("model.")}
+        for module, arrays in ((self.ema.module, weights), (self.model, trained)):
+            tensors = module.state_dict()
+            if tensors.keys() != arrays.keys():
+                raise ValueError("it holds other weights than this network has")
+            for name, tensor in tensors.items():
+                fill(tensor, arrays[name])
+        remember(self.optimizers, {name: state[name] for name in state if not name.startswith("model.")}, step)
+        self.ema.updates = step
+        self._forget_gradients()
+
+    def is_finite(self) -> bool:
+        """Whether every number that is learnt and averaged is one."""
+        tensors = [*self.model.parameters(), *self.ema.module.parameters()]
+        return bool(torch.stack([tensor.isfinite().all() for tensor in tensors]).all())
+
+    def _forget_gradients(self) -> None:
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+
+    def _draw(self, ids: Tensor, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Images, timesteps, noise and labels of a step."""
+        settings, device = self.config.training, self.run.device
+        generator = self._generator("step", step, device)
+        x0 = to_model_range(self.train_set.images[ids]).contiguous(memory_format=torch.channels_last)
+        label = self.train_set.labels[ids]
+        count, timesteps = len(ids), self.config.diffusion.timesteps
+        epsilon = torch.randn(x0.shape, generator=generator, device=device)
+        if settings.stratified:
+            t = stratified_timesteps(count, timesteps, generator)
+        else:
+            t = torch.randint(timesteps, (count,), generator=generator, device=device)
+        if settings.label_dropout:
+            dropped = torch.rand(count, generator=generator, device=device) < settings.label_dropout
+            label = label.masked_fill(dropped, self.config.model.num_classes)
+        return x0, t, epsilon, label
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.run.device.type, torch.bfloat16, enabled=self.run.precision == "bf16")
+
+    def _generator(self, purpose: str, number: int, device: torch.device) -> torch.Generator:
+        """Randomness as a function of seed, purpose and number alone, whatever ran before."""
+        key = hashlib.sha256(f"{self.run.seed}/{purpose}/{number}".encode()).digest()
+        return torch.Generator(device).manual_seed(int.from_bytes(key[:8], "little") >> 1)
+
+
+def _copied(tensor: Tensor) -> np.ndarray:
+    """A copy that no later step changes, float32."""
+    return np.array(tensor.detach().to("cpu", torch.float32).numpy(), order="C")

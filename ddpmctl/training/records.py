@@ -1,0 +1,95 @@
+"""What a run writes down about itself."""
+
+import platform
+import uuid
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib import metadata
+
+import torch
+
+from ddpmctl.devices import describe_device
+from ddpmctl.registry import PlanRecord, ResumeRecord, RunRecord, SegmentRecord
+
+from .plan import Plan
+from .run import Run
+
+SAME_FOR_EXACTNESS = ("ddpmctl", "torch")
+"""Packages of which another version may compute other bits."""
+
+
+def new_id() -> str:
+    """A name for a run that no other has."""
+    return uuid.uuid4().hex
+
+
+def now() -> str:
+    """UTC, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def versions() -> dict[str, str]:
+    """What made a model: versions by name."""
+    packages = ("ddpmctl", "torch", "torchvision", "numpy")
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in packages}}
+
+
+def segment(why: str, run: Run, plan: Plan, step: int, *, exact: bool) -> SegmentRecord:
+    """The part of a run that begins here and now."""
+    return SegmentRecord(
+        why=why,
+        step=step,
+        planned_steps=plan.steps,
+        peak_lr=plan.peak_lr,
+        created=now(),
+        device=describe_device(run.device),
+        precision=run.precision,
+        threads=torch.get_num_threads(),
+        versions=versions(),
+        exact=exact,
+    )
+
+
+def differences(before: SegmentRecord, run: Run) -> list[str]:
+    """In words, what is another now and may change the last bits: device, precision, threads, versions."""
+    found = {
+        "device": (before.device, describe_device(run.device)),
+        "precision": (before.precision, run.precision),
+        "threads": (str(before.threads), str(torch.get_num_threads())),
+        **{name: (before.versions.get(name, "none"), versions()[name]) for name in SAME_FOR_EXACTNESS},
+    }
+    return [f"{what} {then} then, {here} now" for what, (then, here) in found.items() if then != here]
+
+
+def resume_record(plan: Plan, run: Run, epochs_without_better: int, rollbacks: int) -> ResumeRecord:
+    """What the manifest holds for going on."""
+    return ResumeRecord(
+        plan=PlanRecord(**asdict(plan)),
+        device=str(run.device),
+        within_epochs=run.within_epochs,
+        epochs_without_better=epochs_without_better,
+        rollbacks=rollbacks,
+    )
+
+
+def run_record(
+    identity: str, run: Run, plan: Plan, step: int, seconds: float, stopped: str, segments: tuple[SegmentRecord, ...]
+) -> RunRecord:
+    """How the training went so far."""
+    return RunRecord(
+        id=identity,
+        step=step,
+        planned_steps=plan.steps,
+        epochs=-(-step // plan.steps_per_epoch),
+        images=step * plan.batch_size,
+        seconds=round(seconds, 3),
+        seed=run.seed,
+        device=describe_device(run.device),
+        precision=run.precision,
+        threads=torch.get_num_threads(),
+        stopped=stopped,
+        max_time=run.max_time or 0.0,
+        accumulate=run.accumulate,
+        compiled=run.compiled,
+        segments=segments,
+    )

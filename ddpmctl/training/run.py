@@ -1,0 +1,56 @@
+"""What a run is beside its settings, and who watches it."""
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+
+from .history import EpochRow
+from .plan import Plan
+
+Stopped = Literal["running", "done", "early", "interrupted", "time"]
+
+FINISHED: tuple[Stopped, ...] = ("done", "early", "time")
+
+
+class Observer(Protocol):
+    """Whoever watches a run."""
+
+    def started(self, plan: Plan, step: int) -> None:
+        """The run is laid out and goes on from this step, 0 where it begins; it can be resumed from now on."""
+
+    def stepped(self, step: int, images_per_second: float) -> None:
+        """A step was issued."""
+
+    def epoch_done(self, row: EpochRow, patience_left: int) -> None:
+        """An epoch was judged."""
+
+    def rolled_back(self, why: str, plan: Plan, step: int) -> None:
+        """Something was not finite: the run goes on from an earlier step under this plan."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """The circumstances of a run, beside its settings.
+
+    Attributes:
+        preset: the name that the settings came from.
+        dataset: as given to ``--dataset``.
+        device: where to compute.
+        precision: ``fp32`` or ``bf16``.
+        seed: of everything random.
+        max_time: seconds to fit the training into; None for none.
+        within_epochs: whether the time limit may not go beyond ``epochs``.
+        accumulate: parts that a batch is computed in at most, one after the other, where memory is short.
+        compiled: whether ``torch.compile`` makes the network's kernels.
+    """
+
+    preset: str
+    dataset: str
+    device: torch.device
+    precision: str
+    seed: int
+    max_time: float | None = None
+    within_epochs: bool = False
+    accumulate: int = 1
+    compiled: bool = False
