@@ -77,7 +77,7 @@ def manifest(
         config=tiny_config(),
         classes=DIGITS,
         dataset=DatasetRecord(name="strokes:300", digest="0" * 64, count=300),
-        resume=None,
+        resume=changes.pop("resume", None),
         run=RunRecord(
             id="a run",
             step=step,

@@ -205,6 +205,9 @@ def _run(out: Output, display: Display, trainer: "Trainer") -> None:
             if trainer.saved is None:
                 raise
             raise Interrupted("stopped at once; the last commit is kept", f"ddpmctl train --resume {name}") from None
+        except OSError as error:
+            way_on = f"once that is mended: ddpmctl train --resume {name}" if trainer.saved else None
+            raise DdpmctlError(f"'{name}' cannot be saved: {error.strerror or error}", way_on) from error
         except DdpmctlError:
             if trainer.writer.has_best:
                 out.note(f"the best so far is kept as '{name}'")

@@ -2,20 +2,32 @@
 
 import platform
 import uuid
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 
+import numpy as np
 import torch
 
 from ddpmctl.devices import describe_device
-from ddpmctl.registry import PlanRecord, ResumeRecord, RunRecord, SegmentRecord
+from ddpmctl.registry import FileRecord, Manifest, PlanRecord, ResumeRecord, RunRecord, SegmentRecord
 
 from .plan import Plan
 from .run import Run
 
 SAME_FOR_EXACTNESS = ("ddpmctl", "torch")
 """Packages of which another version may compute other bits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Weights that were the best when they were judged, to be committed when the time has come."""
+
+    step: int
+    weights: dict[str, np.ndarray]
+    history: str
+    describe: Callable[[dict[str, FileRecord]], Manifest]
 
 
 def new_id() -> str:

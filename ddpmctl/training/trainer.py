@@ -3,10 +3,9 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from typing import Any
 
-import numpy as np
 import torch
 
 from ddpmctl.config import Config
@@ -44,16 +43,6 @@ class NotFinite(DdpmctlError):
     """A figure of the training became infinite or no number."""
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """Weights that were the best when they were judged, to be committed when the time has come."""
-
-    step: int
-    weights: dict[str, np.ndarray]
-    history: str
-    describe: Callable[[dict[str, FileRecord]], Manifest]
-
-
 class Trainer:
     """Trains one model and commits it.
 
@@ -68,6 +57,10 @@ class Trainer:
         every: how often the run is made safe, beside the beginning, the first epoch and the end.
         resumed: the commit to go on from; None to begin.
         more_epochs: plan so many from there anew; None keeps to the plan.
+
+    Attributes:
+        saved: the last commit; None before the first.
+        cost: seconds that it took.
     """
 
     def __init__(
@@ -105,10 +98,10 @@ class Trainer:
         self.rollbacks = 0
         self.segments: tuple[SegmentRecord, ...] = ()
         self.saved: Checkpoint | None = None
-        self._pending: Snapshot | None = None
+        self._pending: records.Snapshot | None = None
         self._provisional = not writer.has_best
         self._saved_at = (0.0, 0)
-        self._cost = 0.0
+        self.cost = 0.0
 
     def train(self) -> Stopped:
         """Run to the end of the plan, to a lack of patience, or until told to stop.
@@ -225,7 +218,7 @@ class Trainer:
                 return self._judge(rate, by_the_clock=self.step < plan.steps)
             if self.step < end and self._is_due(now):
                 self._save("running")
-                started += self._cost
+                started += self.cost
         return self._judge(rate)
 
     def _step(self, ids: torch.Tensor) -> torch.Tensor:
@@ -308,7 +301,7 @@ class Trainer:
             seconds=now - at,
             steps=self.step - step,
             steps_per_epoch=self.plan.steps_per_epoch,
-            cost=self._cost,
+            cost=self.cost,
         )
 
     def _save(self, stopped: Stopped, metric: Metric | None = None) -> None:
@@ -331,7 +324,7 @@ class Trainer:
         )
         self.saved = Checkpoint.open(self.writer.name, path)
         self._saved_at = (self.clock(), self.step)
-        self._cost = self.clock() - started
+        self.cost = self.clock() - started
 
     def _commit_pending(self) -> None:
         """Commit the best so far where it is not what is committed next."""
@@ -339,9 +332,9 @@ class Trainer:
         if pending and pending.step != self.step:
             self.writer.commit(pending.weights, pending.history, pending.describe, best=True, last=False)
 
-    def _snapshot(self, metric: Metric) -> Snapshot:
+    def _snapshot(self, metric: Metric) -> records.Snapshot:
         describe = self._describing(metric, "running", None)
-        return Snapshot(self.step, self.learner.weights(), to_csv(self.rows), describe)
+        return records.Snapshot(self.step, self.learner.weights(), to_csv(self.rows), describe)
 
     def _describing(
         self, metric: Metric | None, stopped: Stopped, resume: ResumeRecord | None

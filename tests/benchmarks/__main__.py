@@ -10,11 +10,12 @@ from pathlib import Path
 
 from .contenders import CONTENDERS
 from .growth import growth
+from .saving import saving
 from .side_by_side import compare, one
 from .speed import race, sampling, training
 from .startup import startup
 
-KINDS = ("startup", "training", "sampling", "growth", "side-by-side", "race", "all", "one")
+KINDS = ("startup", "training", "sampling", "saving", "growth", "side-by-side", "race", "all", "one")
 
 
 def main() -> None:
@@ -38,6 +39,7 @@ def main() -> None:
         "startup": lambda: startup(given.data_dir),
         "training": lambda: training(given.data_dir),
         "sampling": lambda: sampling(given.data_dir, given.n or 500),
+        "saving": lambda: saving(given.data_dir),
         "growth": lambda: growth(given.data_dir),
         "side-by-side": lambda: compare(given.data_dir, given.minutes, given.n or 100, names),
         "race": lambda: race(given.data_dir, given.n or 1000, given.most),

@@ -44,7 +44,7 @@ BUDGETS = ("60s", "75s", "90s")
 """Of `quick`, tried until one is enough; the plain loop races against that one alone."""
 
 
-class _Clock:
+class Clock:
     """An observer that takes the time of each step."""
 
     def __init__(self) -> None:
@@ -103,7 +103,7 @@ def one_epoch(config: Config, data: Dataset, images: int) -> tuple[nn.Module, fl
     """Train on the first so many images once: the network and images a second, by the median step."""
     few = replace(data, images=data.images[:images], labels=data.labels[:images])
     once = replace(config, training=replace(config.training, epochs=1, heldout=0))
-    watcher = _Clock()
+    watcher = Clock()
     device = torch.device("cpu")
     precision, _ = choose_precision("auto", device)
     about = Run(preset="quick", dataset="mnist", device=device, precision=precision, seed=0)

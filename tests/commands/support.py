@@ -98,13 +98,13 @@ def frames(path: Path) -> tuple[list[NDArray[np.uint8]], list[int]]:
 class Running:
     """A ``ddpmctl`` in the background, whose stderr can be read while it goes on."""
 
-    def __init__(self, home: Path, *arguments: object) -> None:
+    def __init__(self, home: Path, *arguments: object, **environment: str) -> None:
         # Files, since a pipe that is read line by line and then to its end loses what was buffered in between.
         self._out, self._err = (tempfile.TemporaryFile("w+") for _ in range(2))  # noqa: SIM115  closed on exit
         self.process = subprocess.Popen(
             [sys.executable, "-m", "ddpmctl", *map(str, arguments)],
             cwd=home,
-            env=clean_environment(home),
+            env={**clean_environment(home), **environment},
             stdout=self._out,
             stderr=self._err,
         )

@@ -6,8 +6,10 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +162,47 @@ def test_what_is_not_mnist_is_refused_and_leaves_nothing(
         error = refusal()
     assert error.message.startswith("the download of MNIST failed: ")
     assert left_in(cache) == []
+
+
+def hang_in_the_middle(request: BaseHTTPRequestHandler) -> None:
+    send(request, 200, b"\x1f\x8b and so on", length=100_000)
+    if request.command == "GET":
+        request.wfile.flush()
+        time.sleep(5)
+
+
+@pytest.mark.usefixtures("archives")
+def test_a_server_that_hangs_in_the_middle_is_given_up(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mnist, "TRANSFER_SECONDS", 0.5)
+    with serving(hang_in_the_middle) as address:
+        use_mirrors(monkeypatch, address)
+        started = time.monotonic()
+        error = refusal()
+        assert time.monotonic() - started < 4
+    assert error.message.startswith("the download of MNIST failed: ")
+    assert left_in(cache) == []
+
+
+def test_two_downloads_at_once_are_one(
+    cache: Path, archives: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetched: list[str] = []
+    answer = mirror(archives)
+
+    def counted(request: BaseHTTPRequestHandler) -> None:
+        if request.command == "GET":
+            fetched.append(request.path)
+            time.sleep(0.1)
+        answer(request)
+
+    with serving(counted) as address:
+        use_mirrors(monkeypatch, address)
+        with ThreadPoolExecutor() as pool:
+            for data in [pool.submit(load_dataset, "mnist", 32) for _ in range(3)]:
+                check_is_small_mnist(data.result())
+    # One pass over the files: nobody fetched them anew.
+    assert [name for name, _ in groupby(fetched)] == [f"/{name}" for name in archives]
+    assert [name for name in left_in(cache) if "ubyte" not in name] == ["MNIST", "MNIST/raw"]
 
 
 def test_archives_whose_content_is_not_mnist_are_refused_and_leave_nothing(

@@ -13,7 +13,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="these faults are thr
 
 SHORT: dict[str, Callable[[], Tally]] = {
     "killed": syscalls.killed,
-    "refused": lambda: syscalls.refused(each=False),
+    "refused": lambda: syscalls.refused(every=4),
     "full": lambda: disk.full(range(0, 16_385, 8192)),
     "limited": lambda: disk.limited(range(0, 4097, 2048)),
     "read-only": disk.read_only,

@@ -1,11 +1,13 @@
 """A run that is cut anywhere and resumed is, bit for bit, the run that never was."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from ddpmctl.config import load_preset
 from ddpmctl.data import load_dataset
 from ddpmctl.errors import CheckpointError
 from ddpmctl.registry import Registry
@@ -231,3 +233,15 @@ def test_a_run_is_made_safe_as_often_as_was_asked(train: Train) -> None:
     # Nothing is due within a second: the beginning, the first epoch, and the end.
     assert (commits[0], commits[1], commits[-1]) == (0, 1, 6)
     assert len(commits) <= 4
+
+
+@pytest.mark.parametrize("preset", ["quick", "standard", "classic"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_each_preset_ends_as_if_it_had_never_been_cut(train: Train, preset: str, precision: str) -> None:
+    found = load_preset(preset).config
+    config = replace(found, training=replace(found.training, epochs=2, batch_size=9))
+    settings = {"data": load_dataset("strokes:30", 32), "config": config, "precision": precision}
+    uncut = train(**settings)
+    cut = cut_after(train, 4, **settings)
+    assert (cut.stopped, cut.last.manifest.run.step) == ("interrupted", 4)
+    assert apart(uncut, train(resume=cut.name, **settings)) == []

@@ -1,0 +1,57 @@
+"""What it costs to make a training safe.
+
+python -m tests.benchmarks saving --data-dir DATA
+"""
+
+import statistics
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from ddpmctl.config import PRESETS, load_preset
+from ddpmctl.data import load_dataset
+from ddpmctl.devices import choose_precision
+from ddpmctl.registry import Registry
+from ddpmctl.training.run import Run
+from ddpmctl.training.saving import HALF_A_MINUTE, Every
+from ddpmctl.training.trainer import Trainer
+
+from .machine import about_this_machine, band, markdown
+from .speed import Clock
+
+COMMITS = 8
+
+
+def saving(data_dir: Path) -> None:
+    """Seconds and bytes of a commit, and its share of the time at the usual interval."""
+    print(about_this_machine(), flush=True)
+    whole = load_dataset("mnist", 32, data_dir)
+    few = replace(whole, images=whole.images[:640], labels=whole.labels[:640])
+    device = torch.device("cpu")
+    rows = []
+    for preset in PRESETS:
+        config = load_preset(preset).config
+        config = replace(config, training=replace(config.training, epochs=1, batch_size=64, heldout=0))
+        run = Run(preset=preset, dataset="mnist", device=device, precision=choose_precision("auto", device)[0], seed=0)
+        costs: list[float] = []
+        with tempfile.TemporaryDirectory() as folder, Registry(Path(folder)).writer("it", "") as writer:
+            trainer = Trainer(config, few, run, writer, Clock(), every=Every(1, "steps"))
+            inner = trainer._save
+
+            def timed(
+                *arguments: object, inner: object = inner, trainer: Trainer = trainer, costs: list[float] = costs
+            ) -> None:
+                inner(*arguments)  # type: ignore[operator]
+                costs.append(trainer.cost)
+
+            trainer._save = timed  # type: ignore[method-assign]
+            trainer.train()
+            saved = trainer.saved
+        assert saved is not None
+        size = sum(record.size for record in saved.manifest.files.values())
+        interval = max(HALF_A_MINUTE.number, statistics.median(costs) / HALF_A_MINUTE.share)
+        share = statistics.median(costs) / interval
+        rows.append([preset, f"{size / 1e6:.1f}", band(costs[:COMMITS]), f"{interval:.0f}", f"{share:.2%}"])
+    print(markdown(["preset", "MB", "seconds a commit", "usual interval, s", "of the time"], rows))
