@@ -13,12 +13,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpmctl.config import Config
-from ddpmctl.registry import DatasetRecord, FileRecord, Manifest, Metric, ModelWriter, Registry, RunRecord
+from ddpmctl.registry import (
+    DatasetRecord,
+    FileRecord,
+    Manifest,
+    Metric,
+    ModelWriter,
+    Registry,
+    RunRecord,
+    SegmentRecord,
+)
 from ddpmctl.registry.manifest import seal
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+PLANNED = 1_000_000
 HISTORY = "epoch,step\n1,10\n"
 WEIGHTS = {"layer": np.arange(6, dtype=np.float32).reshape(2, 3)}
+
+SEGMENT = SegmentRecord(
+    why="begun", step=0, planned_steps=100, peak_lr=0.1, created="2000-01-01T00:00:00+00:00", device="cpu",
+    precision="fp32", threads=2, versions={"ddpmctl": "0.1.0"}, exact=True,
+)  # fmt: skip
 
 Weights = dict[str, NDArray[Any]]
 
@@ -66,9 +81,7 @@ def tiny_config(**tables: dict[str, Any]) -> Config:
     return Config.from_dict(values)
 
 
-def manifest(
-    files: dict[str, FileRecord], *, step: int = 10, value: float = 0.5, planned: int = 100, **changes: Any
-) -> Manifest:
+def manifest(files: dict[str, FileRecord], *, step: int = 10, value: float = 0.5, **changes: Any) -> Manifest:
     """A manifest of a run that is ``step`` steps old, and as many minutes after the turn of the century."""
     metric = Metric(name="heldout_mse", target="v", value=value, epoch=1, step=step)
     made = Manifest(
@@ -81,7 +94,7 @@ def manifest(
         run=RunRecord(
             id="a run",
             step=step,
-            planned_steps=planned,
+            planned_steps=PLANNED,
             epochs=1,
             images=320,
             seconds=1.5,
@@ -93,7 +106,7 @@ def manifest(
             max_time=0.0,
             accumulate=1,
             compiled=False,
-            segments=(),
+            segments=(SEGMENT,),
         ),
         metric=metric,
         best=metric,

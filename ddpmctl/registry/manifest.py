@@ -217,6 +217,8 @@ class Manifest:
         expected = {"weights.safetensors", "history.csv", *(["state.safetensors"] if self.resume else [])}
         if set(self.files) != expected:
             raise ValueError(f"files are {' and '.join(sorted(expected, reverse=True))}")
+        if self.resume and (not self.run.segments or self.resume.plan.steps != self.run.planned_steps):
+            raise ValueError("resume does not fit the run")
         if self.metric and not self.best:
             raise ValueError("what was judged has a best")
 

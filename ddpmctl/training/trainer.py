@@ -138,6 +138,8 @@ class Trainer:
         if self.more_epochs:
             self.plan = extended(self.plan, self.config.training, self.step, self.more_epochs)
             self.epochs_without_better = 0
+            # The time that the run was fitted into is over, or beside the point.
+            self.run = replace(self.run, max_time=None)
         self._begin_segment("extended" if self.more_epochs else "resumed", exact=exact)
 
     def _restore(self, checkpoint: Checkpoint) -> None:
@@ -150,13 +152,15 @@ class Trainer:
         state = checkpoint.state()
         assert manifest.resume is not None, "a commit with a state says how to go on"
         self.plan = Plan(**{field.name: getattr(manifest.resume.plan, field.name) for field in fields(Plan)})
-        self.progress = torch.zeros(self.plan.steps_per_epoch, 2, device=self.run.device)
         try:
+            if self.plan.steps_per_epoch != len(self.train_set) // self.plan.batch_size:
+                raise ValueError("its epochs are of another length")
+            self.progress = torch.zeros(self.plan.steps_per_epoch, 2, device=self.run.device)
             self.rows = from_csv(checkpoint.history)
             progress = torch.from_numpy(state.pop("progress"))
             self.progress[: len(progress)] = progress.to(self.run.device)
             self.learner.restore(checkpoint.weights(), state, manifest.run.step)
-        except (ValueError, KeyError, TypeError, RuntimeError) as error:
+        except (ValueError, LookupError, TypeError, RuntimeError) as error:
             raise CheckpointError(
                 f"damaged checkpoint: {checkpoint.path} does not hold the state of this training: {error}",
                 "train it again: ddpmctl train",
@@ -214,7 +218,7 @@ class Trainer:
             if self.should_stop():
                 self._save("interrupted")
                 return "interrupted"
-            if self.run.max_time and not self.more_epochs and self.seconds > OVERTIME * self.run.max_time:
+            if self.run.max_time and self.seconds > OVERTIME * self.run.max_time:
                 return self._judge(rate, by_the_clock=self.step < plan.steps)
             if self.step < end and self._is_due(now):
                 self._save("running")

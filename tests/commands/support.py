@@ -38,6 +38,14 @@ def alter_manifest(commit: Path, **values: Any) -> None:
     rewrite_manifest(commit, {**json.loads((commit / "manifest.json").read_text()), **values})
 
 
+def tell_of_another_run(commit: Path, **run: Any) -> None:
+    """Change fields of a manifest's run, and forget the state, which would not fit it."""
+    values = json.loads((commit / "manifest.json").read_text())
+    files = {name: record for name, record in values["files"].items() if not name.startswith("state")}
+    (commit / "state.safetensors").unlink(missing_ok=True)
+    alter_manifest(commit, run={**values["run"], **run}, resume=None, files=files)
+
+
 def tree(folder: Path) -> dict[str, str]:
     """All that lies in a folder, with digests. Lock files say nothing about what was done and are left out."""
     return {

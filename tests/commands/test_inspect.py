@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 from tests.builders import point
 from tests.conftest import Cli
 
-from .support import alter_manifest, copy_model, reported, tiny_checkpoint, tree
+from .support import alter_manifest, copy_model, reported, tell_of_another_run, tiny_checkpoint, tree
 
 BRAILLE = re.compile(r" *([\d.e-]*) [\u2800-\u28ff]{60}")
 
@@ -160,10 +160,7 @@ def test_how_the_training_ended_is_told_though_the_best_commit_is_older(
     for file in best.iterdir():
         (last / file.name).write_bytes(file.read_bytes())
     point(best.parent / "last", last)
-    run = json.loads((best / "manifest.json").read_text())["run"]
-    alter_manifest(best, run={**run, "planned_steps": 40, "stopped": "running"})
-    alter_manifest(
-        last, run={**run, "step": 20, "planned_steps": 40, "epochs": 5, "images": 1280, "seconds": 9, "stopped": ended}
-    )
+    tell_of_another_run(best, planned_steps=40, stopped="running")
+    tell_of_another_run(last, step=20, planned_steps=40, epochs=5, images=1280, seconds=9, stopped=ended)
     said = described(cli("inspect", "a", COLUMNS="200").stdout)
     assert said["training"] == f"preset quick, 20 of 40 steps, epoch 5, 1,280 images in 9 s ({words})"

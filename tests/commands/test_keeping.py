@@ -167,3 +167,18 @@ def test_the_registry_itself_is_in_one_piece_after_all_that(tmp_path: Path) -> N
     assert registry.names() == []
     register(registry, "a")
     registry.open("a").verify()
+
+
+def test_a_home_that_does_not_exist_yet_with_spaces_and_letters_of_all_lands(here: Cli, tmp_path: Path) -> None:
+    home = tmp_path / "Büro 1" / "ホーム"
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("DDPMCTL_HOME", str(home))
+        small = ("--preset", "quick", "--device", "cpu", "--dataset", "strokes:60", "--epochs", 1)
+        assert here("train", *small, "--name", "a").stdout == "a\n"
+        assert here("models", "export", "a", "мой архив.zip").returncode == 0
+        assert here("models", "import", "мой архив.zip", "--name", "b").stdout == "b\n"
+        assert here("generate", "3", "-m", "b", "-o", "три 3.png").returncode == 0
+        assert here("models", "verify").returncode == 0
+        assert here("models", "rm", "a", "b", "-y").returncode == 0
+    assert (tmp_path / "три 3.png").is_file()
+    assert Registry(home).names() == []

@@ -9,7 +9,7 @@ import pytest
 from tests.builders import point
 from tests.conftest import Cli
 
-from .support import alter_manifest, copy_model, reported, tiny_checkpoint, tree
+from .support import alter_manifest, copy_model, reported, tell_of_another_run, tiny_checkpoint, tree
 
 COLUMNS = ["name", "dataset", "preset", "epochs", "best MSE", "parameters", "size", "age"]
 
@@ -126,9 +126,8 @@ def test_the_epochs_are_those_of_the_whole_training(cli: Cli, tiny_home: Path, t
     for file in best.iterdir():
         (last / file.name).write_bytes(file.read_bytes())
     point(model / "last", last)
-    run = reported(cli("inspect", "a", "--json"), "inspect")["run"]
-    alter_manifest(last, run={**run, "epochs": 7, "step": 99, "planned_steps": 99, "stopped": "early"})
-    alter_manifest(best, run={**run, "stopped": "running"})
+    tell_of_another_run(last, epochs=7, step=99, planned_steps=99, stopped="early")
+    tell_of_another_run(best, stopped="running")
     assert reported(cli("models", "--json"), "models")["models"][0]["epochs"] == 7
 
 

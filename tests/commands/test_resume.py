@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from ddpmctl.registry.store import open_commit
 from ddpmctl.training.learner import Learner
 from tests.conftest import Cli
 
-from .support import Running, alter_manifest, complaint, copy_model, reported
+from .support import Running, alter_manifest, complaint, copy_model, reported, tell_of_another_run
 
 SMALL = ("--preset", "quick", "--device", "cpu", "--dataset", "strokes:60", "--batch-size", 18)
 A_RUN = (*SMALL, "--epochs", 3)
@@ -123,16 +124,10 @@ def test_what_was_planned_cannot_be_changed(
     data = {"name": "strokes:60", "digest": "0" * 64, "count": 60}
     config = last(tmp_path).manifest.config.to_dict()
     config["training"]["batch_size"] = 18
-    alter_manifest(commit, dataset=data, config=config, run={**vars_of(run), "stopped": "interrupted"})
+    alter_manifest(commit, dataset=data, config=config, run={**asdict(run), "stopped": "interrupted"})
     error, hint = complaint(here("train", "--resume", "a", f"--{option}", value), 2)
     assert error == f"'a' goes on as it was planned, with {said}"
     assert hint == "leave the option out, or begin another training without --resume"
-
-
-def vars_of(record: Any) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    return asdict(record)
 
 
 def test_what_was_planned_may_be_said_again(here: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,19 +148,9 @@ def test_other_images_under_the_same_name_are_refused(here: Cli, monkeypatch: py
 def test_what_cannot_be_resumed_is_said(here: Cli, tmp_path: Path, tiny_home: Path) -> None:
     copy_model(tiny_home, tmp_path, "tiny")
     assert complaint(here("train", "--resume", "tinny"), 1) == ("there is no model 'tinny'", "did you mean tiny?")
-    commit = last(tmp_path, "tiny").path
-    (commit / "state.safetensors").unlink()
-    alter = last_manifest(commit)
-    alter_manifest(commit, resume=None, files={k: v for k, v in alter["files"].items() if not k.startswith("state")})
+    tell_of_another_run(last(tmp_path, "tiny").path)
     error, hint = complaint(here("train", "--resume", "tiny", "--epochs", 1), 1)
     assert (error, hint) == ("'tiny' cannot be resumed: the state of its training was not kept", "ddpmctl train")
-
-
-def last_manifest(commit: Path) -> dict[str, Any]:
-    import json
-
-    manifest: dict[str, Any] = json.loads((commit / "manifest.json").read_text())
-    return manifest
 
 
 def test_on_other_threads_it_goes_on_and_says_that_it_is_not_exact(cli: Cli, tmp_path: Path) -> None:

@@ -311,7 +311,7 @@ def test_a_home_where_nothing_can_be_kept(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     home = tmp_path / "file" / "home"
     error, hint = complaint(cli("train", "--dataset", "strokes:50", DDPMCTL_HOME=str(home)), 1)
-    assert error == f"cannot create {home / 'models'}: Not a directory"
+    assert error == f"cannot write in {home / 'models'}: Not a directory"
     assert hint == "set DDPMCTL_HOME"
 
 

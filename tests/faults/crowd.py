@@ -57,7 +57,7 @@ def crowded(processes: int, operations: int, seed: int) -> Tally:
 
 def _write(writer: object, step: int) -> None:
     numbers = {"layer": np.full((2, 3), step, np.float32)}
-    commit(writer, step, weights=numbers, state={"progress": numbers["layer"]}, resume=RESUME, planned=10**6)  # type: ignore[arg-type]
+    commit(writer, step, weights=numbers, state={"progress": numbers["layer"]}, resume=RESUME)  # type: ignore[arg-type]
 
 
 def _read(checkpoint: Checkpoint) -> str:

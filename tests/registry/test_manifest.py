@@ -107,13 +107,16 @@ def without(name: str) -> Callable[[dict[str, Any]], object]:
         (edited(files=[]), "files is a table"),
         (edited(files={"weights.safetensors": {"sha256": "0" * 64, "size": 10**12}}), "size lies in 0..4294967296"),
         (inside("run", seconds=float("nan")), "NaN is no number"),
-        (inside("run", step=101), "the counts of the run do not fit together"),
+        (inside("run", step=1_000_001), "the counts of the run do not fit together"),
         (inside("run", step=-1), "the counts of the run do not fit together"),
         (inside("run", stopped="never"), "run.stopped names no end"),
         (edited(best=None), "what was judged has a best"),
         (edited(resume={}), "resume lacks settings: device, epochs_without_better, plan, rollbacks, within_epochs"),
         (edited(resume=RESUME | {"plan": PLAN | {"steps": 0}}), "the plan does not fit together"),
-        (edited(resume=RESUME), "files are weights.safetensors and state.safetensors and history.csv"),
+        (
+            edited(resume=RESUME | {"plan": PLAN | {"steps": 1_000_000}}),
+            "files are weights.safetensors and state.safetensors and history.csv",
+        ),
     ],
 )
 def test_a_manifest_that_does_not_hold_what_it_must_is_refused(

@@ -245,3 +245,10 @@ def test_each_preset_ends_as_if_it_had_never_been_cut(train: Train, preset: str,
     cut = cut_after(train, 4, **settings)
     assert (cut.stopped, cut.last.manifest.run.step) == ("interrupted", 4)
     assert apart(uncut, train(resume=cut.name, **settings)) == []
+
+
+def test_more_epochs_are_not_bound_by_the_time_that_the_run_had(train: Train) -> None:
+    begun = train(epochs=1, max_time=1000.0, within_epochs=True)
+    settings = {"resume": begun.name, "epochs": 1, "max_time": 1e-6, "within_epochs": True}
+    more = train(more_epochs=2, **settings)
+    assert (more.stopped, more.last.manifest.run.step, more.last.manifest.run.max_time) == ("done", 24, 0.0)
