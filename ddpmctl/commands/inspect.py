@@ -68,7 +68,8 @@ def describe(checkpoint: Checkpoint, run: RunRecord) -> Iterator[tuple[str, str]
     manifest = checkpoint.manifest
     config, best = manifest.config, manifest.best
     model, chain, recipe, sampling = config.model, config.diffusion, config.training, config.sampling
-    yield "model", f"{checkpoint.name}, made {age(manifest.created)} ago" if checkpoint.name else ""
+    made = age(manifest.created)
+    yield "model", f"{checkpoint.name}, made {'just now' if made == 'now' else f'{made} ago'}"
     size = f"{model.image_size}x{model.image_size} {'grey' if model.channels == 1 else 'colour'}"
     yield "images", f"{size}, {model.num_classes} classes: {', '.join(manifest.classes[:12])}"
     yield "network", f"{model.network}, {manifest.parameters:,} parameters, widths {'-'.join(map(str, model.widths))}"
