@@ -24,6 +24,7 @@ def build_network(config: ModelConfig) -> "nn.Module":
         blocks=config.blocks,
         patch=config.patch,
         embedding=config.embedding,
+        norm=config.norm,
     )
 
 
@@ -32,4 +33,5 @@ def build_diffusion(config: DiffusionConfig) -> "Diffusion":
     from .core.diffusion import Diffusion
     from .core.schedule import SCHEDULES
 
-    return Diffusion(SCHEDULES[config.schedule](config.timesteps), config.target, config.clip_x0)
+    low, high = config.pixel_range
+    return Diffusion(SCHEDULES[config.schedule](config.timesteps), config.target, config.clip_x0, (low, high))

@@ -16,7 +16,10 @@ from .errors import UsageError
 
 Network = Literal["classic", "unet"]
 ScheduleName = Literal["linear", "cosine"]
-TargetName = Literal["epsilon", "v"]
+TargetName = Literal["epsilon", "v", "x0"]
+Norm = Literal["group", "batch"]
+
+PIXEL_RANGES = {"-1..1": (-1.0, 1.0), "0..1": (0.0, 1.0)}
 
 CLASSIC_WIDTHS = (64, 128, 256, 512)
 LINEAR_MIN_TIMESTEPS = 50
@@ -41,6 +44,8 @@ class ModelConfig:
     """Side of the squares that the stem folds into channels; 1 folds nothing."""
     embedding: int
     """Width of the time and of the label embedding."""
+    norm: Norm
+    """What normalises: GroupNorm each image by itself, BatchNorm all images of a batch together."""
 
     def __post_init__(self) -> None:
         _check(self.channels in (1, 3), "channels is 1 or 3")
@@ -54,6 +59,7 @@ class ModelConfig:
         fits = 8 <= self.image_size <= 256 and self.image_size % folded == 0
         _check(fits, f"image_size is a multiple of {folded} in 8..256")
         if self.network == "classic":
+            _check(self.norm == "group", "the classic network has GroupNorm")
             fixed = (self.widths, self.blocks, self.patch, self.embedding, self.num_classes, self.image_size)
             _check(fixed == (CLASSIC_WIDTHS, 1, 1, 256, 10, 32), "the classic network has one size and ten classes")
 
@@ -71,10 +77,13 @@ class DiffusionConfig:
     schedule: ScheduleName
     target: TargetName
     clip_x0: bool
-    """Keep predicted images in [-1, 1] at every step of a chain."""
+    """Keep predicted images in the range of the pixels at every step of a chain."""
+    pixel_range: tuple[float, ...]
+    """What black and white are in the chain: -1 and 1, centred like the noise; 0 and 1 are not."""
 
     def __post_init__(self) -> None:
         _check(2 <= self.timesteps <= 10_000, "timesteps lies in 2..10000")
+        _check(self.pixel_range in PIXEL_RANGES.values(), "pixel_range is -1 and 1, or 0 and 1")
         _check(
             self.schedule != "linear" or self.timesteps >= LINEAR_MIN_TIMESTEPS,
             f"a linear schedule needs at least {LINEAR_MIN_TIMESTEPS} timesteps",

@@ -61,14 +61,14 @@ class Engine:
         self.precision, _ = choose_precision(precision, self.device)
         self.diffusion = assembly.build_diffusion(self.config.diffusion).to(self.device)
         network = assembly.build_network(self.config.model)
-        weights = {name: torch.from_numpy(array) for name, array in checkpoint.weights().items()}
-        try:
-            network.load_state_dict(weights)
-        except RuntimeError as error:
+        weights, tensors = checkpoint.weights(), network.state_dict()
+        if {name: array.shape for name, array in weights.items()} != {name: (*t.shape,) for name, t in tensors.items()}:
             raise CheckpointError(
                 f"damaged checkpoint: the weights in {checkpoint.path} do not fit their manifest",
                 "choose another model (ddpmctl models) or train it again (ddpmctl train)",
-            ) from error
+            )
+        for name, tensor in tensors.items():
+            tensor.copy_(torch.from_numpy(weights[name]))
         self.network = network.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 
     @classmethod
@@ -140,7 +140,7 @@ class Engine:
                     raise
                 size = self._fewer(len(chunk))
                 continue
-            images[start : start + len(chunk)] = to_pixels(last.x0)
+            images[start : start + len(chunk)] = to_pixels(last.x0, self.diffusion.pixel_range)
             start += len(chunk)
         return images
 
@@ -246,9 +246,10 @@ def check_seed(seed: int, count: int) -> None:
         raise UsageError(f"the seed {seed} is out of range", "--seed 0..9000000000000000000")
 
 
-def to_pixels(x: Tensor) -> Images:
-    """float[N,C,S,S] in [-1, 1] to uint8[N,S,S], or [N,S,S,3] for three channels; what lies outside is cut off."""
-    return channels_last_pixels(((x.clamp(-1, 1) + 1) * 127.5).round().to("cpu", torch.uint8))
+def to_pixels(x: Tensor, pixel_range: tuple[float, float] = (-1.0, 1.0)) -> Images:
+    """float[N,C,S,S] in a range to uint8[N,S,S], or [N,S,S,3] for three channels; what lies outside is cut off."""
+    low, high = pixel_range
+    return channels_last_pixels(((x.clamp(low, high) - low) * (255 / (high - low))).round().to("cpu", torch.uint8))
 
 
 def channels_last_pixels(images: Tensor) -> Images:

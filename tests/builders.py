@@ -50,8 +50,9 @@ def tiny_values() -> dict[str, Any]:
             "blocks": 1,
             "patch": 4,
             "embedding": 16,
+            "norm": "group",
         },
-        "diffusion": {"timesteps": 1000, "schedule": "cosine", "target": "v", "clip_x0": True},
+        "diffusion": {"timesteps": 1000, "schedule": "cosine", "target": "v", "clip_x0": True, "pixel_range": [-1, 1]},
         "training": {
             "epochs": 3,
             "batch_size": 32,

@@ -106,7 +106,7 @@ def sample_frames(out: Output, request: Request, index: int, frames: int, show: 
     with steps_bar(out, request.sampling.steps) as (bar, task):
         for step in engine.trajectory(index, **request.keywords()):
             if step.index in kept:
-                pictures.append(_frame(step, show))
+                pictures.append(_frame(step, show, engine.diffusion.pixel_range))
             bar.advance(task)
     return pictures
 
@@ -119,10 +119,10 @@ def encode(pictures: "list[Images]", suffix: str, fps: float, hold: float, facto
     return animation([upscale(picture, factor, how) for picture in pictures], suffix, fps, hold)
 
 
-def _frame(step: "Step", show: str) -> "Images":
+def _frame(step: "Step", show: str, pixel_range: tuple[float, float]) -> "Images":
     import numpy as np
 
     from ddpmctl.engine import to_pixels
 
     views = {"x": [step.x], "x0": [step.x0], "both": [step.x, step.x0]}[show]
-    return np.concatenate([to_pixels(view)[0] for view in views], axis=1)
+    return np.concatenate([to_pixels(view, pixel_range)[0] for view in views], axis=1)

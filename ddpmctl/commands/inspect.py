@@ -72,8 +72,11 @@ def describe(checkpoint: Checkpoint, run: RunRecord) -> Iterator[tuple[str, str]
     yield "model", f"{checkpoint.name}, made {'just now' if made == 'now' else f'{made} ago'}"
     size = f"{model.image_size}x{model.image_size} {'grey' if model.channels == 1 else 'colour'}"
     yield "images", f"{size}, {model.num_classes} classes: {', '.join(manifest.classes[:12])}"
-    yield "network", f"{model.network}, {manifest.parameters:,} parameters, widths {'-'.join(map(str, model.widths))}"
-    yield "chain", f"{chain.timesteps} steps, {chain.schedule} schedule, predicts {chain.target}"
+    norm = ", BatchNorm" if model.norm == "batch" else ""
+    widths = "-".join(map(str, model.widths))
+    yield "network", f"{model.network}, {manifest.parameters:,} parameters, widths {widths}{norm}"
+    pixels = "" if chain.pixel_range == (-1, 1) else ", pixels from {:g} to {:g}".format(*chain.pixel_range)
+    yield "chain", f"{chain.timesteps} steps, {chain.schedule} schedule, predicts {chain.target}{pixels}"
     data = manifest.dataset
     yield "data", f"{data.name}, {data.count:,} images, digest {data.digest[:12]}"
     yield (

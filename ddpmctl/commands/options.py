@@ -32,6 +32,8 @@ DataDir = Annotated[
     typer.Option(envvar="DDPMCTL_DATA_DIR", help="The folder that holds MNIST/raw; nothing else is then tried."),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace a model that has this name.")]
+PixelRange = Annotated[str | None, typer.Option(metavar="-1..1|0..1", help="What black and white are in the chain.")]
+Norm = Annotated[str | None, typer.Option(metavar="group|batch", help="GroupNorm, or BatchNorm in its place.")]
 Resume = Annotated[
     str | None, typer.Option(metavar="NAME", help="Go on with a training that was cut short, or give it more epochs.")
 ]

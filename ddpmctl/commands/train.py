@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ddpmctl.config import PRECISIONS, PRESETS, Config, choose, load_preset
+from ddpmctl.config import PIXEL_RANGES, PRECISIONS, PRESETS, Config, choose, load_preset
 from ddpmctl.console import Output
 from ddpmctl.errors import UsageError
 from ddpmctl.registry import Registry, last_of
@@ -36,7 +36,9 @@ def train(
     patience: Annotated[int | None, typer.Option(metavar="N", help="Epochs without a better MSE.")] = None,
     timesteps: Annotated[int | None, typer.Option(metavar="T", help="Length of the Markov chain.")] = None,
     schedule: Annotated[str | None, typer.Option(metavar="linear|cosine", help="Noise schedule.")] = None,
-    target: Annotated[str | None, typer.Option(metavar="epsilon|v", help="What the network predicts.")] = None,
+    target: Annotated[str | None, typer.Option(metavar="epsilon|v|x0", help="What the network predicts.")] = None,
+    pixel_range: options.PixelRange = None,
+    norm: options.Norm = None,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
@@ -73,10 +75,15 @@ def train(
     found = load_preset(preset)
     seconds = parse_duration(max_time) if max_time else None
     training = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "patience": patience, "clip_norm": clip}
-    diffusion = {"timesteps": timesteps, "schedule": schedule, "target": target}
+    pixels = PIXEL_RANGES[choose("pixel range", pixel_range, PIXEL_RANGES)] if pixel_range else None
+    diffusion = {"timesteps": timesteps, "schedule": schedule, "target": target, "pixel_range": pixels}
     _check_words(device, precision, seed, accumulate)
+    if accumulate > 1 and norm == "batch":
+        raise UsageError(
+            "BatchNorm in parts of a batch is another BatchNorm", "leave --accumulate out, or --norm group"
+        )
     order = Order(
-        config=changed(found.config, training, diffusion),
+        config=changed(found.config, training, diffusion, {"norm": norm}),
         preset=preset,
         dataset=dataset,
         data_dir=data_dir,
@@ -106,21 +113,24 @@ def parse_every(text: str) -> Every:
         raise UsageError(str(error), "--checkpoint-every 30s, 200steps or 1epoch") from error
 
 
-def changed(config: Config, training: dict[str, Any], diffusion: dict[str, Any]) -> Config:
+def changed(config: Config, training: dict[str, Any], diffusion: dict[str, Any], model: dict[str, Any]) -> Config:
     """Settings with those replaced that are not None.
 
     Raises:
         UsageError: for a value out of range.
     """
-    for kind, allowed in (("schedule", ("linear", "cosine")), ("target", ("epsilon", "v"))):
-        if diffusion[kind] is not None:
-            choose(kind, diffusion[kind], allowed)
+    words = {"schedule": ("linear", "cosine"), "target": ("epsilon", "v", "x0"), "norm": ("group", "batch")}
+    for kind, allowed in words.items():
+        value = {**diffusion, **model}[kind]
+        if value is not None:
+            choose(kind, value, allowed)
     try:
         chain = replace(config.diffusion, **_given(diffusion))
         full = config.sampling.steps == config.diffusion.timesteps
         steps = chain.timesteps if full else min(config.sampling.steps, chain.timesteps)
         return replace(
             config,
+            model=replace(config.model, **_given(model)),
             diffusion=chain,
             training=replace(config.training, **_given(training)),
             sampling=replace(config.sampling, steps=steps),

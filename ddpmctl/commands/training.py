@@ -97,6 +97,8 @@ PLANNED: dict[str, Callable[[Manifest], Any]] = {
     "timesteps": lambda manifest: manifest.config.diffusion.timesteps,
     "schedule": lambda manifest: manifest.config.diffusion.schedule,
     "target": lambda manifest: manifest.config.diffusion.target,
+    "pixel-range": lambda manifest: "{:g}..{:g}".format(*manifest.config.diffusion.pixel_range),
+    "norm": lambda manifest: manifest.config.model.norm,
     "name": lambda manifest: None,
     "force": lambda manifest: False,
 }

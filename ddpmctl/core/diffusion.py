@@ -39,6 +39,11 @@ TARGETS: dict[str, Target] = {
         encode=lambda x0, epsilon, alpha, sigma: alpha * epsilon - sigma * x0,
         decode=lambda x, v, alpha, sigma: alpha * x - sigma * v,
     ),
+    # Ho et al. 2020, section 3.2, where it was found to sample worse: the clean image.
+    "x0": Target(
+        encode=lambda x0, epsilon, alpha, sigma: x0,
+        decode=lambda x, x0, alpha, sigma: x0,
+    ),
 }
 
 
@@ -49,13 +54,15 @@ class Diffusion:
     Attributes:
         schedule: the noise levels of the chain.
         target: a key of `TARGETS`.
-        clip_x0: keep predicted images in [-1, 1] at each step of a chain.
+        clip_x0: keep predicted images in the range of the pixels at each step of a chain.
+        pixel_range: what black and white are in the chain.
         table: alpha and sigma of every timestep on the device of the computation, float32[2,T]; set by `to`.
     """
 
     schedule: Schedule
     target: str
     clip_x0: bool = True
+    pixel_range: tuple[float, float] = (-1.0, 1.0)
     table: Tensor | None = None
 
     def to(self, device: torch.device) -> "Diffusion":
@@ -81,7 +88,7 @@ class Diffusion:
 
         Args:
             model: the network.
-            x0: clean images in [-1, 1], float[B,C,H,W].
+            x0: clean images in the range of the pixels, float[B,C,H,W].
             t: timesteps, int64[B] in 0..T-1.
             epsilon: standard normal noise, float[B,C,H,W].
             label: class indices, int64[B]; the null class where the label is dropped.
@@ -95,7 +102,7 @@ class Diffusion:
         """The clean image that a network's answer at ``x_t`` stands for, clipped where the chain clips."""
         alpha, sigma = self.scales(t, x)
         x0 = TARGETS[self.target].decode(x, answer.to(x.dtype), alpha, sigma)
-        return x0.clamp(-1, 1) if self.clip_x0 else x0
+        return x0.clamp(*self.pixel_range) if self.clip_x0 else x0
 
 
 def stratified_timesteps(count: int, timesteps: int, generator: torch.Generator) -> Tensor:

@@ -1,5 +1,7 @@
 """A U-Net of residual blocks that each hear the time and the label."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -10,19 +12,31 @@ GROUP = 16
 """Channels a group of GroupNorm: fewer fall off the vectorised path of bf16 on a CPU, ten times slower (measured)."""
 
 
-def _norm(channels: int) -> nn.GroupNorm:
+def _group_norm(channels: int) -> nn.Module:
     return nn.GroupNorm(channels // GROUP, channels)
+
+
+def _batch_norm(channels: int) -> nn.Module:
+    norm = nn.BatchNorm2d(channels)
+    norm.num_batches_tracked = None  # a count that nobody asks for, and the only number here that is no float
+    return norm
+
+
+NORMS: dict[str, Callable[[int], nn.Module]] = {"group": _group_norm, "batch": _batch_norm}
+"""GroupNorm looks at each image by itself (Wu & He 2018); BatchNorm mixes those of a batch (Ioffe & Szegedy 2015)."""
 
 
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions beside a skip; the condition scales and shifts the second norm (Dhariwal & Nichol 2021)."""
 
-    def __init__(self, inputs: int, outputs: int, condition: int) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, condition: int, norm: Callable[[int], nn.Module] = _group_norm
+    ) -> None:
         super().__init__()
-        self.norm1 = _norm(inputs)
+        self.norm1 = norm(inputs)
         self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
         self.condition = nn.Linear(condition, 2 * outputs)
-        self.norm2 = _norm(outputs)
+        self.norm2 = norm(outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
         self.skip = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
         # Each block starts as its skip alone: deep sums stay tame in the first steps.
@@ -39,9 +53,12 @@ class ResidualBlock(nn.Module):
 class Stack(nn.Module):
     """The residual blocks of one level, one after the other; the first changes the width."""
 
-    def __init__(self, inputs: int, outputs: int, condition: int, blocks: int) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, condition: int, blocks: int, norm: Callable[[int], nn.Module]
+    ) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(ResidualBlock(outputs if i else inputs, outputs, condition) for i in range(blocks))
+        widths = [inputs, *[outputs] * (blocks - 1)]
+        self.blocks = nn.ModuleList(ResidualBlock(width, outputs, condition, norm) for width in widths)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """Map float[B,inputs,H,W] and float[B,condition] to float[B,outputs,H,W]."""
@@ -60,6 +77,7 @@ class UNet(nn.Module):
         blocks: residual blocks a level, on the way down and on the way up.
         patch: side of the squares folded into channels by the stem; 1 folds nothing.
         embedding: width of the time and of the label embedding.
+        norm: a key of `NORMS`.
     """
 
     def __init__(
@@ -70,6 +88,7 @@ class UNet(nn.Module):
         blocks: int,
         patch: int,
         embedding: int,
+        norm: str = "group",
     ) -> None:
         super().__init__()
         self.patch = patch
@@ -78,7 +97,7 @@ class UNet(nn.Module):
         self.stem = nn.Conv2d(channels * patch**2, widths[0], 3, padding=1)
 
         def stack(inputs: int, outputs: int) -> Stack:
-            return Stack(inputs, outputs, embedding, blocks)
+            return Stack(inputs, outputs, embedding, blocks, NORMS[norm])
 
         self.down = nn.ModuleList()
         self.shrink = nn.ModuleList()
@@ -88,7 +107,7 @@ class UNet(nn.Module):
             self.down.append(stack(width, width))
 
         self.at_bottleneck = nn.Linear(2 * embedding, widths[-1])
-        self.bottleneck = ResidualBlock(widths[-1], widths[-1], embedding)
+        self.bottleneck = ResidualBlock(widths[-1], widths[-1], embedding, NORMS[norm])
 
         self.up = nn.ModuleList()
         self.grow = nn.ModuleList()
@@ -98,7 +117,7 @@ class UNet(nn.Module):
             if level:
                 self.grow.append(nn.ConvTranspose2d(width, widths[level - 1], 2, stride=2))
 
-        self.norm = _norm(widths[0])
+        self.norm = NORMS[norm](widths[0])
         self.output = nn.Conv2d(widths[0], channels * patch**2, 3, padding=1)
         nn.init.zeros_(self.output.weight)
 

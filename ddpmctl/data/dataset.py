@@ -55,9 +55,10 @@ class Dataset:
         return replace(self, images=self.images[ids], labels=self.labels[ids])
 
 
-def to_model_range(images: Tensor) -> Tensor:
-    """uint8 pixels 0..255 as float32 in [-1, 1], centred like the noise that is added to them."""
-    return images.float() / 127.5 - 1
+def to_model_range(images: Tensor, pixel_range: tuple[float, ...] = (-1.0, 1.0)) -> Tensor:
+    """uint8 pixels 0..255 as float32 in a range; in [-1, 1] they are centred like the noise that is added to them."""
+    low, high = pixel_range
+    return images.float() / (255 / (high - low)) + low
 
 
 def resized(images: Tensor, size: int) -> Tensor:

@@ -204,6 +204,7 @@ class Manifest:
     resume: ResumeRecord | None
     """What the run needs to go on from here; None where it cannot."""
     parameters: int
+    """Numbers that make the network; the running statistics of a BatchNorm are among them."""
     versions: dict[str, str]
     files: dict[str, FileRecord]
 
@@ -280,6 +281,8 @@ def _upgraded(values: Mapping[str, Any]) -> Mapping[str, Any]:
             "resume": None,
             "run.id": "",
             "run.segments": [],
+            "config.model.norm": "group",
+            "config.diffusion.pixel_range": [-1.0, 1.0],
         }
         for place, value in added.items():
             values = _with(values, place.split("."), value)

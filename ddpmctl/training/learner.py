@@ -137,7 +137,7 @@ class Learner:
         for ids in torch.split(torch.arange(count, device=device), JUDGED_TOGETHER):
             if should_stop():
                 return None
-            x0 = to_model_range(heldout.images[ids]).contiguous(memory_format=torch.channels_last)
+            x0 = self._pixels(heldout.images[ids])
             epsilon = torch.randn(x0.shape, generator=generator).to(device)
             with self._autocast():
                 losses = self.diffusion.loss(self.ema.module, x0, timesteps[ids], epsilon, heldout.labels[ids])
@@ -190,7 +190,7 @@ class Learner:
         """Images, timesteps, noise and labels of a step."""
         settings, device = self.config.training, self.run.device
         generator = self._generator("step", step, device)
-        x0 = to_model_range(self.train_set.images[ids]).contiguous(memory_format=torch.channels_last)
+        x0 = self._pixels(self.train_set.images[ids])
         label = self.train_set.labels[ids]
         count, timesteps = len(ids), self.config.diffusion.timesteps
         epsilon = torch.randn(x0.shape, generator=generator, device=device)
@@ -202,6 +202,10 @@ class Learner:
             dropped = torch.rand(count, generator=generator, device=device) < settings.label_dropout
             label = label.masked_fill(dropped, self.config.model.num_classes)
         return x0, t, epsilon, label
+
+    def _pixels(self, images: Tensor) -> Tensor:
+        pixels = to_model_range(images, self.config.diffusion.pixel_range)
+        return pixels.contiguous(memory_format=torch.channels_last)
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.run.device.type, torch.bfloat16, enabled=self.run.precision == "bf16")

@@ -354,7 +354,7 @@ class Trainer:
             "metric": metric,
             "best": self.best or metric,
             "resume": resume,
-            "parameters": sum(parameter.numel() for parameter in self.learner.model.parameters()),
+            "parameters": sum(tensor.numel() for tensor in self.learner.model.state_dict().values()),
             "versions": records.versions(),
         }
         return lambda files: Manifest(**known, files=files)
