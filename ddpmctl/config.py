@@ -118,6 +118,8 @@ class TrainingConfig:
     """Share of labels replaced by the null one, so that samples can be guided."""
     stratified: bool
     """Spread the timesteps of a batch evenly over the chain."""
+    one_timestep: bool
+    """Give all images of a batch the same timestep: an experiment, which `stratified` excludes."""
     heldout: int
     """Images kept out of training to judge it by, a tenth of a small set at most; 0 judges by the training MSE."""
     patience: int
@@ -134,6 +136,7 @@ class TrainingConfig:
         _check(0 <= self.ema_lag < 0.5, "ema_lag lies in [0, 0.5)")
         _check(1 <= self.newton_schulz <= 20, "newton_schulz lies in 1..20")
         _check(0 <= self.label_dropout < 1, "label_dropout lies in [0, 1)")
+        _check(not (self.stratified and self.one_timestep), "one_timestep and stratified exclude each other")
         _check(self.heldout >= 0, "heldout is at least 0")
         _check(self.patience >= 1, "patience is at least 1")
 

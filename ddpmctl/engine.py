@@ -1,7 +1,7 @@
 """A loaded model that makes images."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -13,6 +13,7 @@ from . import assembly, plugins
 from .config import SamplingConfig, resolve_label, resolve_sampling
 from .core.guidance import guided, scale_at
 from .core.samplers import SAMPLERS, Sampler, Step, trailing_timesteps
+from .data.dataset import to_model_range
 from .devices import choose_device, choose_precision, is_out_of_memory
 from .errors import CheckpointError, DdpmctlError, UsageError
 from .registry import Checkpoint, Registry
@@ -26,6 +27,31 @@ SMALLEST_BATCH = 8
 """A smaller one is filled up: kernels for very few images add in another order, and would make another image."""
 
 MAX_SEED = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a network makes of one noisy image; tensors are float32[C,S,S] on the CPU.
+
+    Attributes:
+        x0: the clean image, in the range of the pixels.
+        epsilon: the noise that was added.
+        x: the two together at timestep t.
+        told_epsilon: the noise that the network tells.
+        told_x0: the clean image that it expects: a mean over all that could be behind ``x`` (not clipped).
+    """
+
+    x0: Tensor
+    epsilon: Tensor
+    x: Tensor
+    told_epsilon: Tensor
+    told_x0: Tensor
+
+    @property
+    def errors(self) -> dict[str, float]:
+        """Mean squared errors over pixels of what was told."""
+        pairs = {"epsilon": (self.told_epsilon, self.epsilon), "x0": (self.told_x0, self.x0)}
+        return {name: float((told - true).square().mean()) for name, (told, true) in pairs.items()}
 
 
 class Engine:
@@ -173,6 +199,35 @@ class Engine:
         sampling = self.resolve(sampler, steps, guidance, guidance_interval)
         check_seed(seed, 1)
         return self._steps(self._indices([label]), range(seed, seed + 1), sampling)
+
+    @torch.inference_mode()
+    def look(self, image: Images, label: int | str, t: int, seed: int = 0) -> Look:
+        """Add noise to an image and ask the network what is behind it, without guidance.
+
+        Args:
+            image: uint8[S,S], or uint8[S,S,3] for colour.
+            label: what it shows.
+            t: the timestep, 0 (nearly clean) to T-1 (nearly noise).
+            seed: of the noise.
+
+        Raises:
+            UsageError: for a timestep or a label that this model has not.
+        """
+        length = len(self.diffusion.schedule)
+        if not 0 <= t < length:
+            raise UsageError(f"there is no timestep {t}: this model's chain has {length}", f"--at 0..{length - 1}")
+        check_seed(seed, 1)
+        pixels = torch.from_numpy(np.atleast_3d(image).transpose(2, 0, 1).copy())[None]
+        x0 = to_model_range(pixels, self.diffusion.pixel_range).to(self.device)
+        epsilon = torch.randn(x0.shape, generator=torch.Generator().manual_seed(seed)).to(self.device)
+        times, labels = (torch.full((1,), value, device=self.device) for value in (t, self._indices([label])[0]))
+        x = self.diffusion.noised(x0, times, epsilon)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            answer = self.network(x, times, labels).float()
+        told_x0 = replace(self.diffusion, clip_x0=False).predict_x0(x, times, answer)
+        alpha, sigma = self.diffusion.scales(times, x)
+        told_epsilon = answer if self.diffusion.target == "epsilon" else (x - alpha * told_x0) / sigma
+        return Look(*(tensor[0].cpu() for tensor in (x0, epsilon, x, told_epsilon, told_x0)))
 
     def resolve(
         self,

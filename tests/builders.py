@@ -67,6 +67,7 @@ def tiny_values() -> dict[str, Any]:
             "ema_lag": 0.1,
             "label_dropout": 0.1,
             "stratified": True,
+            "one_timestep": False,
             "heldout": 5000,
             "patience": 15,
         },

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -17,6 +18,7 @@ from ddpmctl.registry import Checkpoint, RunRecord, SegmentRecord
 
 from . import options
 from .duration import words
+from .look import look_at
 from .models import age
 from .sampling import last_commit, open_model
 
@@ -28,14 +30,30 @@ def inspect(
     layers: Annotated[bool, typer.Option("--layers", help="Shapes and parameters of each layer.")] = False,
     schedule: Annotated[bool, typer.Option("--schedule", help="Signal and noise over the chain.")] = False,
     history: Annotated[bool, typer.Option("--history", help="A row an epoch.")] = False,
+    at: Annotated[
+        list[int] | None,
+        typer.Option("--at", metavar="T", help="Look at this timestep through the network; repeatable."),
+    ] = None,
+    label: Annotated[str | None, typer.Option(metavar="LABEL", help="Of the image, with --at.")] = None,
+    seed: Annotated[int, typer.Option(help="Of image and noise, with --at.")] = 0,
+    data_dir: options.DataDir = None,
+    device: options.Device = "auto",
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="PATH", help="Of the picture, with --at.")
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Tell what a model is and how it was trained.
+    """Tell what a model is and how it was trained, or what it does at one noise level.
 
-    Example: ddpmctl inspect --schedule
+    Example: ddpmctl inspect --at 500 --label 8
     """
     out = Output("inspect", as_json=as_json)
     checkpoint = open_model(out, model)
+    if at:
+        path, levels = look_at(out, checkpoint, at, label, seed, data_dir, device, output)
+        told = _table([{name: f"{value:.4g}" for name, value in level.items()} for level in levels])
+        out.result({"name": checkpoint.name, "file": str(path), "levels": levels}, Group(told, Text(f"\n{path}")))
+        return
     last = last_commit(out, checkpoint)
     rows = last.history
     shapes = checkpoint.shapes()

@@ -283,6 +283,7 @@ def _upgraded(values: Mapping[str, Any]) -> Mapping[str, Any]:
             "run.segments": [],
             "config.model.norm": "group",
             "config.diffusion.pixel_range": [-1.0, 1.0],
+            "config.training.one_timestep": False,
         }
         for place, value in added.items():
             values = _with(values, place.split("."), value)

@@ -197,7 +197,8 @@ class Learner:
         if settings.stratified:
             t = stratified_timesteps(count, timesteps, generator)
         else:
-            t = torch.randint(timesteps, (count,), generator=generator, device=device)
+            different = 1 if settings.one_timestep else count
+            t = torch.randint(timesteps, (different,), generator=generator, device=device).expand(count)
         if settings.label_dropout:
             dropped = torch.rand(count, generator=generator, device=device) < settings.label_dropout
             label = label.masked_fill(dropped, self.config.model.num_classes)

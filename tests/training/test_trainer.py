@@ -366,6 +366,18 @@ def test_where_not_even_one_image_fits_that_is_said(train: Train) -> None:
         train(on_trainer=watch)
 
 
+@pytest.mark.parametrize(("settings", "different"), [({"one_timestep": True, "stratified": False}, {1}), ({}, {32})])
+def test_a_batch_may_share_one_timestep(train: Train, settings: dict[str, bool], different: set[int]) -> None:
+    seen: list[torch.Tensor] = []
+
+    def watch(trainer: Trainer) -> None:
+        trainer.learner.model.register_forward_hook(lambda module, inputs, answer: seen.append(inputs[1]))
+
+    train(epochs=1, batch_size=32, on_trainer=watch, **settings)
+    assert {len(t.unique()) for t in seen} == different
+    assert len({int(t[0]) for t in seen}) > 4
+
+
 def test_a_set_smaller_than_the_batch_is_one_batch(train: Train) -> None:
     trained = train(load_dataset("strokes:20", 32), epochs=3, batch_size=64)
     assert trained.stopped == "done"

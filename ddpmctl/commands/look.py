@@ -1,0 +1,92 @@
+"""What ``ddpmctl inspect --at`` shows: one noise level, seen through the network."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ddpmctl.config import resolve_label
+from ddpmctl.console import Output
+from ddpmctl.data import load_dataset
+from ddpmctl.errors import DataError, UsageError
+from ddpmctl.registry import Checkpoint
+
+if TYPE_CHECKING:
+    from ddpmctl.engine import Engine, Look
+    from ddpmctl.imaging.upscale import Images
+
+TITLES = ("x0", "x_t", "noise", "noise told", "x0 told")
+ENLARGED = 4
+
+
+def look_at(
+    out: Output,
+    checkpoint: Checkpoint,
+    timesteps: list[int],
+    label: str | None,
+    seed: int,
+    data_dir: Path | None,
+    device: str,
+    output: Path | None,
+) -> tuple[Path, list[dict[str, Any]]]:
+    """Write a picture with a row a timestep; returns its path and the figures of each row.
+
+    Raises:
+        UsageError: for a label or a timestep that the model has not.
+    """
+    if label is None:
+        raise UsageError("a noise level is looked at for one label", f"--at {timesteps[0]} --label 8")
+    index = resolve_label(label, checkpoint.manifest.classes)
+    length = checkpoint.manifest.config.diffusion.timesteps
+    for t in timesteps:
+        if not 0 <= t < length:
+            raise UsageError(f"there is no timestep {t}: this model's chain has {length}", f"--at 0..{length - 1}")
+    from ddpmctl.engine import Engine
+    from ddpmctl.imaging.files import check_target, free_path, png, write_whole
+    from ddpmctl.imaging.sheet import labelled_sheet
+
+    path = output or free_path(Path(f"at-{'-'.join(map(str, timesteps))}.png"))
+    check_target(path, [".png"])
+    engine = Engine(checkpoint, device, "fp32", notice=out.warn)
+    image = _image(out, engine, index, seed, data_dir)
+    looks = [engine.look(image, index, t, seed) for t in timesteps]
+    rows = [_tiles(look, engine.diffusion.pixel_range) for look in looks]
+    titles = [[f"x0, t = {t}", *TITLES[1:]] for t in timesteps]
+    write_whole(path, png(labelled_sheet(rows, titles, ENLARGED)))
+    return path, [_figures(engine, look, t) for t, look in zip(timesteps, looks, strict=True)]
+
+
+def _image(out: Output, engine: "Engine", index: int, seed: int, data_dir: Path | None) -> "Images":
+    """An image of this class that the model was not trained on; one of its own where there is no data, said aloud."""
+    from ddpmctl.engine import channels_last_pixels
+
+    manifest = engine.checkpoint.manifest
+    try:
+        data = load_dataset(manifest.dataset.name, manifest.config.model.image_size, data_dir, train=False)
+    except DataError as error:
+        if data_dir is not None:
+            raise
+        out.note(f"{error.message}\ntaking an image that the model makes itself")
+        made: Images = engine.generate([index], seed)[0]
+        return made
+    found = (data.labels == index).nonzero()[:, 0]
+    real: Images = channels_last_pixels(data.images[found[seed % len(found)]][None])[0]
+    return real
+
+
+def _tiles(look: "Look", pixel_range: tuple[float, float]) -> "list[Images]":
+    """The five pictures of a row; noise is shown from -3 to 3."""
+    from ddpmctl.engine import to_pixels
+
+    noise = (-3.0, 3.0)
+    shown = ((look.x0, pixel_range), (look.x, noise), (look.epsilon, noise), (look.told_epsilon, noise))
+    return [to_pixels(tensor[None], limits)[0] for tensor, limits in (*shown, (look.told_x0, pixel_range))]
+
+
+def _figures(engine: "Engine", look: "Look", t: int) -> dict[str, Any]:
+    schedule = engine.diffusion.schedule
+    return {
+        "t": t,
+        "signal": float(schedule.alpha[t]),
+        "noise": float(schedule.sigma[t]),
+        "mse_of_noise": look.errors["epsilon"],
+        "mse_of_x0": look.errors["x0"],
+    }
