@@ -21,6 +21,8 @@ Norm = Literal["group", "batch"]
 
 PIXEL_RANGES = {"-1..1": (-1.0, 1.0), "0..1": (0.0, 1.0)}
 
+MOST_EPOCHS = 1_000_000
+
 CLASSIC_WIDTHS = (64, 128, 256, 512)
 LINEAR_MIN_TIMESTEPS = 50
 
@@ -126,7 +128,7 @@ class TrainingConfig:
     """Epochs without a better MSE before training stops."""
 
     def __post_init__(self) -> None:
-        _check(self.epochs >= 1, "epochs is at least 1")
+        _check(1 <= self.epochs <= MOST_EPOCHS, f"epochs lies in 1..{MOST_EPOCHS}")
         _check(1 <= self.batch_size <= 65_536, "batch size lies in 1..65536")
         _check(0 < self.lr <= 1, "the learning rate lies in (0, 1]")
         _check(0 <= self.beta2 < 1, "beta2 lies in [0, 1)")

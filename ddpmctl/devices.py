@@ -53,8 +53,9 @@ def choose_precision(name: str, device: torch.device) -> tuple[str, str]:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory is used up, on any kind of device."""
-    # On a CPU torch raises a plain RuntimeError that names its allocator.
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+    # Off CUDA torch raises a plain RuntimeError; and so do its libraries on CUDA.
+    words = ("can't allocate memory", "out of memory", "ALLOC_FAILED")
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(word in str(error) for word in words)
 
 
 def describe_device(device: torch.device) -> str:

@@ -143,7 +143,7 @@ def test_the_schedules_are_those_that_can_be_set(schedule: str) -> None:
         ("tiny", "training.one_timestep", True, "one_timestep and stratified exclude each other"),
         ("classic", "model.norm", "batch", "the classic network has GroupNorm"),
         ("tiny", "diffusion.clip_x0", 1, "diffusion.clip_x0 is of type bool"),
-        ("tiny", "training.epochs", 0, "epochs is at least 1"),
+        ("tiny", "training.epochs", 0, "epochs lies in 1..1000000"),
         ("tiny", "training.epochs", True, "training.epochs is of type int"),
         ("tiny", "training.batch_size", 0, "batch size lies in 1..65536"),
         ("tiny", "training.optimizer", "sgd", "training.optimizer is one of adam, adamw, muon"),

@@ -10,6 +10,7 @@ from ddpmctl.config import load_preset
 from ddpmctl.console import Output
 from ddpmctl.errors import CheckpointError, DataError, DdpmctlError
 from ddpmctl.registry import Checkpoint, Registry, last_of
+from ddpmctl.registry.manifest import FINISHED
 
 from . import options
 from .animate import encode, sample_frames
@@ -45,7 +46,10 @@ def demo(
         raise DdpmctlError(f"cannot make the folder {FOLDER}: {error.strerror}", "cd to a folder of yours") from error
     checkpoint = None if retrain else finished_demo()
     if checkpoint is None and not retrain and is_unfinished():
-        go_on(out, Resumption(reference=NAME, data_dir=data_dir, device=None if device == "auto" else device))
+        try:
+            go_on(out, Resumption(reference=NAME, data_dir=data_dir, device=None if device == "auto" else device))
+        except DataError as error:
+            raise DataError(error.message, "--data-dir with the folder it was begun with, or --retrain") from error
     elif checkpoint is None:
         _train(out, data_dir, device)
     else:
@@ -72,7 +76,7 @@ def finished_demo() -> Checkpoint | None:
         ended = last_of(checkpoint).manifest.run.stopped
     except CheckpointError:
         return None
-    return None if ended in ("interrupted", "running") else checkpoint
+    return checkpoint if ended in FINISHED else None
 
 
 def is_unfinished() -> bool:

@@ -172,7 +172,9 @@ def _pairs(pairs: Iterator[tuple[str, str]]) -> Table:
     return table
 
 
-def _table(rows: list[dict[str, str]]) -> Table:
+def _table(rows: list[dict[str, str]]) -> RenderableType:
+    if not rows:
+        return Text("no epoch is finished yet")
     table = Table(*rows[0], box=None)
     for row in rows:
         table.add_row(*row.values())

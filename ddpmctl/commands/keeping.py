@@ -11,6 +11,7 @@ from ddpmctl.console import Output
 from ddpmctl.errors import CheckpointError, DdpmctlError, ExitCode, Interrupted, UsageError
 from ddpmctl.registry import Registry
 from ddpmctl.registry.archive import export, import_archive
+from ddpmctl.registry.checkpoint import Vanished
 from ddpmctl.registry.durable import discard, size_of
 
 from .options import Json, Quiet
@@ -36,6 +37,8 @@ def rm(
         if name not in known:
             registry.open(name)  # says which one was meant
             raise CheckpointError(f"'{name}' is not in the registry", "ddpmctl models lists what is")
+        if registry.in_training(name):
+            raise CheckpointError(f"another process is training '{name}'", "wait for it, or end it")
     if not yes:
         _ask(f"remove {', '.join(names)}?")
     freed = {name: registry.remove(name) for name in dict.fromkeys(names)}
@@ -132,14 +135,17 @@ def import_model(
 
 
 def _verified(registry: Registry, name: str) -> dict[str, Any]:
-    checked = 0
-    try:
-        for checkpoint in registry.commits(name):
-            checkpoint.verify()
-            checked += sum(record.size for record in checkpoint.manifest.files.values())
-    except CheckpointError as error:
-        return {"name": name, "problem": error.message, "bytes": checked}
-    return {"name": name, "problem": None, "bytes": checked}
+    while True:
+        checked = 0
+        try:
+            for checkpoint in registry.commits(name):
+                checkpoint.verify()
+                checked += sum(record.size for record in checkpoint.manifest.files.values())
+        except Vanished:
+            continue  # it is being trained: the next commit is there already
+        except CheckpointError as error:
+            return {"name": name, "problem": error.message, "bytes": checked}
+        return {"name": name, "problem": None, "bytes": checked}
 
 
 def _ask(question: str) -> None:
@@ -151,7 +157,11 @@ def _ask(question: str) -> None:
     """
     if not sys.stdin.isatty():
         raise UsageError(f"there is nobody to ask: {question}", "--yes")
-    if not typer.confirm(question, err=True):
+    try:
+        agreed = typer.confirm(question, err=True)
+    except typer.Abort:
+        agreed = False
+    if not agreed:
         raise Interrupted("nothing was removed")
 
 

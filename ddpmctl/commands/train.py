@@ -1,11 +1,12 @@
 """``ddpmctl train``."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from ddpmctl.config import PIXEL_RANGES, PRECISIONS, PRESETS, Config, choose, load_preset
+from ddpmctl.config import MOST_EPOCHS, PIXEL_RANGES, PRECISIONS, PRESETS, Config, choose, load_preset
 from ddpmctl.console import Output
 from ddpmctl.errors import UsageError
 from ddpmctl.registry import Registry, last_of
@@ -58,47 +59,63 @@ def train(
     out = Output("train", as_json=as_json, quiet=quiet)
     every = parse_every(checkpoint_every) if checkpoint_every else None
     if resume is not None:
-        if epochs is not None and epochs < 1:
-            raise UsageError(f"{epochs} epochs more are none", "--epochs 1 or more")
-        given = _given_options(context)
-        asked = Resumption(
-            reference=resume,
-            more_epochs=epochs,
-            data_dir=data_dir,
-            device=device if "device" in given else None,
-            precision=precision if "precision" in given else None,
-            every=every,
-            keeps={name: value for name, value in given.items() if name in PLANNED},
-        )
-        _tell(out, go_on(out, asked))
-        return
-    found = load_preset(preset)
-    seconds = parse_duration(max_time) if max_time else None
-    training = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "patience": patience, "clip_norm": clip}
-    pixels = PIXEL_RANGES[choose("pixel range", pixel_range, PIXEL_RANGES)] if pixel_range else None
-    diffusion = {"timesteps": timesteps, "schedule": schedule, "target": target, "pixel_range": pixels}
-    _check_words(device, precision, seed, accumulate)
-    if accumulate > 1 and norm == "batch":
+        trained = go_on(out, _resumption(resume, _given_options(context), data_dir, every))
+    else:
+        _check_words(device, precision, seed, accumulate)
+        training = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "patience": patience, "clip_norm": clip}
+        diffusion = {"timesteps": timesteps, "schedule": schedule, "target": target, "pixel_range": pixel_range}
+        config = changed(load_preset(preset).config, training, diffusion, {"norm": norm})
+        trained = carry_out(out, _order(context.params, config, every))
+    out.note(f"see it: ddpmctl grid --model {trained}")
+    out.result(_outcome(trained), bare=[trained])
+
+
+def _order(typed: dict[str, Any], config: Config, every: Every | None) -> Order:
+    """What was asked of a new training.
+
+    Args:
+        typed: the command's parameters.
+        config: checked settings.
+        every: how often to commit.
+    """
+    if typed["accumulate"] > 1 and config.model.norm == "batch":
         raise UsageError(
             "BatchNorm in parts of a batch is another BatchNorm", "leave --accumulate out, or --norm group"
         )
-    order = Order(
-        config=changed(found.config, training, diffusion, {"norm": norm}),
-        preset=preset,
-        dataset=dataset,
-        data_dir=data_dir,
-        device=device,
-        precision=precision,
-        seed=seed,
-        name=name,
-        force=force,
-        max_time=seconds,
-        within_epochs=epochs is not None,
-        accumulate=accumulate,
-        compiled=compiled,
+    same = ("preset", "dataset", "device", "precision", "seed", "name", "force", "accumulate", "compiled")
+    return Order(
+        config=config,
+        data_dir=Path(typed["data_dir"]) if typed["data_dir"] else None,
+        max_time=parse_duration(typed["max_time"]) if typed["max_time"] else None,
+        within_epochs=typed["epochs"] is not None,
         every=every,
+        **{name: typed[name] for name in same},
     )
-    _tell(out, carry_out(out, order))
+
+
+def _resumption(reference: str, given: dict[str, Any], data_dir: Path | None, every: Every | None) -> Resumption:
+    """What was asked of a run that goes on.
+
+    Raises:
+        UsageError: for what cannot be asked of it.
+    """
+    epochs, accumulate = given.get("epochs"), given.get("accumulate")
+    if epochs is not None and not 1 <= epochs <= MOST_EPOCHS:
+        raise UsageError(f"{epochs} epochs more are not possible", f"--epochs 1..{MOST_EPOCHS}")
+    if "force" in given:
+        raise UsageError("--resume goes on with a run and --force begins another in its place", "give one of the two")
+    _check_words(given.get("device", "auto"), given.get("precision", "auto"), 0, accumulate or 1)
+    return Resumption(
+        reference=reference,
+        more_epochs=epochs,
+        data_dir=data_dir,
+        device=given.get("device"),
+        precision=given.get("precision"),
+        accumulate=accumulate,
+        compiled=given.get("compile"),
+        every=every,
+        keeps={name: value for name, value in given.items() if name in PLANNED},
+    )
 
 
 def parse_every(text: str) -> Every:
@@ -119,6 +136,9 @@ def changed(config: Config, training: dict[str, Any], diffusion: dict[str, Any],
     Raises:
         UsageError: for a value out of range.
     """
+    pixel_range = diffusion["pixel_range"]
+    if pixel_range is not None:
+        diffusion = {**diffusion, "pixel_range": PIXEL_RANGES[choose("pixel range", pixel_range, PIXEL_RANGES)]}
     words = {"schedule": ("linear", "cosine"), "target": ("epsilon", "v", "x0"), "norm": ("group", "batch")}
     for kind, allowed in words.items():
         value = {**diffusion, **model}[kind]
@@ -150,11 +170,6 @@ def _given_options(context: typer.Context) -> dict[str, Any]:
 def _was_typed(context: typer.Context, name: str) -> bool:
     source = context.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"
-
-
-def _tell(out: Output, name: str) -> None:
-    out.note(f"see it: ddpmctl grid --model {name}")
-    out.result(_outcome(name), bare=[name])
 
 
 def _outcome(name: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from ddpmctl.console import Output
 from ddpmctl.data import find_loader, load_dataset
 from ddpmctl.errors import CheckpointError, DataError, DdpmctlError, Interrupted, Terminated, UsageError
 from ddpmctl.registry import Manifest, Registry
+from ddpmctl.registry.manifest import FINISHED
 from ddpmctl.training.saving import HALF_A_MINUTE, Every
 
 from .display import Display
@@ -70,6 +71,8 @@ class Resumption:
         data_dir: where its data lies, if given.
         device: as in ``--device``; None for the one it had.
         precision: as in ``--precision``; None for the one it had.
+        accumulate: parts of a batch; None for as many as it had.
+        compiled: whether to compile the network; None for as it was.
         every: how often to commit; None for the usual.
         keeps: settings that were given again, by option: they must be those of the run.
     """
@@ -79,6 +82,8 @@ class Resumption:
     data_dir: Path | None = None
     device: str | None = None
     precision: str | None = None
+    accumulate: int | None = None
+    compiled: bool | None = None
     every: Every | None = None
     keeps: Mapping[str, Any] = field(default_factory=dict)
 
@@ -87,9 +92,7 @@ PLANNED: dict[str, Callable[[Manifest], Any]] = {
     "preset": lambda manifest: manifest.preset,
     "dataset": lambda manifest: manifest.dataset.name,
     "seed": lambda manifest: manifest.run.seed,
-    "max-time": lambda manifest: manifest.run.max_time,
-    "accumulate": lambda manifest: manifest.run.accumulate,
-    "compile": lambda manifest: manifest.run.compiled,
+    "max-time": lambda manifest: manifest.run.max_time or "none",
     "batch-size": lambda manifest: manifest.config.training.batch_size,
     "lr": lambda manifest: manifest.config.training.lr,
     "clip": lambda manifest: manifest.config.training.clip_norm,
@@ -100,7 +103,6 @@ PLANNED: dict[str, Callable[[Manifest], Any]] = {
     "pixel-range": lambda manifest: "{:g}..{:g}".format(*manifest.config.diffusion.pixel_range),
     "norm": lambda manifest: manifest.config.model.norm,
     "name": lambda manifest: None,
-    "force": lambda manifest: False,
 }
 """What a run goes by, by option: a resumed one cannot change it."""
 
@@ -150,7 +152,7 @@ def go_on(out: Output, asked: Resumption) -> str:
     with writer:
         manifest, name = last.manifest, writer.name
         _see_that_it_keeps(name, manifest, asked.keeps)
-        if manifest.run.stopped in ("done", "early", "time") and not asked.more_epochs:
+        if manifest.run.stopped in FINISHED and not asked.more_epochs:
             out.note(f"'{name}' is trained to its end, {manifest.run.step:,} steps; --epochs N gives it N more")
             return name
         if manifest.resume is None:
@@ -178,18 +180,32 @@ def go_on(out: Output, asked: Resumption) -> str:
             seed=manifest.run.seed,
             max_time=manifest.run.max_time or None,
             within_epochs=manifest.resume.within_epochs,
-            accumulate=manifest.run.accumulate,
-            compiled=manifest.run.compiled,
+            accumulate=manifest.run.accumulate if asked.accumulate is None else asked.accumulate,
+            compiled=manifest.run.compiled if asked.compiled is None else asked.compiled,
         )
-        for difference in differences(manifest.run.segments[-1], run):
+        for difference in differences(manifest.run, run):
             out.warn(f"from here on not bit for bit what an uncut run gives: {difference}")
         display = Display(out, name, manifest.config.training.patience, f"on {device} in {precision}")
         trainer = Trainer(
             manifest.config, data, run, writer, display,
             every=asked.every or HALF_A_MINUTE, resumed=last, more_epochs=asked.more_epochs,
+            best_is_lost=_best_is_lost(out, name),
         )  # fmt: skip
         _run(out, display, trainer)
         return name
+
+
+def _best_is_lost(out: Output, name: str) -> bool:
+    """Whether the best commit of a run is damaged, which is said; there may also be none yet."""
+    registry = Registry()
+    if name not in registry.names():
+        return False
+    try:
+        registry.open(name).verify()
+    except CheckpointError as error:
+        out.warn(f"{error.message}: the best is sought anew from here")
+        return True
+    return False
 
 
 def _run(out: Output, display: Display, trainer: "Trainer") -> None:

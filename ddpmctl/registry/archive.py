@@ -82,7 +82,9 @@ def import_archive(registry: Registry, path: Path, name: str | None) -> Path:
         raise CheckpointError(f"{path} is no archive of a model: it speaks of a training that is not in it", HINT)
     made_up = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip(".-_")[:64]
     stem = f"{manifest.dataset.name.partition(':')[0]}-{manifest.preset}"
-    with registry.writer(name or (made_up if fit_name(made_up) else None), stem) as writer:
+    with registry.writer(
+        name or (made_up if fit_name(made_up) else None), stem, hint="choose another --name"
+    ) as writer:
         return writer.put({WEIGHTS: files[WEIGHTS], HISTORY: files[HISTORY]}, manifest, best=True, last=True)
 
 

@@ -1,21 +1,30 @@
 """Writing so that a crash leaves the old state or the new one, never half of either."""
 
+import errno
 import os
 import re
 import shutil
+import sys
+import time
 from pathlib import Path
 from uuid import uuid4
+
+PATIENCE = 40
+"""Attempts at a rename where readers may hold what is renamed."""
 
 _TEMPORARY = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.tmp")
 
 
 def fsync_dir(path: Path) -> None:
-    """Make renames inside a directory survive a power loss, where the platform can."""
+    """Make renames inside a directory survive a power loss, where the platform and the file system can."""
     if os.name == "nt":
         return
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
     finally:
         os.close(descriptor)
 
@@ -25,7 +34,25 @@ def write_file(path: Path, data: bytes) -> None:
     with path.open("xb") as file:
         file.write(data)
         file.flush()
-        os.fsync(file.fileno())
+        if sys.platform == "darwin":
+            # There, fsync stops at the drive's cache.
+            import fcntl
+
+            fcntl.fcntl(file.fileno(), fcntl.F_FULLFSYNC)
+        else:
+            os.fsync(file.fileno())
+
+
+def moved(source: Path, target: Path) -> None:
+    """Rename, taking the place of a file; on Windows once no reader holds it open any more."""
+    for left in reversed(range(PATIENCE if os.name == "nt" else 1)):
+        try:
+            source.replace(target)
+            return
+        except PermissionError:
+            if not left:
+                raise
+            time.sleep(0.05)
 
 
 def replace_file(path: Path, data: bytes) -> None:
@@ -33,7 +60,7 @@ def replace_file(path: Path, data: bytes) -> None:
     temporary = temporary_beside(path)
     try:
         write_file(temporary, data)
-        temporary.replace(path)
+        moved(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -41,16 +68,14 @@ def replace_file(path: Path, data: bytes) -> None:
 
 
 def put_directory(path: Path, files: dict[str, bytes]) -> None:
-    """Make a directory of files, written in this order; it comes into sight whole, in place of an older one."""
+    """Make a directory of files, written in this order; it comes into sight whole. None of that name may be there."""
     temporary = temporary_beside(path)
     try:
         temporary.mkdir()
         for name, data in files.items():
             write_file(temporary / name, data)
         fsync_dir(temporary)
-        if path.exists():
-            remove_tree(path)
-        temporary.rename(path)
+        moved(temporary, path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -65,7 +90,7 @@ def temporary_beside(path: Path) -> Path:
 def remove_tree(path: Path) -> None:
     """Delete a directory: first out of sight by one rename, then piece by piece."""
     trash = temporary_beside(path)
-    path.rename(trash)
+    moved(path, trash)
     shutil.rmtree(trash, ignore_errors=True)
 
 

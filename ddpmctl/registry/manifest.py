@@ -18,6 +18,9 @@ MAX_BYTES = 1_000_000
 MAX_FILE = 4 * 2**30
 """Bytes; nor do the files of a model come near this."""
 
+FINISHED = ("done", "early", "time")
+"""How a run ends that has nothing left of its plan."""
+
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 CHECKSUM = "checksum"
@@ -181,7 +184,7 @@ class RunRecord:
         counts = (self.step, self.epochs, self.images, self.seconds, self.seed, self.threads, self.max_time)
         if min(counts) < 0 or self.accumulate < 1 or self.planned_steps < self.step:
             raise ValueError("the counts of the run do not fit together")
-        if self.stopped not in ("running", "done", "early", "interrupted", "time"):
+        if self.stopped not in ("running", "interrupted", *FINISHED):
             raise ValueError("run.stopped names no end")
 
 

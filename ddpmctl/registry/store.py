@@ -10,7 +10,8 @@ from ddpmctl.errors import CheckpointError, DdpmctlError, UsageError
 
 from .checkpoint import MANIFEST, Checkpoint, Vanished
 from .durable import fsync_dir, name_of_temporary, remove_tree, size_of, sweep, temporaries
-from .writer import BEST, LAST, POINTER, ModelWriter, check_name, fit_name, lock, unnamed_commits
+from .manifest import FINISHED
+from .writer import BEST, LAST, POINTER, ModelWriter, fit_name, lock, unnamed_commits
 
 
 def user_home() -> Path:
@@ -50,7 +51,9 @@ class Registry:
             return []
         except OSError as error:
             raise DdpmctlError(f"cannot read {self.models}: {error.strerror}", "set DDPMCTL_HOME") from error
-        return sorted(e.name for e in entries if not e.name.startswith(".") and (e / pointer).is_file())
+        # os.path's, which says no where a directory may not be searched; pathlib's raises.
+        named = [entry for entry in entries if os.path.isfile(entry / pointer)]  # noqa: PTH113
+        return sorted(entry.name for entry in named if not entry.name.startswith("."))
 
     def unfinished(self) -> Iterator[Checkpoint | Damaged]:
         """The last commit of every run that may go on: not to its end yet, or no epoch of it judged."""
@@ -61,7 +64,7 @@ class Registry:
                 if name not in self.names():
                     yield Damaged(name, error.message)
             else:
-                if last.manifest.run.stopped in ("running", "interrupted") and last.manifest.resume:
+                if last.manifest.run.stopped not in FINISHED and last.manifest.resume:
                     yield last
 
     def survey(self) -> Iterator[Checkpoint | Damaged]:
@@ -106,21 +109,29 @@ class Registry:
             return open_path(path)
         raise self._unknown(reference, names)
 
-    def writer(self, name: str | None, stem: str, *, replace: bool = False) -> ModelWriter:
+    def writer(
+        self,
+        name: str | None,
+        stem: str,
+        *,
+        replace: bool = False,
+        hint: str = "choose another --name, or replace it with --force",
+    ) -> ModelWriter:
         """Take a name for a model about to be trained.
 
         Args:
             name: the user's; None for ``stem`` with the first free number.
             stem: the readable part of a generated name.
-            replace: whether an existing model of that name gives way at the first commit.
+            replace: whether an existing model of that name gives way at the first best commit.
+            hint: what to do where the name is taken.
 
         Raises:
             UsageError: for a bad or taken name.
             CheckpointError: when another process trains under that name.
         """
         if name is not None:
-            return ModelWriter(self.models, check_name(name), replace=replace)
-        number = 1
+            return ModelWriter(self.models, name, replace=replace, hint=hint)
+        stem, number = stem if fit_name(f"{stem}-1") else "model", 1
         while True:
             try:
                 return ModelWriter(self.models, f"{stem}-{number}")
@@ -211,15 +222,17 @@ class Registry:
         return hidden | {entry.name for entry in entries if entry.is_dir() and fit_name(entry.name)}
 
     def _latest_run(self, names: list[str]) -> str:
-        created = {}
+        found = {}
         for name in names:
             try:
-                created[name] = self._follow(name, LAST).manifest.created
+                manifest = self._follow(name, LAST).manifest
             except CheckpointError:  # a damaged one never hides the others
                 continue
-        if not created:
+            if manifest.resume:
+                found[name] = (manifest.run.stopped not in FINISHED, manifest.created)
+        if not found:
             raise CheckpointError("there is no training to go on with", "begin one: ddpmctl train")
-        return max(created, key=lambda name: created[name])
+        return max(found, key=lambda name: found[name])
 
     def _follow(self, name: str, pointer: str) -> Checkpoint:
         return open_commit(name, self.models / name, pointer)

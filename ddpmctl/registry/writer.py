@@ -2,7 +2,9 @@
 
 import hashlib
 import re
+from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -12,8 +14,8 @@ from filelock import FileLock, Timeout
 from ddpmctl.errors import CheckpointError, DdpmctlError, UsageError
 
 from .checkpoint import HISTORY, MANIFEST, STATE, WEIGHTS
-from .durable import put_directory, remove_tree, replace_file, sweep
-from .manifest import FileRecord, Manifest, checksum_of
+from .durable import fsync_dir, put_directory, remove_tree, replace_file, sweep
+from .manifest import MAX_BYTES, FileRecord, Manifest, checksum_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,7 +65,9 @@ def lock(models: Path, name: str, hint: str) -> FileLock:
     """
     held = FileLock(models / f".{name}.lock")
     try:
-        models.mkdir(parents=True, exist_ok=True)
+        if not models.exists():
+            models.mkdir(parents=True, exist_ok=True)
+            fsync_dir(models.parent)
         # Whoever only looks whether it is held lets go at once.
         held.acquire(timeout=0.2, poll_interval=0.02)
     except Timeout as error:
@@ -81,28 +85,39 @@ def is_taken(model: Path) -> bool:
 class ModelWriter:
     """A model while it is being trained: holds its name, takes its commits.
 
-    The model comes into sight with its first best commit. A model that is to be replaced stays until then.
-    Use as a context manager.
+    The model comes into sight with its first best commit. A model that is to be replaced stays until then, but its
+    training cannot be gone on with any more. Use as a context manager.
 
     Args:
         models: the directory of all models.
         name: a checked name.
         replace: take the place of a model that has this name.
         resume: go on with the run that has this name.
+        hint: what to do where the name is taken.
 
     Raises:
         CheckpointError: when another process is training under this name.
-        UsageError: when the name is taken and not to be replaced.
+        UsageError: when the name is unfit, or taken and not to be replaced.
     """
 
-    def __init__(self, models: Path, name: str, *, replace: bool = False, resume: bool = False) -> None:
-        self.name = name
+    def __init__(
+        self,
+        models: Path,
+        name: str,
+        *,
+        replace: bool = False,
+        resume: bool = False,
+        hint: str = "choose another --name, or replace it with --force",
+    ) -> None:
+        self.name = check_name(name)
         self.path = models / name
         self._lock = lock(models, name, "wait for it, or end it" if resume else "choose another name with --name")
         if is_taken(self.path) and not (replace or resume):
             self._lock.release()
-            raise UsageError(f"there is a model '{name}' already", "choose another --name, or replace it with --force")
-        sweep(models, name)
+            raise UsageError(f"there is a model '{name}' already", hint)
+        self._named_before: deque[set[str]] = deque(maxlen=2)
+        with suppress(OSError):
+            sweep(models, name)
 
     def __enter__(self) -> Self:
         return self
@@ -110,13 +125,13 @@ class ModelWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
+        # What cannot be tidied up now is swept by the next; it must not hide the error that ended the run.
+        with suppress(OSError):
             if self.path.exists():
                 self._prune(set())
                 if not is_taken(self.path):
                     remove_tree(self.path)
-        finally:
-            self.release()
+        self.release()
 
     def release(self) -> None:
         """Let go of the name."""
@@ -155,19 +170,24 @@ class ModelWriter:
 
     def put(self, files: Mapping[str, bytes], manifest: Manifest, *, best: bool, last: bool) -> Path:
         """Add a commit of these files, which the manifest describes, and point to it."""
-        self.path.mkdir(exist_ok=True)
+        text = manifest.to_json()
+        if len(text) > MAX_BYTES:
+            raise CheckpointError(f"the manifest of '{self.name}' has become too large to be read again")
+        if not self.path.exists():
+            self.path.mkdir()
+            fsync_dir(self.path.parent)
         commit = self._free(f"{manifest.run.step:08d}")
 
         # The manifest last: where it stands, everything before it does.
-        text = manifest.to_json()
         put_directory(commit, {**files, MANIFEST: text.encode()})
 
-        before = named_commits(self.path)
+        self._named_before.append(named_commits(self.path) or set())
         for pointer, moves in ((BEST, best), (LAST, last)):
             if moves:
                 replace_file(self.path / pointer, f"{commit.name} {checksum_of(text)}\n".encode())
-        # Whoever follows a pointer may be reading what it named until now: that goes with the next commit.
-        self._prune(before)
+        # Whoever follows a pointer may be reading what it named until now: that goes with the commit after the next.
+        with suppress(OSError):
+            self._prune(set().union(*self._named_before))
         return commit
 
     @property
@@ -190,17 +210,26 @@ class ModelWriter:
                 remove_tree(commit)
 
 
-def named_commits(model: Path) -> set[str]:
-    """The names in a model's pointers."""
-    pointers = [path for path in (model / BEST, model / LAST) if path.exists()]
-    return {path.read_text(encoding="ascii").split()[0] for path in pointers}
+def named_commits(model: Path) -> set[str] | None:
+    """The commits that a model's pointers name; None where one of them names nothing."""
+    named = set()
+    for path in (model / BEST, model / LAST):
+        try:
+            match = POINTER.fullmatch(path.read_text(encoding="ascii"))
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError):
+            return None
+        if not match:
+            return None
+        named.add(match["commit"])
+    return named
 
 
 def unnamed_commits(model: Path) -> list[Path]:
     """The commits in a model's directory that no pointer names; none where a pointer cannot be read."""
-    try:
-        named = named_commits(model)
-    except (OSError, ValueError, IndexError):
+    named = named_commits(model)
+    if named is None:
         return []
     commits = (path for path in model.iterdir() if COMMIT.fullmatch(path.name) and path.is_dir())
     return sorted(commit for commit in commits if commit.name not in named)

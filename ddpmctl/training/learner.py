@@ -55,7 +55,18 @@ class Learner:
 
         Returns:
             The loss and the norm of its gradient, float32[2], not awaited.
+
+        Raises:
+            DdpmctlError: where there is too little memory, with a batch that fits.
         """
+        try:
+            return self._step(ids, step, lr)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        raise self._too_large(len(ids))
+
+    def _step(self, ids: Tensor, step: int, lr: float) -> Tensor:
         self.model.train()
         self._forget_gradients()
         loss = self.gradients(ids, step)
@@ -119,6 +130,8 @@ class Learner:
         try:
             self.gradients(torch.arange(min(self.config.training.batch_size, len(self.train_set))), step=0)
         except Exception as error:
+            if is_out_of_memory(error):
+                raise self._too_large(self.config.training.batch_size) from error
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise DdpmctlError(f"torch.compile does not work here: {reason}", "--no-compile") from error
         self._forget_gradients()
@@ -181,6 +194,17 @@ class Learner:
         """Whether every number that is learnt and averaged is one."""
         tensors = [*self.model.parameters(), *self.ema.module.parameters()]
         return bool(torch.stack([tensor.isfinite().all() for tensor in tensors]).all())
+
+    def _too_large(self, size: int) -> DdpmctlError:
+        """What to say when a batch does not fit in memory: which one would."""
+        fits = self.most_that_fit(size // 2)
+        if not fits:
+            return DdpmctlError("there is not enough memory for a single image", "--preset quick takes less")
+        parts = -(-size // fits) * self.run.accumulate
+        in_parts = f", or --accumulate {parts} for the same steps in parts" if self.config.model.norm == "group" else ""
+        return DdpmctlError(
+            f"a batch of {size} does not fit in memory; one of {fits} does", f"--batch-size {fits}{in_parts}"
+        )
 
     def _forget_gradients(self) -> None:
         for optimizer in self.optimizers:

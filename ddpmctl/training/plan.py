@@ -79,7 +79,8 @@ def extended(plan: Plan, config: TrainingConfig, step: int, epochs: int) -> Plan
         steps=step + more.steps,
         warmup_steps=more.warmup_steps,
         decay_steps=more.decay_steps,
-        peak_lr=more.peak_lr,
+        # Not above what the run was brought down to when it diverged.
+        peak_lr=min(more.peak_lr, plan.peak_lr),
     )
 
 

@@ -16,6 +16,9 @@ from ddpmctl.registry import FileRecord, Manifest, PlanRecord, ResumeRecord, Run
 from .plan import Plan
 from .run import Run
 
+MOST_SEGMENTS = 400
+"""Parts of a run that its manifest tells of."""
+
 SAME_FOR_EXACTNESS = ("ddpmctl", "torch")
 """Packages of which another version may compute other bits."""
 
@@ -62,15 +65,25 @@ def segment(why: str, run: Run, plan: Plan, step: int, *, exact: bool) -> Segmen
     )
 
 
-def differences(before: SegmentRecord, run: Run) -> list[str]:
-    """In words, what is another now and may change the last bits: device, precision, threads, versions."""
+def joined(segments: tuple[SegmentRecord, ...], new: SegmentRecord) -> tuple[SegmentRecord, ...]:
+    """One part more; of very many the first and the last are kept."""
+    kept = segments if len(segments) < MOST_SEGMENTS else (segments[0], *segments[2 - MOST_SEGMENTS :])
+    return (*kept, new)
+
+
+def differences(before: RunRecord, run: Run) -> list[str]:
+    """In words, why what follows may differ in the last bits from a run that was never cut; empty where it cannot."""
+    last = before.segments[-1]
     found = {
-        "device": (before.device, describe_device(run.device)),
-        "precision": (before.precision, run.precision),
-        "threads": (str(before.threads), str(torch.get_num_threads())),
-        **{name: (before.versions.get(name, "none"), versions()[name]) for name in SAME_FOR_EXACTNESS},
+        "device": (last.device, describe_device(run.device)),
+        "precision": (last.precision, run.precision),
+        "accumulate": (str(before.accumulate), str(run.accumulate)),
+        "compile": (str(before.compiled), str(run.compiled)),
+        **{name: (last.versions.get(name, "none"), versions()[name]) for name in SAME_FOR_EXACTNESS},
     }
-    return [f"{what} {then} then, {here} now" for what, (then, here) in found.items() if then != here]
+    changed = [f"{what} {then} then, {here} now" for what, (then, here) in found.items() if then != here]
+    # Sums over many threads of a GPU are not always taken in one order.
+    return changed if run.device.type == "cpu" else [*changed, f"computed on {run.device.type}"]
 
 
 def resume_record(plan: Plan, run: Run, epochs_without_better: int, rollbacks: int) -> ResumeRecord:

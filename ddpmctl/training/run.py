@@ -10,8 +10,6 @@ from .plan import Plan
 
 Stopped = Literal["running", "done", "early", "interrupted", "time"]
 
-FINISHED: tuple[Stopped, ...] = ("done", "early", "time")
-
 
 class Observer(Protocol):
     """Whoever watches a run."""

@@ -57,6 +57,7 @@ class Trainer:
         every: how often the run is made safe, beside the beginning, the first epoch and the end.
         resumed: the commit to go on from; None to begin.
         more_epochs: plan so many from there anew; None keeps to the plan.
+        best_is_lost: whether the best commit cannot be read any more, and another is to be found.
 
     Attributes:
         saved: the last commit; None before the first.
@@ -75,6 +76,7 @@ class Trainer:
         every: Every = HALF_A_MINUTE,
         resumed: Checkpoint | None = None,
         more_epochs: int | None = None,
+        best_is_lost: bool = False,
     ) -> None:
         self.config = config
         self.run = run
@@ -85,6 +87,7 @@ class Trainer:
         self.every = every
         self.resumed = resumed
         self.more_epochs = more_epochs
+        self.best_is_lost = best_is_lost
         self.dataset_record = DatasetRecord(name=run.dataset, digest=data.digest(), count=len(data))
         self.classes = data.classes
         self.train_set, self.heldout_set = data.to(run.device).split(config.training.heldout)
@@ -134,10 +137,10 @@ class Trainer:
     def _take_up(self, resumed: Checkpoint) -> None:
         """Go on from a commit."""
         self._restore(resumed)
-        exact = not records.differences(self.segments[-1], self.run)
+        exact = not records.differences(resumed.manifest.run, self.run)
         if self.more_epochs:
             self.plan = extended(self.plan, self.config.training, self.step, self.more_epochs)
-            self.epochs_without_better = 0
+            self.epochs_without_better = self.rollbacks = 0
             # The time that the run was fitted into is over, or beside the point.
             self.run = replace(self.run, max_time=None)
         self._begin_segment("extended" if self.more_epochs else "resumed", exact=exact)
@@ -161,6 +164,8 @@ class Trainer:
             self.progress[: len(progress)] = progress.to(self.run.device)
             self.learner.restore(checkpoint.weights(), state, manifest.run.step)
         except (ValueError, LookupError, TypeError, RuntimeError) as error:
+            if is_out_of_memory(error):
+                raise DdpmctlError("there is not enough memory to go on with this training", "--device cpu") from error
             raise CheckpointError(
                 f"damaged checkpoint: {checkpoint.path} does not hold the state of this training: {error}",
                 "train it again: ddpmctl train",
@@ -170,6 +175,7 @@ class Trainer:
         self.segments = manifest.run.segments
         # What was kept of an epoch that nobody judged is the best for others, not for the run.
         judged = manifest.best is not None and manifest.best.step in {row.step for row in self.rows}
+        judged = judged and not self.best_is_lost
         self.best = manifest.best if judged else None
         self._provisional = (not judged and manifest.best is not None) or not self.writer.has_best
         self.epochs_without_better = manifest.resume.epochs_without_better
@@ -207,7 +213,7 @@ class Trainer:
         rate = 0.0
         while self.step < end:
             place = self.step % plan.steps_per_epoch
-            self.progress[place] = self._step(batches[place])
+            self.progress[place] = self.learner.step(batches[place], self.step, plan.lr(self.step))
             self.step += 1
             if self.run.device.type == "cpu" or self.step % CHECK_EVERY == 0 or self.step == end:
                 self._check_finite()
@@ -224,22 +230,6 @@ class Trainer:
                 self._save("running")
                 started += self.cost
         return self._judge(rate)
-
-    def _step(self, ids: torch.Tensor) -> torch.Tensor:
-        """A step of the learner, or a word on memory where there is too little of it."""
-        try:
-            return self.learner.step(ids, self.step, self.plan.lr(self.step))
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-        fits = self.learner.most_that_fit(len(ids) // 2)
-        if not fits:
-            raise DdpmctlError("there is not enough memory for a single image", "--preset quick takes less")
-        parts = -(-len(ids) // fits) * self.run.accumulate
-        raise DdpmctlError(
-            f"a batch of {len(ids)} does not fit in memory; one of {fits} does",
-            f"--batch-size {fits}, or --accumulate {parts} for the same steps in parts",
-        )
 
     def _judge(self, rate: float, *, by_the_clock: bool = False) -> Stopped:
         """Measure and compare with the best; says whether the run ends here."""
@@ -311,6 +301,7 @@ class Trainer:
     def _save(self, stopped: Stopped, metric: Metric | None = None) -> None:
         """Commit where the run is, and the best before it that is not committed yet."""
         started = self.clock()
+        self._check_finite()
         if not self.learner.is_finite():
             raise self._not_finite("a weight", max(1, self.step))
         self._commit_pending()
@@ -360,7 +351,7 @@ class Trainer:
         return lambda files: Manifest(**known, files=files)
 
     def _begin_segment(self, why: str, *, exact: bool) -> None:
-        self.segments += (records.segment(why, self.run, self.plan, self.step, exact=exact),)
+        self.segments = records.joined(self.segments, records.segment(why, self.run, self.plan, self.step, exact=exact))
 
     def _roll_back(self, error: NotFinite) -> None:
         """Go on from the last commit with half the learning rate.
@@ -388,7 +379,7 @@ class Trainer:
         Raises:
             NotFinite: naming the first step that was not.
         """
-        begin = (self.step - 1) // self.plan.steps_per_epoch * self.plan.steps_per_epoch
+        begin = max(0, self.step - 1) // self.plan.steps_per_epoch * self.plan.steps_per_epoch
         bad = (~self.progress[: self.step - begin].isfinite()).nonzero()
         if len(bad):
             place, what = bad[0].tolist()

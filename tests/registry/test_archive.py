@@ -189,3 +189,12 @@ def test_an_archive_is_plain(packed: Path) -> None:
         assert np.array_equal(load(archive.read("weights.safetensors"))["layer"], WEIGHTS["layer"])
         assert json.loads(archive.read("manifest.json"))["schema"] == 2
         assert archive.read("history.csv") == b"epoch,step\n1,10\n"
+
+
+def test_a_name_inside_an_archive_leads_nowhere(registry: Registry, packed: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    edit = manifest_with('"name": "strokes:300"', f'"name": "{outside}/x"')
+    path = tmp_path / "latest.zip"
+    written(path, edit(members(packed)))
+    assert import_archive(registry, path, None).parent == registry.models / "model-1"
+    assert not outside.exists()

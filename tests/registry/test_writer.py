@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from ddpmctl.errors import UsageError
+from ddpmctl.errors import CheckpointError, UsageError
 from ddpmctl.registry import FileRecord, Registry, last_of
 from tests.builders import HISTORY, WEIGHTS, commit, manifest, register
 
@@ -68,12 +68,12 @@ def test_pointers_follow_the_best_and_the_last_and_other_commits_go(registry: Re
             commit(writer, step, best=best)
             seen.append((commits(registry, "tiny"), *(opened.manifest.run.step for opened in both(registry, "tiny"))))
     assert seen == [
-        # What was named until now may still be read: it goes with the next commit.
+        # What was named until now may still be read: it goes with the commit after the next.
         (["00000010"], 10, 10),
         (["00000010", "00000020"], 20, 20),
-        (["00000020", "00000030"], 20, 30),
+        (["00000010", "00000020", "00000030"], 20, 30),
         (["00000020", "00000030", "00000040"], 20, 40),
-        (["00000020", "00000040", "00000050"], 50, 50),
+        (["00000020", "00000030", "00000040", "00000050"], 50, 50),
     ]
     assert commits(registry, "tiny") == ["00000050"]
 
@@ -203,3 +203,39 @@ def test_another_process_may_read_a_model_in_training_but_not_write_it(registry:
         ["another process is training 'tiny'", "choose another name with --name", "10", "tiny-1"],
         "",
     )
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"00000010", b"nonsense\n"])
+@pytest.mark.parametrize("pointer", ["best", "last"])
+def test_a_damaged_pointer_does_not_keep_a_model_from_being_saved(
+    registry: Registry, pointer: str, content: bytes
+) -> None:
+    path = register(registry, "tiny", step=10)
+    (path.parent / pointer).write_bytes(content)
+    with registry.writer("tiny", "", replace=True) as writer:
+        commit(writer, 20)
+    check_whole(registry, "tiny", 20)
+    assert commits(registry, "tiny") == ["00000020"]
+
+
+def test_a_manifest_that_nobody_could_read_is_not_written(registry: Registry) -> None:
+    register(registry, "tiny", step=10)
+    with pytest.raises(CheckpointError, match="too large"), registry.writer("tiny", "", replace=True) as writer:
+        commit(writer, 20, versions={"x": "x" * 1_000_001})
+    check_whole(registry, "tiny", 10)
+
+
+def test_what_cannot_be_tidied_up_does_not_hide_what_went_wrong(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path) -> None:
+        raise OSError("read-only")
+
+    with pytest.raises(KeyboardInterrupt), registry.writer("tiny", "") as writer:
+        for step in (10, 20, 30):
+            commit(writer, step)
+        monkeypatch.setattr("ddpmctl.registry.writer.remove_tree", fail)
+        raise KeyboardInterrupt
+    check_whole(registry, "tiny", 30)
+    with registry.writer("tiny", "", replace=True):
+        pass  # the name is free again

@@ -50,6 +50,7 @@ def train(registry: Registry, digits: Dataset) -> Train:
         every: Every = HALF_A_MINUTE,
         resume: str | None = None,
         more_epochs: int | None = None,
+        best_is_lost: bool = False,
         on_trainer: Callable[[Trainer], object] = lambda trainer: None,
         **training: Any,
     ) -> Trained:
@@ -72,7 +73,7 @@ def train(registry: Registry, digits: Dataset) -> Train:
         with writer:
             trainer = Trainer(
                 config, data, about, writer, watcher, stop,
-                every=every, resumed=resumed, more_epochs=more_epochs, **timing,
+                every=every, resumed=resumed, more_epochs=more_epochs, best_is_lost=best_is_lost, **timing,
             )  # fmt: skip
             on_trainer(trainer)
             stopped = trainer.train()

@@ -10,8 +10,9 @@ import torch
 from ddpmctl.config import load_preset
 from ddpmctl.data import load_dataset
 from ddpmctl.errors import CheckpointError
-from ddpmctl.registry import Registry
+from ddpmctl.registry import Registry, SegmentRecord
 from ddpmctl.training.plan import extended, lay_out
+from ddpmctl.training.records import MOST_SEGMENTS, joined
 from ddpmctl.training.saving import HALF_A_MINUTE, Every
 from ddpmctl.training.trainer import Trainer
 from tests.builders import tiny_config
@@ -252,3 +253,45 @@ def test_more_epochs_are_not_bound_by_the_time_that_the_run_had(train: Train) ->
     settings = {"resume": begun.name, "epochs": 1, "max_time": 1e-6, "within_epochs": True}
     more = train(more_epochs=2, **settings)
     assert (more.stopped, more.last.manifest.run.step, more.last.manifest.run.max_time) == ("done", 24, 0.0)
+
+
+def test_a_best_commit_that_was_damaged_is_sought_anew(train: Train) -> None:
+    cut = cut_after(train, 20, epochs=4)
+    weights = cut.best.path / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\0")
+    # Worse than the lost one, but whole.
+    resumed = train(
+        resume=cut.name, epochs=4, best_is_lost=True, on_trainer=lambda t: setattr(t, "_heldout_mse", lambda: 9.0)
+    )
+    assert resumed.best.manifest.metric is not None
+    assert resumed.best.manifest.metric.value == 9.0
+    resumed.best.verify()
+
+
+def test_more_epochs_after_roll_backs_begin_at_the_rate_that_worked(train: Train) -> None:
+    begun = train(epochs=1, lr=4e-3)
+    trainers: list[Trainer] = []
+
+    def halve(trainer: Trainer) -> None:
+        trainers.append(trainer)
+        inner = trainer._take_up
+
+        def take_up(resumed: Any) -> None:
+            inner(resumed)
+            assert trainer.rollbacks == 0
+
+        trainer._take_up = take_up  # type: ignore[method-assign]
+
+    more = train(resume=begun.name, more_epochs=1, epochs=1, lr=4e-3, on_trainer=halve)
+    assert more.trainer.plan.peak_lr == 4e-3
+    brought_down = replace(begun.trainer.plan, peak_lr=5e-4)
+    assert extended(brought_down, begun.trainer.config.training, 8, 1).peak_lr == 5e-4
+
+
+def test_of_very_many_parts_the_first_and_the_last_are_told(train: Train) -> None:
+    part = train(epochs=1).last.manifest.run.segments[0]
+    parts: tuple[SegmentRecord, ...] = ()
+    for step in range(1000):
+        parts = joined(parts, replace(part, step=step))
+    assert len(parts) == MOST_SEGMENTS
+    assert [parts[0].step, parts[1].step, parts[-1].step] == [0, 1001 - MOST_SEGMENTS, 999]

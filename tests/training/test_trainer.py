@@ -312,6 +312,36 @@ def test_a_gradient_that_is_not_finite_sends_the_run_back_too(train: Train) -> N
     assert trained.stopped == "done"
 
 
+def test_a_state_that_is_not_finite_is_not_committed_though_nobody_looked_yet(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU, where the losses are looked at every now and then."""
+    inner, left = Trainer._check_finite, [1]
+
+    def watch(trainer: Trainer) -> None:
+        def spoil(gradient: torch.Tensor) -> torch.Tensor | None:
+            if trainer.step == 3 and left:
+                left.pop()
+                return gradient * torch.inf
+            return None
+
+        next(trainer.learner.model.parameters()).register_hook(spoil)
+        calls = iter(range(1000))
+
+        def seldom() -> None:
+            # The first look is at the commit of the beginning; of the next ones most are left out.
+            number = next(calls)
+            if number == 0 or trainer.step % 6 == 0:
+                inner(trainer)
+
+        trainer._check_finite = seldom  # type: ignore[method-assign]
+
+    trained = train(epochs=1, on_trainer=watch, every=Every(6, "steps"))
+    assert trained.stopped == "done"
+    assert len(trained.watcher.rollbacks) == 1
+    assert np.isfinite(trained.last.state()["progress"]).all()
+
+
 def test_a_run_that_never_is_finite_gives_up_and_keeps_the_last_good_model(train: Train, registry: Registry) -> None:
     trainers: list[Trainer] = []
     watcher = breaking(trainers, 11, float("nan"), times=99)
