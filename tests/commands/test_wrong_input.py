@@ -101,7 +101,7 @@ TYPED_WRONG: list[tuple[str, str, str]] = [
         "ddpmctl train --help",
     ),
     ("train --schedule cosin", "there is no schedule 'cosin'", "did you mean cosine?"),
-    ("train --target x0", "there is no target 'x0'", "one of: epsilon, v"),
+    ("train --target noise", "there is no target 'noise'", "one of: epsilon, v, x0"),
     ("train --max-time 90", "'90' is no length of time", "write 90s, 10m or 2h"),
     ("train --max-time 0s", "'0s' is no length of time", "write 90s, 10m or 2h"),
     ("train --device tpu", "there is no device 'tpu'", "*"),
