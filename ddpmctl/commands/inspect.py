@@ -45,7 +45,7 @@ def inspect(
 ) -> None:
     """Tell what a model is and how it was trained, or what it does at one noise level.
 
-    Example: ddpmctl inspect --at 500 --label 8
+    Example: ddpmctl inspect --schedule
     """
     out = Output("inspect", as_json=as_json)
     checkpoint = open_model(out, model)
