@@ -15,8 +15,8 @@ from ddpmctl.console import Output
 from .duration import words
 
 if TYPE_CHECKING:
+    from ddpmctl.plan import Plan
     from ddpmctl.training.history import EpochRow
-    from ddpmctl.training.plan import Plan
 
 ESTIMATE_AFTER = 5.0
 """Seconds of training after which the speed is believed."""

@@ -1,6 +1,7 @@
 """Times as people type them."""
 
 import re
+from datetime import UTC, datetime
 
 from ddpmctl.errors import UsageError
 
@@ -26,3 +27,12 @@ def words(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def age(created: str) -> str:
+    """How long ago a UTC time was, in one unit."""
+    seconds = (datetime.now(UTC) - datetime.fromisoformat(created)).total_seconds()
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{int(seconds // length)} {unit}"
+    return "now" if seconds < 10 else f"{int(seconds)} s"

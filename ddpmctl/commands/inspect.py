@@ -17,9 +17,7 @@ from ddpmctl.console import Output
 from ddpmctl.registry import Checkpoint, RunRecord, SegmentRecord
 
 from . import options
-from .duration import words
-from .look import look_at
-from .models import age
+from .duration import age, words
 from .sampling import last_commit, open_model
 
 SCHEDULE_ROWS = 11
@@ -50,6 +48,8 @@ def inspect(
     out = Output("inspect", as_json=as_json)
     checkpoint = open_model(out, model)
     if at:
+        from .look import look_at
+
         path, levels = look_at(out, checkpoint, at, label, seed, data_dir, device, output)
         told = _table([{name: f"{value:.4g}" for name, value in level.items()} for level in levels])
         out.result({"name": checkpoint.name, "file": str(path), "levels": levels}, Group(told, Text(f"\n{path}")))

@@ -10,7 +10,6 @@ from rich.table import Table
 from ddpmctl.console import Output
 from ddpmctl.errors import CheckpointError, DdpmctlError, ExitCode, Interrupted, UsageError
 from ddpmctl.registry import Registry
-from ddpmctl.registry.archive import export, import_archive
 from ddpmctl.registry.checkpoint import Vanished
 from ddpmctl.registry.durable import discard, size_of
 
@@ -109,6 +108,8 @@ def export_model(
     out = Output("models export", as_json=as_json, quiet=quiet)
     if file.suffix.lower() != ".zip":
         raise UsageError(f"{file} is not named like an archive", f"ddpmctl models export {model} {file.stem}.zip")
+    from ddpmctl.registry.archive import export
+
     checkpoint = open_model(out, model)
     try:
         size = export(checkpoint, file)
@@ -128,6 +129,8 @@ def import_model(
 
     Example: ddpmctl models import demo.zip --name another
     """
+    from ddpmctl.registry.archive import import_archive
+
     out = Output("models import", as_json=as_json, quiet=quiet)
     made = import_archive(Registry(), file, name).parent.name
     out.note(f"imported '{made}'; see it: ddpmctl grid --model {made}")

@@ -1,6 +1,5 @@
 """``ddpmctl models``: what there is."""
 
-from datetime import UTC, datetime
 from typing import Any
 
 import typer
@@ -10,6 +9,7 @@ from ddpmctl.console import Output
 from ddpmctl.registry import Checkpoint, Damaged, Registry
 
 from . import keeping
+from .duration import age
 from .options import Json, Quiet
 from .sampling import last_commit
 
@@ -114,12 +114,3 @@ def _progress(last: Checkpoint) -> dict[str, Any]:
 
 def _size(checkpoint: Checkpoint) -> int:
     return sum(record.size for record in checkpoint.manifest.files.values())
-
-
-def age(created: str) -> str:
-    """How long ago a UTC time was, in one unit."""
-    seconds = (datetime.now(UTC) - datetime.fromisoformat(created)).total_seconds()
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= length:
-            return f"{int(seconds // length)} {unit}"
-    return "now" if seconds < 10 else f"{int(seconds)} s"

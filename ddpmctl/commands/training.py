@@ -12,7 +12,7 @@ from ddpmctl.config import Config
 from ddpmctl.console import Output
 from ddpmctl.data import find_loader, load_dataset
 from ddpmctl.errors import CheckpointError, DataError, DdpmctlError, Interrupted, Terminated, UsageError
-from ddpmctl.registry import Manifest, Registry
+from ddpmctl.registry import Checkpoint, Registry
 from ddpmctl.registry.manifest import FINISHED
 from ddpmctl.training.saving import HALF_A_MINUTE, Every
 
@@ -88,21 +88,21 @@ class Resumption:
     keeps: Mapping[str, Any] = field(default_factory=dict)
 
 
-PLANNED: dict[str, Callable[[Manifest], Any]] = {
-    "preset": lambda manifest: manifest.preset,
-    "dataset": lambda manifest: manifest.dataset.name,
-    "seed": lambda manifest: manifest.run.seed,
-    "max-time": lambda manifest: manifest.run.max_time or "none",
-    "batch-size": lambda manifest: manifest.config.training.batch_size,
-    "lr": lambda manifest: manifest.config.training.lr,
-    "clip": lambda manifest: manifest.config.training.clip_norm,
-    "patience": lambda manifest: manifest.config.training.patience,
-    "timesteps": lambda manifest: manifest.config.diffusion.timesteps,
-    "schedule": lambda manifest: manifest.config.diffusion.schedule,
-    "target": lambda manifest: manifest.config.diffusion.target,
-    "pixel-range": lambda manifest: "{:g}..{:g}".format(*manifest.config.diffusion.pixel_range),
-    "norm": lambda manifest: manifest.config.model.norm,
-    "name": lambda manifest: None,
+PLANNED: dict[str, Callable[[Checkpoint], Any]] = {
+    "preset": lambda last: last.manifest.preset,
+    "dataset": lambda last: last.manifest.dataset.name,
+    "seed": lambda last: last.manifest.run.seed,
+    "max-time": lambda last: last.manifest.run.max_time or "none",
+    "batch-size": lambda last: last.manifest.config.training.batch_size,
+    "lr": lambda last: last.manifest.config.training.lr,
+    "clip": lambda last: last.manifest.config.training.clip_norm,
+    "patience": lambda last: last.manifest.config.training.patience,
+    "timesteps": lambda last: last.manifest.config.diffusion.timesteps,
+    "schedule": lambda last: last.manifest.config.diffusion.schedule,
+    "target": lambda last: last.manifest.config.diffusion.target,
+    "pixel-range": lambda last: "{:g}..{:g}".format(*last.manifest.config.diffusion.pixel_range),
+    "norm": lambda last: last.manifest.config.model.norm,
+    "name": lambda last: last.name,
 }
 """What a run goes by, by option: a resumed one cannot change it."""
 
@@ -151,7 +151,7 @@ def go_on(out: Output, asked: Resumption) -> str:
     writer, last = Registry().resume(asked.reference)
     with writer:
         manifest, name = last.manifest, writer.name
-        _see_that_it_keeps(name, manifest, asked.keeps)
+        _see_that_it_keeps(last, asked.keeps)
         if manifest.run.stopped in FINISHED and not asked.more_epochs:
             out.note(f"'{name}' is trained to its end, {manifest.run.step:,} steps; --epochs N gives it N more")
             return name
@@ -246,17 +246,17 @@ def _run(out: Output, display: Display, trainer: "Trainer") -> None:
     out.note(f"done in {words(trainer.seconds)} of training; best {figure}")
 
 
-def _see_that_it_keeps(name: str, manifest: Manifest, given: Mapping[str, Any]) -> None:
+def _see_that_it_keeps(last: Checkpoint, given: Mapping[str, Any]) -> None:
     """Refuse settings that are not those of the run.
 
     Raises:
         UsageError: naming the first.
     """
     for option, value in given.items():
-        planned = name if option == "name" else PLANNED[option](manifest)
+        planned = PLANNED[option](last)
         if value != planned:
             raise UsageError(
-                f"'{name}' goes on as it was planned, with --{option} {planned} and not {value}",
+                f"'{last.name}' goes on as it was planned, with --{option} {planned} and not {value}",
                 "leave the option out, or begin another training without --resume",
             )
 

@@ -4,7 +4,6 @@ import csv
 import hashlib
 import io
 import json
-import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ddpmctl.errors import CheckpointError
 
-from .manifest import CHECKSUM, MAX_BYTES, FileRecord, Manifest, checksum_of
+from .manifest import MAX_BYTES, FileRecord, Manifest, checksum_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -95,8 +94,7 @@ class Checkpoint:
         Raises:
             CheckpointError: naming the first file that is not what it should be.
         """
-        self.weights()
-        if sum(math.prod(shape) for shape in self.shapes().values()) != self.manifest.parameters:
+        if sum(tensor.size for tensor in self.weights().values()) != self.manifest.parameters:
             raise damaged(self.path / WEIGHTS, f"it does not hold {self.manifest.parameters} parameters")
         if STATE in self.manifest.files:
             self.state()
@@ -156,8 +154,7 @@ def read_manifest(path: Path) -> tuple[Manifest, str]:
         if len(data) > MAX_BYTES:
             raise ValueError("it is far too large")
         text = data.decode()
-        manifest = Manifest.from_json(text)
-        return manifest, checksum_of(text) if CHECKSUM in json.loads(text) else ""
+        return Manifest.from_json(text), checksum_of(text)
     except (ValueError, RecursionError) as error:
         raise damaged(path, str(error)) from error
 

@@ -14,9 +14,9 @@ from ddpmctl.core.ema import EMA
 from ddpmctl.data.dataset import Dataset, to_model_range
 from ddpmctl.devices import is_out_of_memory
 from ddpmctl.errors import DdpmctlError
+from ddpmctl.plan import Plan
 
 from .optimizers import fill, make_optimizers, memories, remember
-from .plan import Plan
 from .run import Run
 
 JUDGED_TOGETHER = 250

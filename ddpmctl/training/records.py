@@ -3,7 +3,7 @@
 import platform
 import uuid
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 
@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from ddpmctl.devices import describe_device
-from ddpmctl.registry import FileRecord, Manifest, PlanRecord, ResumeRecord, RunRecord, SegmentRecord
+from ddpmctl.plan import Plan
+from ddpmctl.registry import FileRecord, Manifest, ResumeRecord, RunRecord, SegmentRecord
 
-from .plan import Plan
 from .run import Run
 
 MOST_SEGMENTS = 400
@@ -89,7 +89,7 @@ def differences(before: RunRecord, run: Run) -> list[str]:
 def resume_record(plan: Plan, run: Run, epochs_without_better: int, rollbacks: int) -> ResumeRecord:
     """What the manifest holds for going on."""
     return ResumeRecord(
-        plan=PlanRecord(**asdict(plan)),
+        plan=plan,
         device=str(run.device),
         within_epochs=run.within_epochs,
         epochs_without_better=epochs_without_better,

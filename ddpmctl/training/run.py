@@ -5,8 +5,9 @@ from typing import Literal, Protocol
 
 import torch
 
+from ddpmctl.plan import Plan
+
 from .history import EpochRow
-from .plan import Plan
 
 Stopped = Literal["running", "done", "early", "interrupted", "time"]
 

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from ddpmctl.config import Config
 from ddpmctl.data.dataset import Dataset
 from ddpmctl.devices import is_out_of_memory
 from ddpmctl.errors import CheckpointError, DdpmctlError
+from ddpmctl.plan import Plan, extended, lay_out, steps_that_fit
 from ddpmctl.registry import (
     Checkpoint,
     DatasetRecord,
@@ -26,7 +27,6 @@ from ddpmctl.registry import (
 from . import records
 from .history import EpochRow, from_csv, to_csv
 from .learner import Learner
-from .plan import Plan, extended, lay_out, steps_that_fit
 from .run import Observer, Run, Stopped
 from .saving import HALF_A_MINUTE, Every
 
@@ -154,7 +154,7 @@ class Trainer:
         manifest = checkpoint.manifest
         state = checkpoint.state()
         assert manifest.resume is not None, "a commit with a state says how to go on"
-        self.plan = Plan(**{field.name: getattr(manifest.resume.plan, field.name) for field in fields(Plan)})
+        self.plan = manifest.resume.plan
         try:
             if self.plan.steps_per_epoch != len(self.train_set) // self.plan.batch_size:
                 raise ValueError("its epochs are of another length")

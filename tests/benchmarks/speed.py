@@ -25,9 +25,9 @@ from ddpmctl.data import load_dataset
 from ddpmctl.data.dataset import Dataset, to_model_range
 from ddpmctl.devices import choose_precision
 from ddpmctl.engine import Engine, Images, to_pixels
+from ddpmctl.plan import Plan
 from ddpmctl.registry import Registry
 from ddpmctl.training.history import EpochRow
-from ddpmctl.training.plan import Plan
 from ddpmctl.training.run import Run
 from ddpmctl.training.trainer import Trainer
 from tests import judge

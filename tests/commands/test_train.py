@@ -21,9 +21,9 @@ from ddpmctl.config import load_preset
 from ddpmctl.console import Output
 from ddpmctl.core.diffusion import Diffusion
 from ddpmctl.data import mnist
+from ddpmctl.plan import Plan
 from ddpmctl.registry import Registry, last_of
 from ddpmctl.training.history import EpochRow
-from ddpmctl.training.plan import Plan
 from ddpmctl.training.trainer import Trainer
 from tests.conftest import Cli
 

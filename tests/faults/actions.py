@@ -10,13 +10,14 @@ import numpy as np
 
 from ddpmctl.cli import main as ddpmctl
 from ddpmctl.errors import DdpmctlError
-from ddpmctl.registry import Checkpoint, PlanRecord, Registry, ResumeRecord
+from ddpmctl.plan import Plan
+from ddpmctl.registry import Checkpoint, Registry, ResumeRecord
 from ddpmctl.registry.archive import export, read_archive
 from tests.builders import PLANNED, WEIGHTS, commit
 
 NAME = "tiny"
 OLD, NEW = 10, 20
-PLAN = PlanRecord(start=0, steps=PLANNED, steps_per_epoch=10, batch_size=8, warmup_steps=0, decay_steps=0, peak_lr=0.1)
+PLAN = Plan(start=0, steps=PLANNED, steps_per_epoch=10, batch_size=8, warmup_steps=0, decay_steps=0, peak_lr=0.1)
 RESUME = ResumeRecord(plan=PLAN, device="cpu", within_epochs=False, epochs_without_better=0, rollbacks=0)
 STATE = {"model.layer": np.ones((2, 3), np.float32)}
 

@@ -79,9 +79,12 @@ def fuzzed_manifests(trials: int, seed: int) -> Tally:
         with registry.writer("tiny", "") as writer:
             text = (commit(writer, 10, state=STATE, resume=RESUME) / "manifest.json").read_bytes()
     for trial in range(trials):
-        data = _mutated(text, generator).decode(errors="replace")
-        made = reseal(data) if trial % 2 else data
-        _try(tally, f"case {trial}", lambda made=made: Manifest.from_json(made), ValueError)  # type: ignore[misc]
+        changed = _mutated(text, generator)
+        data = changed.decode(errors="replace")
+        sealed = bool(trial % 2)
+        made = reseal(data) if sealed else data
+        taken = _try(tally, f"case {trial}", lambda made=made: Manifest.from_json(made), ValueError)  # type: ignore[misc]
+        tally.expect(sealed or not taken or changed == text, f"case {trial}: taken with a wrong checksum")
     return tally
 
 
@@ -137,7 +140,8 @@ def fuzzed_idx(trials: int, seed: int) -> Tally:
             for name in mnist.FILES:
                 magic = bytes([0, 0, 8, 3 if "images" in name else 1])
                 (raw / name).write_bytes(magic + generator.bytes(int(generator.integers(0, 64))))
-            _try(tally, f"case {trial}", lambda: mnist.load_mnist(32, Path(folder)), DataError)
+            taken = _try(tally, f"case {trial}", lambda: mnist.load_mnist(32, Path(folder)), DataError)
+            tally.expect(not taken, f"case {trial}: taken for MNIST")
     return tally
 
 

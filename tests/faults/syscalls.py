@@ -3,7 +3,6 @@
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -11,9 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.conftest import ROOT, clean_environment
-
-from .actions import ACTIONS, done, lost, prepare
+from .actions import ACTIONS, lost, prepare
+from .process import again, run
 from .tally import Tally
 
 CALLS = (
@@ -21,6 +19,7 @@ CALLS = (
     *("unlink", "unlinkat", "rmdir", "mkdir", "mkdirat"),
 )
 ERRORS = ("ENOSPC", "EIO", "EROFS")
+STRACE = ("strace", "-f", "-qq")
 
 
 def why_not() -> str:
@@ -80,7 +79,7 @@ def _calls() -> Iterator[tuple[str, str, int]]:
             home = Path(folder)
             prepare(action, home)
             log = home / "strace.log"
-            ran = _run(action, home, "-e", f"trace={','.join(CALLS)}", "-o", str(log))
+            ran = run(action, home, *STRACE, "-e", f"trace={','.join(CALLS)}", "-o", str(log))
             assert ran.returncode == 0, ran.stderr
             made = re.findall(r"^(?:\d+ +)?(\w+)\((\w*)", log.read_text(), re.MULTILINE)
         counts: Counter[str] = Counter()
@@ -90,21 +89,13 @@ def _calls() -> Iterator[tuple[str, str, int]]:
                 yield action, call, counts[call]
 
 
-def _run(action: str, home: Path, *strace: str) -> "subprocess.CompletedProcess[str]":
-    tracing = ["strace", "-f", "-qq", *strace] if strace else []
-    return subprocess.run(
-        [*tracing, sys.executable, "-B", "-m", "tests.faults.actions", action, str(home)],
-        cwd=ROOT, env=clean_environment(home), capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-
-
 def _throw(throw: Throw) -> list[str]:
     """What is wrong after a fault."""
     with tempfile.TemporaryDirectory() as folder, tempfile.NamedTemporaryFile("r") as log:
         home, action = Path(folder), throw.action
         prepare(action, home)
         inject = ("-e", f"trace={throw.call}", "-e", f"inject={throw.call}:{throw.fault}")
-        ran = _run(action, home, *inject, "-o", log.name)
+        ran = run(action, home, *STRACE, *inject, "-o", log.name)
         problems = lost(action, home)
         if not re.search("INJECTED|killed by SIGKILL", log.read()):
             problems.append("it was not thrown")
@@ -113,16 +104,5 @@ def _throw(throw: Throw) -> list[str]:
         # The command line has words for everything; what saves a training is called by it.
         if "Traceback" in ran.stderr and action not in ("first", "save", "best"):
             problems.append(ran.stderr[-500:])
-        problems += [f"and then {problem}" for problem in _again(action, home)]
+        problems += again(action, home)
     return [f"{throw}: {problem}" for problem in problems]
-
-
-def _again(action: str, home: Path) -> list[str]:
-    """What is wrong after the action was done once more, undisturbed."""
-    there = (home / "models" / "tiny" / "best").exists()
-    if (action in ("first", "import") and there) or (action == "rm" and not there):
-        return []  # it went through
-    ran = _run(action, home)
-    if ran.returncode:
-        return [f"it ended with {ran.returncode}: {ran.stderr[-300:]}"]
-    return done(action, home)

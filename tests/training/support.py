@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ddpmctl.plan import Plan
 from ddpmctl.registry import Checkpoint, Registry
 from ddpmctl.registry.store import open_commit
 from ddpmctl.training.history import EpochRow
-from ddpmctl.training.plan import Plan
 from ddpmctl.training.trainer import Trainer
 
 Train = Callable[..., "Trained"]

@@ -10,8 +10,8 @@ import torch
 from ddpmctl.config import load_preset
 from ddpmctl.data import load_dataset
 from ddpmctl.errors import CheckpointError
+from ddpmctl.plan import extended, lay_out
 from ddpmctl.registry import Registry, SegmentRecord
-from ddpmctl.training.plan import extended, lay_out
 from ddpmctl.training.records import MOST_SEGMENTS, joined
 from ddpmctl.training.saving import HALF_A_MINUTE, Every
 from ddpmctl.training.trainer import Trainer
@@ -269,23 +269,16 @@ def test_a_best_commit_that_was_damaged_is_sought_anew(train: Train) -> None:
 
 
 def test_more_epochs_after_roll_backs_begin_at_the_rate_that_worked(train: Train) -> None:
-    begun = train(epochs=1, lr=4e-3)
-    trainers: list[Trainer] = []
+    def spoil(step: int) -> None:
+        if step == 11 and len(watcher.rollbacks) < 2:
+            with torch.no_grad():
+                next(trainers[0].learner.model.parameters()).fill_(torch.nan)
 
-    def halve(trainer: Trainer) -> None:
-        trainers.append(trainer)
-        inner = trainer._take_up
-
-        def take_up(resumed: Any) -> None:
-            inner(resumed)
-            assert trainer.rollbacks == 0
-
-        trainer._take_up = take_up  # type: ignore[method-assign]
-
-    more = train(resume=begun.name, more_epochs=1, epochs=1, lr=4e-3, on_trainer=halve)
-    assert more.trainer.plan.peak_lr == 4e-3
-    brought_down = replace(begun.trainer.plan, peak_lr=5e-4)
-    assert extended(brought_down, begun.trainer.config.training, 8, 1).peak_lr == 5e-4
+    watcher, trainers = Watcher(spoil), list[Trainer]()
+    begun = train(epochs=2, lr=4e-3, watcher=watcher, on_trainer=trainers.append)
+    assert (begun.trainer.rollbacks, begun.trainer.plan.peak_lr) == (2, 1e-3)
+    more = train(resume=begun.name, more_epochs=1, epochs=2, lr=4e-3)
+    assert (more.trainer.rollbacks, more.trainer.plan.peak_lr) == (0, 1e-3)
 
 
 def test_of_very_many_parts_the_first_and_the_last_are_told(train: Train) -> None:

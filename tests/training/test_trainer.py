@@ -291,48 +291,39 @@ def test_a_loss_that_is_not_finite_sends_the_run_back_with_half_the_rate(train: 
     assert all(np.isfinite(array).all() for array in trained.weights().values())
 
 
-def test_a_gradient_that_is_not_finite_sends_the_run_back_too(train: Train) -> None:
-    trainers: list[Trainer] = []
+def spoil_a_gradient(trainer: Trainer) -> None:
+    """Make the gradient of the fourth step infinite, once."""
     left = [1]
 
-    def watch(trainer: Trainer) -> None:
-        def spoil(gradient: torch.Tensor) -> torch.Tensor | None:
-            if trainer.step == 3 and left:
-                left.pop()
-                return gradient * torch.inf
-            return None
+    def spoil(gradient: torch.Tensor) -> torch.Tensor | None:
+        if trainer.step == 3 and left:
+            left.pop()
+            return gradient * torch.inf
+        return None
 
-        next(trainer.learner.model.parameters()).register_hook(spoil)
-        trainers.append(trainer)
+    next(trainer.learner.model.parameters()).register_hook(spoil)
 
-    trained = train(epochs=1, on_trainer=watch)
+
+def test_a_gradient_that_is_not_finite_sends_the_run_back_too(train: Train) -> None:
+    trained = train(epochs=1, on_trainer=spoil_a_gradient)
     assert [(why.partition(",")[0], step) for why, _, step in trained.watcher.rollbacks] == [
         ("the gradient is not finite at step 4", 0)
     ]
     assert trained.stopped == "done"
 
 
-def test_a_state_that_is_not_finite_is_not_committed_though_nobody_looked_yet(
-    train: Train, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_state_that_is_not_finite_is_not_committed_though_nobody_looked_yet(train: Train) -> None:
     """As on a GPU, where the losses are looked at every now and then."""
-    inner, left = Trainer._check_finite, [1]
 
     def watch(trainer: Trainer) -> None:
-        def spoil(gradient: torch.Tensor) -> torch.Tensor | None:
-            if trainer.step == 3 and left:
-                left.pop()
-                return gradient * torch.inf
-            return None
-
-        next(trainer.learner.model.parameters()).register_hook(spoil)
-        calls = iter(range(1000))
+        spoil_a_gradient(trainer)
+        inner, looked_at = trainer._check_finite, set[int]()
 
         def seldom() -> None:
-            # The first look is at the commit of the beginning; of the next ones most are left out.
-            number = next(calls)
-            if number == 0 or trainer.step % 6 == 0:
-                inner(trainer)
+            # The second look at a step is the one before it is committed.
+            if trainer.step in looked_at:
+                inner()
+            looked_at.add(trainer.step)
 
         trainer._check_finite = seldom  # type: ignore[method-assign]
 

@@ -8,9 +8,9 @@ RESERVE = 0.97
 """Share of a time limit that is planned: machines are not steady."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A run laid out in steps; the clock is only a backstop.
+    """A run laid out in steps; the clock is only a backstop. It goes into the manifest, so that a run can go on.
 
     Attributes:
         steps: optimizer steps of the whole run.
@@ -29,6 +29,11 @@ class Plan:
     decay_steps: int
     peak_lr: float
     start: int = 0
+
+    def __post_init__(self) -> None:
+        ordered = 0 <= self.start < self.steps <= 10**12 and self.steps_per_epoch >= 1 and self.batch_size >= 1
+        if not (ordered and min(self.warmup_steps, self.decay_steps) >= 0 and 0 < self.peak_lr <= 1):
+            raise ValueError("the plan does not fit together")
 
     @property
     def epochs(self) -> int:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from ddpmctl.config import TrainingConfig
-from ddpmctl.training.plan import RESERVE, Plan, lay_out, steps_that_fit
+from ddpmctl.plan import RESERVE, Plan, lay_out, steps_that_fit
 from tests.builders import tiny_config
 
 
