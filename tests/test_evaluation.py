@@ -202,7 +202,7 @@ def test_what_the_extra_brings_is_missed_before_anything_is_sampled(
     monkeypatch.setattr(evaluate, "find_spec", lambda name: None if name == package else object())
     with pytest.raises(DdpmctlError, match=f"{package} is not installed") as caught:
         evaluate.check_extra("torchmetrics", "matplotlib")
-    assert caught.value.hint == "pip install 'ddpmctl[eval]'"
+    assert caught.value.hint == "in the project's folder: pip install '.[eval]'"
 
 
 @pytest.mark.parametrize(
@@ -227,5 +227,5 @@ def test_evaluate_without_torchmetrics_names_the_extra(tiny: Cli, judged_cache: 
     (tmp_path / "torchmetrics.py").write_text("raise ImportError('no torchmetrics')\n")
     done = tiny("evaluate", "-n", 100, "--steps", 1, PYTHONPATH=str(tmp_path), XDG_CACHE_HOME=judged_cache)
     assert done.returncode == 1
-    assert "pip install 'ddpmctl[eval]'" in done.stderr
+    assert "in the project's folder: pip install '.[eval]'" in done.stderr
     assert "Traceback" not in done.stderr

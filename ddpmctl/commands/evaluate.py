@@ -146,7 +146,7 @@ def check_extra(*packages: str) -> None:
     """
     for package in packages:
         if find_spec(package) is None:
-            raise DdpmctlError(f"{package} is not installed", "pip install 'ddpmctl[eval]'")
+            raise DdpmctlError(f"{package} is not installed", "in the project's folder: pip install '.[eval]'")
 
 
 def swept(request: Request, sweeps: list[str]) -> Iterator[SamplingConfig]:

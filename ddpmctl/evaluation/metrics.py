@@ -106,4 +106,4 @@ def _torchmetrics(module: str) -> Any:
     try:
         return import_module(f"torchmetrics.image.{module}")
     except ImportError as error:
-        raise DdpmctlError("torchmetrics is not installed", "pip install 'ddpmctl[eval]'") from error
+        raise DdpmctlError("torchmetrics is not installed", "in the project's folder: pip install '.[eval]'") from error

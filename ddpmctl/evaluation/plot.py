@@ -32,7 +32,7 @@ def quality_against_cost(points: list[Point]) -> bytes:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise DdpmctlError("matplotlib is not installed", "pip install 'ddpmctl[eval]'") from error
+        raise DdpmctlError("matplotlib is not installed", "in the project's folder: pip install '.[eval]'") from error
     figure = Figure(figsize=(10, 4.5), layout="constrained")
     left, right = figure.subplots(1, 2)
     for line in dict.fromkeys(point.line for point in points):
