@@ -22,6 +22,7 @@ Norm = Literal["group", "batch"]
 PIXEL_RANGES = {"-1..1": (-1.0, 1.0), "0..1": (0.0, 1.0)}
 
 MOST_EPOCHS = 1_000_000
+MOST_STEPS = 10**12
 
 CLASSIC_WIDTHS = (64, 128, 256, 512)
 LINEAR_MIN_TIMESTEPS = 50

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from ddpmctl.config import TrainingConfig
+from ddpmctl.config import MOST_STEPS, TrainingConfig
 
 RESERVE = 0.97
 """Share of a time limit that is planned: machines are not steady."""
@@ -31,7 +31,7 @@ class Plan:
     start: int = 0
 
     def __post_init__(self) -> None:
-        ordered = 0 <= self.start < self.steps <= 10**12 and self.steps_per_epoch >= 1 and self.batch_size >= 1
+        ordered = 0 <= self.start < self.steps <= MOST_STEPS and self.steps_per_epoch >= 1 and self.batch_size >= 1
         if not (ordered and min(self.warmup_steps, self.decay_steps) >= 0 and 0 < self.peak_lr <= 1):
             raise ValueError("the plan does not fit together")
 

@@ -32,6 +32,9 @@ DataDir = Annotated[
     typer.Option(envvar="DDPMCTL_DATA_DIR", help="The folder that holds MNIST/raw; nothing else is then tried."),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace a model that has this name.")]
+MaxSteps = Annotated[
+    int | None, typer.Option(metavar="N", help="Lay the run out in so many steps; with other limits, the shortest.")
+]
 PixelRange = Annotated[str | None, typer.Option(metavar="-1..1|0..1", help="What black and white are in the chain.")]
 Norm = Annotated[str | None, typer.Option(metavar="group|batch", help="GroupNorm, or BatchNorm in its place.")]
 Resume = Annotated[

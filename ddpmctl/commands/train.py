@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ddpmctl.config import MOST_EPOCHS, PIXEL_RANGES, PRECISIONS, PRESETS, Config, choose, load_preset
+from ddpmctl.config import MOST_EPOCHS, MOST_STEPS, PIXEL_RANGES, PRECISIONS, PRESETS, Config, choose, load_preset
 from ddpmctl.console import Output
 from ddpmctl.errors import UsageError
 from ddpmctl.registry import Registry, last_of
@@ -29,6 +29,7 @@ def train(
         str | None,
         typer.Option(metavar="90s|10m|2h", help="Lay the run out to fit; with --epochs, whichever is shorter."),
     ] = None,
+    max_steps: options.MaxSteps = None,
     batch_size: Annotated[int | None, typer.Option(metavar="B", help="Images a step.")] = None,
     lr: Annotated[float | None, typer.Option(metavar="LR", help="Peak learning rate.")] = None,
     clip: options.Clip = None,
@@ -61,7 +62,7 @@ def train(
     if resume is not None:
         trained = go_on(out, _resumption(resume, _given_options(context), data_dir, every))
     else:
-        _check_words(device, precision, seed, accumulate)
+        _check_words(device, precision, seed, accumulate, max_steps)
         training = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "patience": patience, "clip_norm": clip}
         diffusion = {"timesteps": timesteps, "schedule": schedule, "target": target, "pixel_range": pixel_range}
         config = changed(load_preset(preset).config, training, diffusion, {"norm": norm})
@@ -87,6 +88,7 @@ def _order(typed: dict[str, Any], config: Config, every: Every | None) -> Order:
         config=config,
         data_dir=Path(typed["data_dir"]) if typed["data_dir"] else None,
         max_time=parse_duration(typed["max_time"]) if typed["max_time"] else None,
+        max_steps=typed["max_steps"],
         within_epochs=typed["epochs"] is not None,
         every=every,
         **{name: typed[name] for name in same},
@@ -186,12 +188,14 @@ def _outcome(name: str) -> dict[str, Any]:
     }
 
 
-def _check_words(device: str, precision: str, seed: int, accumulate: int) -> None:
+def _check_words(device: str, precision: str, seed: int, accumulate: int, max_steps: int | None = None) -> None:
     """Refuse early, before torch is imported, what was typed wrong."""
     choose("device", device.partition(":")[0], ["auto", "cpu", "cuda", "mps"])
     choose("precision", precision, PRECISIONS)
     if not 0 <= seed < 2**63:
         raise UsageError(f"the seed {seed} is out of range", "--seed 0..9000000000000000000")
+    if max_steps is not None and not 1 <= max_steps <= MOST_STEPS:
+        raise UsageError(f"a training of {max_steps} steps is not possible", f"--max-steps 1..{MOST_STEPS}")
     if accumulate < 1:
         raise UsageError(f"a batch cannot be computed in {accumulate} parts", "--accumulate 1 or more")
 

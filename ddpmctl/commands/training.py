@@ -39,6 +39,7 @@ class Order:
         name: of the model; None for a generated one.
         force: replace a model of that name.
         max_time: seconds to fit the run into, if any.
+        max_steps: to lay it out in, if any.
         within_epochs: whether the number of epochs bounds it as well.
         accumulate: parts of a batch.
         compiled: whether to compile the network.
@@ -56,6 +57,7 @@ class Order:
     force: bool
     max_time: float | None
     within_epochs: bool
+    max_steps: int | None = None
     accumulate: int = 1
     compiled: bool = False
     every: Every | None = None
@@ -93,6 +95,7 @@ PLANNED: dict[str, Callable[[Checkpoint], Any]] = {
     "dataset": lambda last: last.manifest.dataset.name,
     "seed": lambda last: last.manifest.run.seed,
     "max-time": lambda last: last.manifest.run.max_time or "none",
+    "max-steps": lambda last: last.manifest.run.planned_steps,
     "batch-size": lambda last: last.manifest.config.training.batch_size,
     "lr": lambda last: last.manifest.config.training.lr,
     "clip": lambda last: last.manifest.config.training.clip_norm,
@@ -132,6 +135,7 @@ def carry_out(out: Output, order: Order) -> str:
             precision=precision,
             seed=order.seed,
             max_time=order.max_time,
+            max_steps=order.max_steps,
             within_epochs=order.within_epochs,
             accumulate=order.accumulate,
             compiled=order.compiled,

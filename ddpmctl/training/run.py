@@ -39,7 +39,8 @@ class Run:
         precision: ``fp32`` or ``bf16``.
         seed: of everything random.
         max_time: seconds to fit the training into; None for none.
-        within_epochs: whether the time limit may not go beyond ``epochs``.
+        max_steps: of the run; None for no such limit.
+        within_epochs: whether these limits may not go beyond ``epochs``.
         accumulate: parts that a batch is computed in at most, one after the other, where memory is short.
         compiled: whether ``torch.compile`` makes the network's kernels.
     """
@@ -50,6 +51,7 @@ class Run:
     precision: str
     seed: int
     max_time: float | None = None
+    max_steps: int | None = None
     within_epochs: bool = False
     accumulate: int = 1
     compiled: bool = False

@@ -185,20 +185,20 @@ class Trainer:
         self._saved_at = (self.clock(), self.step)
 
     def _lay_out(self) -> Plan:
-        """Plan the run; a time limit takes the number of steps that fit, from the speed of the first seconds."""
+        """Plan the run; into a time limit go as many steps as fit at the speed of the first seconds."""
         images, settings = len(self.train_set), self.config.training
         full = lay_out(settings, images)
-        steps = full.steps
+        limits = [] if self.run.max_steps is None else [self.run.max_steps]
         if self.run.max_time is not None:
             started = self.clock()
             probe = Learner(self.config, self.train_set, self.run)
             seconds_per_step = probe.seconds_per_step(full, min(5.0, 0.03 * self.run.max_time), self.clock)
             self.seconds = self.clock() - started
-            steps = steps_that_fit(self.run.max_time - self.seconds, seconds_per_step)
-            if self.run.within_epochs:
-                steps = min(steps, full.steps)
+            limits.append(steps_that_fit(self.run.max_time - self.seconds, seconds_per_step))
+        if self.run.within_epochs or not limits:
+            limits.append(full.steps)
         self.progress = torch.zeros(full.steps_per_epoch, 2, device=self.run.device)
-        return lay_out(settings, images, steps)
+        return lay_out(settings, images, min(limits))
 
     def _run_epoch(self) -> Stopped:
         """Train to the end of the epoch that the run is in, and judge it."""

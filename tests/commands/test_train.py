@@ -149,6 +149,24 @@ def test_with_epochs_a_time_limit_is_no_more_than_a_limit(here: Cli, tmp_path: P
     assert (run.planned_steps, run.epochs, run.max_time) == (1, 1, 3600)
 
 
+def test_a_run_is_laid_out_in_as_many_steps_as_are_asked_for(here: Cli, tmp_path: Path) -> None:
+    def planned(*limits: object) -> int:
+        assert here("train", *SMALL, *limits, "--name", "a", "--force").returncode == 0
+        run = last_of(tiny_checkpoint(tmp_path, "a")).manifest.run
+        assert run.step == run.planned_steps
+        return run.step
+
+    # An epoch of these images is one step.
+    assert planned("--max-steps", 3) == 3
+    assert planned("--max-steps", 3, "--epochs", 2) == 2
+    assert planned("--max-steps", 3, "--max-time", "1h") == 3
+
+
+def test_a_run_of_no_steps_is_refused(here: Cli) -> None:
+    said = complaint(here("train", *SMALL, "--max-steps", 0), 2)
+    assert said == ("a training of 0 steps is not possible", "--max-steps 1..1000000000000")
+
+
 def test_a_run_that_learns_no_more_stops_early_and_says_so(
     here: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
