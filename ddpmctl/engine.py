@@ -196,9 +196,39 @@ class Engine:
 
         The arguments and errors are those of `generate`.
         """
-        sampling = self.resolve(sampler, steps, guidance, guidance_interval)
-        check_seed(seed, 1)
-        return self._steps(self._indices([label]), range(seed, seed + 1), sampling)
+        return self.chain([label], seed, self.resolve(sampler, steps, guidance, guidance_interval))
+
+    def chain(self, labels: Sequence[int | str], seed: int, sampling: SamplingConfig) -> Iterator[Step]:
+        """The steps from noise to an image a label, all in one batch: ``x`` and ``x0`` are float32[N,C,S,S].
+
+        Args:
+            labels: class indices or names.
+            seed: of the first image, as in `generate`.
+            sampling: as from `resolve`.
+
+        Raises:
+            UsageError: for an unknown label or a seed out of range.
+        """
+        check_seed(seed, len(labels))
+        return self._steps(self._indices(labels), range(seed, seed + len(labels)), sampling)
+
+    @torch.inference_mode()
+    def predict_x0(self, x: Tensor, t: int, labels: Sequence[int]) -> Tensor:
+        """The clean images that the network expects behind noisy ones, without guidance, and not clipped.
+
+        Args:
+            x: noisy images, float32[N,C,S,S].
+            t: their timestep, 0 (nearly clean) to T-1 (nearly noise).
+            labels: class indices; the number of classes stands for no label where the network can be guided.
+
+        Returns:
+            float32[N,C,S,S] on the device of the engine.
+        """
+        x = x.to(self.device).contiguous(memory_format=torch.channels_last)
+        times = torch.full((len(x),), t, device=self.device)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            answer = self.network(x, times, torch.tensor(labels, device=self.device)).float()
+        return replace(self.diffusion, clip_x0=False).predict_x0(x, times, answer)
 
     @torch.inference_mode()
     def look(self, image: Images, label: int | str, t: int, seed: int = 0) -> Look:
@@ -220,13 +250,11 @@ class Engine:
         pixels = torch.from_numpy(np.atleast_3d(image).transpose(2, 0, 1).copy())[None]
         x0 = to_model_range(pixels, self.diffusion.pixel_range).to(self.device)
         epsilon = torch.randn(x0.shape, generator=torch.Generator().manual_seed(seed)).to(self.device)
-        times, labels = (torch.full((1,), value, device=self.device) for value in (t, self._indices([label])[0]))
+        times = torch.full((1,), t, device=self.device)
         x = self.diffusion.noised(x0, times, epsilon)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            answer = self.network(x, times, labels).float()
-        told_x0 = replace(self.diffusion, clip_x0=False).predict_x0(x, times, answer)
+        told_x0 = self.predict_x0(x, t, self._indices([label]))
         alpha, sigma = self.diffusion.scales(times, x)
-        told_epsilon = answer if self.diffusion.target == "epsilon" else (x - alpha * told_x0) / sigma
+        told_epsilon = (x - alpha * told_x0) / sigma
         return Look(*(tensor[0].cpu() for tensor in (x0, epsilon, x, told_epsilon, told_x0)))
 
     def resolve(

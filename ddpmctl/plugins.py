@@ -24,6 +24,7 @@ SUMMARIES = {
     "generate": "Make images of the labels you name.",
     "grid": "Make the test sheet: every class, titled.",
     "animate": "Show a digit being carved out of noise.",
+    "lessons": "Train three traps beside their fixes, and see what comes of it.",
     "inspect": "Tell what a model is and how it was trained.",
     "evaluate": "Tell how good a model is, against the real images.",
     "models": "List the models in the registry.",

@@ -37,6 +37,7 @@ MaxSteps = Annotated[
 ]
 PixelRange = Annotated[str | None, typer.Option(metavar="-1..1|0..1", help="What black and white are in the chain.")]
 Norm = Annotated[str | None, typer.Option(metavar="group|batch", help="GroupNorm, or BatchNorm in its place.")]
+OneTimestep = Annotated[bool, typer.Option("--one-timestep", help="Give all images of a batch the same timestep.")]
 Resume = Annotated[
     str | None, typer.Option(metavar="NAME", help="Go on with a training that was cut short, or give it more epochs.")
 ]

@@ -41,6 +41,7 @@ def train(
     target: Annotated[str | None, typer.Option(metavar="epsilon|v|x0", help="What the network predicts.")] = None,
     pixel_range: options.PixelRange = None,
     norm: options.Norm = None,
+    one_timestep: options.OneTimestep = False,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
@@ -62,9 +63,11 @@ def train(
     if resume is not None:
         trained = go_on(out, _resumption(resume, _given_options(context), data_dir, every))
     else:
-        _check_words(device, precision, seed, accumulate, max_steps)
+        check_words(device, precision, seed, accumulate, max_steps)
         training = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "patience": patience, "clip_norm": clip}
         diffusion = {"timesteps": timesteps, "schedule": schedule, "target": target, "pixel_range": pixel_range}
+        if one_timestep:
+            training |= {"one_timestep": True, "stratified": False}
         config = changed(load_preset(preset).config, training, diffusion, {"norm": norm})
         trained = carry_out(out, _order(context.params, config, every))
     out.note(f"see it: ddpmctl grid --model {trained}")
@@ -106,7 +109,7 @@ def _resumption(reference: str, given: dict[str, Any], data_dir: Path | None, ev
         raise UsageError(f"{epochs} epochs more are not possible", f"--epochs 1..{MOST_EPOCHS}")
     if "force" in given:
         raise UsageError("--resume goes on with a run and --force begins another in its place", "give one of the two")
-    _check_words(given.get("device", "auto"), given.get("precision", "auto"), 0, accumulate or 1)
+    check_words(given.get("device", "auto"), given.get("precision", "auto"), 0, accumulate or 1)
     return Resumption(
         reference=reference,
         more_epochs=epochs,
@@ -188,7 +191,7 @@ def _outcome(name: str) -> dict[str, Any]:
     }
 
 
-def _check_words(device: str, precision: str, seed: int, accumulate: int, max_steps: int | None = None) -> None:
+def check_words(device: str, precision: str, seed: int, accumulate: int, max_steps: int | None = None) -> None:
     """Refuse early, before torch is imported, what was typed wrong."""
     choose("device", device.partition(":")[0], ["auto", "cpu", "cuda", "mps"])
     choose("precision", precision, PRECISIONS)

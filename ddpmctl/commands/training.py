@@ -105,6 +105,7 @@ PLANNED: dict[str, Callable[[Checkpoint], Any]] = {
     "target": lambda last: last.manifest.config.diffusion.target,
     "pixel-range": lambda last: "{:g}..{:g}".format(*last.manifest.config.diffusion.pixel_range),
     "norm": lambda last: last.manifest.config.model.norm,
+    "one-timestep": lambda last: last.manifest.config.training.one_timestep,
     "name": lambda last: last.name,
 }
 """What a run goes by, by option: a resumed one cannot change it."""

@@ -139,6 +139,14 @@ class Evaluator:
             memory=self._memory(made),
         )
 
+    def accuracy(self, images: Images, labels: list[int]) -> float:
+        """Share of images, uint8[N,S,S] or uint8[N,S,S,3], that are read as these labels."""
+        return read(self.classifier, as_tensor(images)).accuracy(torch.tensor(labels))
+
+    def frechet(self, images: Images) -> Distance:
+        """Frechet distance of images, uint8[N,S,S] or uint8[N,S,S,3], to the training set."""
+        return self._distance(frechet, read(self.classifier, as_tensor(images)).features)
+
     def _distance(self, measure: Callable[[Tensor, Tensor], float], made: Tensor) -> Distance:
         """A distance and its floor at the same count; one draw where the test set is no larger."""
         real, count = self.test_reading.features, len(made)

@@ -11,35 +11,43 @@ GAP = 6
 SMALLEST = 9
 """Height of the smallest letters in pixels."""
 PAPER, INK = 255, 0
+MARGIN = 8
+"""Width of the names of rows, in heights of a title."""
 
 
-def labelled_sheet(rows: Sequence[Sequence[Images]], titles: Sequence[Sequence[str]], factor: int) -> Images:
+def labelled_sheet(
+    rows: Sequence[Sequence[Images]], titles: Sequence[Sequence[str]], factor: int, names: Sequence[str] = ()
+) -> Images:
     """Lay images out in rows, each row under its titles.
 
     Args:
-        rows: images of one size, uint8[S,S] or uint8[S,S,3].
+        rows: images of one size, uint8[H,W] or uint8[H,W,3].
         titles: for each row a title an image; an empty list for a row without.
         factor: how much each image is enlarged.
+        names: of the rows, written to their left.
 
     Returns:
         uint8[H,W] or uint8[H,W,3]: dark titles on white paper.
     """
-    side = rows[0][0].shape[0] * factor
-    band = max(14, side // 5)
+    high, wide = (side * factor for side in rows[0][0].shape[:2])
+    band = max(14, high // 5)
+    margin = band * MARGIN if names else 0
     columns = max(len(row) for row in rows)
-    height = GAP + sum((band if names else 0) + side + GAP for names in titles)
+    height = GAP + sum((band if above else 0) + high + GAP for above in titles)
     colour = rows[0][0].ndim == 3
-    width = GAP + columns * (side + GAP)
+    width = margin + GAP + columns * (wide + GAP)
     sheet = Image.new("RGB" if colour else "L", (width, height), (PAPER,) * 3 if colour else PAPER)
     draw = ImageDraw.Draw(sheet)
     y = GAP
-    for row, names in zip(rows, titles, strict=True):
-        for column, name in enumerate(names):
-            _write(draw, name, (GAP + column * (side + GAP), y), (side, band))
-        y += band if names else 0
+    for number, (row, above) in enumerate(zip(rows, titles, strict=True)):
+        for column, title in enumerate(above):
+            _write(draw, title, (margin + GAP + column * (wide + GAP), y), (wide, band))
+        y += band if above else 0
+        if names:
+            _write(draw, names[number], (GAP, y + (high - band) // 2), (margin - GAP, band))
         for column, image in enumerate(row):
-            sheet.paste(Image.fromarray(upscale(image, factor)), (GAP + column * (side + GAP), y))
-        y += side + GAP
+            sheet.paste(Image.fromarray(upscale(image, factor)), (margin + GAP + column * (wide + GAP), y))
+        y += high + GAP
     return np.asarray(sheet)
 
 

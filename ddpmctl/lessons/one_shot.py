@@ -1,0 +1,221 @@
+"""Lesson one: the best single answer is an average; a picture takes many small steps."""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ddpmctl.data.dataset import to_model_range
+from ddpmctl.engine import Engine, to_pixels
+from ddpmctl.evaluation.evaluator import as_tensor
+
+from .figures import COLUMNS, Figures, Images, sharpness
+from .findings import Finding, Paper, Picture, Table
+from .pictures import MOST_CLASSES, curves, follow, sheet, side_by_side, tiled
+from .theory import conditional_mean
+from .workshop import Taught, Workshop
+
+FULL_CHAIN = "ddpm"
+LEVELS = (0.999, 0.75, 0.5, 0.25)
+"""Where along the chain answers are looked at, as shares of its length."""
+
+AT_ONCE, IN_STEPS = "trap: the image at once, from pure noise", "the same network, in many steps"
+
+BLURRED = 0.75
+"""Of the sharpness of real images: below it an answer is called blurred."""
+
+PAPERS = (
+    Paper(authors="Ho, Jain, Abbeel 2020", title="Denoising Diffusion Probabilistic Models", arxiv="2006.11239"),
+    Paper(
+        authors="Sohl-Dickstein, Weiss, Maheswaranathan, Ganguli 2015",
+        title="Deep Unsupervised Learning using Nonequilibrium Thermodynamics",
+        arxiv="1503.03585",
+    ),
+)
+
+
+def teach(shop: Workshop) -> Finding:
+    """Train a network that tells the image and one that tells the noise, and ask each for everything at once."""
+    diffusion = replace(shop.base.diffusion, target="x0")
+    fix = shop.fix()
+    trap = shop.teach("one-shot", "the trap", replace(shop.base, diffusion=diffusion), fix.network.steps)
+    _, labels = shop.judge.real_images(shop.count)
+    real = shop.judge.real(shop.count)
+    once = at_once(trap.engine, labels, shop.about.seed)
+    chained = trap.engine.generate(labels, shop.about.seed)
+    fixed = fix.engine.generate(labels, shop.about.seed)
+    measured = {
+        AT_ONCE: shop.judge.figures(once, labels),
+        IN_STEPS: shop.judge.figures(chained, labels),
+        "fix: the noise, in many steps": shop.judge.figures(fixed, labels),
+        "real images": real,
+    }
+    blurred = measured[AT_ONCE]
+    levels, picture = _levels(shop, trap)
+    reproduced = blurred.sharpness < BLURRED * real.sharpness
+    return Finding(
+        lesson="one-shot",
+        title="Small steps, not one leap",
+        trap="a network that tells the clean image, asked once, from pure noise",
+        fix="a network that tells the noise, asked again and again along the chain",
+        claim="a blurry grey average of the data",
+        reproduced=reproduced,
+        verdict=_verdict(reproduced, blurred, measured[IN_STEPS], real),
+        formula="argmin over f of E|f(x_t, t) - x_0|^2  =  E[x_0 | x_t]",
+        why=_why(shop, trap),
+        tables=(
+            Table(
+                title=f"{shop.count} images each",
+                columns=("", *COLUMNS),
+                rows=tuple((name, *figures.cells()) for name, figures in measured.items()),
+                note="The Frechet distance of the real images is the floor: what as many real test images have. Steps "
+                f"are those of {_way(fix.engine)}.",
+            ),
+            levels,
+        ),
+        pictures=(*_pictures(shop, trap, fix), picture),
+        networks=(trap.network, fix.network),
+        papers=PAPERS,
+        setting=shop.setting(),
+    )
+
+
+def at_once(engine: Engine, labels: list[int], seed: int) -> Images:
+    """One answer a label, to pure noise: image k is drawn from seed + k, as in sampling."""
+    return to_pixels(engine.predict_x0(pure_noise(engine, len(labels), seed), _end(engine), labels), _range(engine))
+
+
+def pure_noise(engine: Engine, count: int, seed: int) -> Tensor:
+    """float32[count,C,S,S], each image from a seed of its own."""
+    shape = (engine.config.model.channels, *[engine.config.model.image_size] * 2)
+    return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed + k)) for k in range(count)])
+
+
+def _end(engine: Engine) -> int:
+    return len(engine.diffusion.schedule) - 1
+
+
+def _range(engine: Engine) -> tuple[float, float]:
+    return engine.diffusion.pixel_range
+
+
+def _way(engine: Engine) -> str:
+    way = engine.resolve()
+    return f"{way.sampler}: {way.steps} of them, guidance {way.guidance:g}"
+
+
+def _levels(shop: Workshop, trap: Taught) -> tuple[Table, Picture]:
+    """The answer from noise of several strengths, beside the best answer there is."""
+    engine, count = trap.engine, min(shop.count, 200)
+    schedule, limits = engine.diffusion.schedule, _range(engine)
+    images, labels = shop.judge.real_images(count)
+    x0 = to_model_range(as_tensor(images), limits)
+    epsilon = pure_noise(engine, count, shop.about.seed + 1_000_000)
+    rows, pictures, names = [], [], []
+    for level in LEVELS:
+        t = min(_end(engine), round(level * len(schedule)))
+        alpha, sigma = float(schedule.alpha[t]), float(schedule.sigma[t])
+        x = alpha * x0 + sigma * epsilon
+        told = engine.predict_x0(x, t, labels).cpu()
+        best = _best(shop, x, labels, alpha, sigma, limits)
+        shown = [to_pixels(each, limits) for each in (told, best)]
+        errors = [float((each - x0).square().mean()) for each in (told, best)]
+        real_sharpness = sharpness(images)
+        rows.append(
+            (
+                f"t = {t}", f"{alpha:.3f}", f"{errors[0]:.4f}", f"{errors[1]:.4f}",
+                *(f"{sharpness(each) / real_sharpness:.0%}" for each in shown),
+            )
+        )  # fmt: skip
+        few = slice(0, min(MOST_CLASSES, len(shop.data.classes)))
+        pictures += [to_pixels(x[few], (-3.0, 3.0)), shown[0][few], shown[1][few]]
+        names += [f"noisy, t = {t}", "one answer", "exact mean"]
+    titles = shop.data.classes[:MOST_CLASSES]
+    data = sheet([*pictures, images[: len(titles)]], [*names, "real"], titles)
+    table = Table(
+        title=f"One answer to {count} noisy test images, from noise of several strengths",
+        columns=("", "alpha", "MSE", "MSE of the exact mean", "sharpness of real", "sharpness of the exact mean"),
+        rows=tuple(rows),
+        note="The exact mean is taken over the training images of the class, by Bayes' rule. From much noise nothing "
+        "is "
+        "better; near the image the network does better, since no training image is the test image.",
+    )
+    caption = (
+        "One answer from noise of several strengths, beside the exact conditional mean: the average of the training "
+        "images of the class, each weighted by how likely it is to be behind the noise. Last row: the real images."
+    )
+    return table, shop.put("one-shot-levels.png", data, caption)
+
+
+def _best(
+    shop: Workshop, x: Tensor, labels: list[int], alpha: float, sigma: float, limits: tuple[float, float]
+) -> Tensor:
+    """The conditional mean of each image over the training images of its class."""
+    best, wanted = torch.empty_like(x), torch.tensor(labels)
+    for label in set(labels):
+        clean = to_model_range(shop.data.images[shop.data.labels == label].cpu(), limits)
+        best[wanted == label] = conditional_mean(x[wanted == label], clean, alpha, sigma)
+    return best
+
+
+def _pictures(shop: Workshop, trap: Taught, fix: Taught) -> tuple[Picture, ...]:
+    titles = shop.data.classes[:MOST_CLASSES]
+    labels, seed = list(range(len(titles))), shop.about.seed
+    whole = fix.engine.resolve(FULL_CHAIN, len(fix.engine.diffusion.schedule), 1.0)
+    frames, fixed = follow(fix.engine, labels, seed, whole)
+    once = at_once(trap.engine, labels, seed)
+    nothing_said = at_once(trap.engine, [trap.engine.config.model.num_classes] * len(labels), seed)
+    rows = [nothing_said, once, trap.engine.generate(labels, seed), fixed, shop.judge.real_images(len(labels))[0]]
+    names = ["trap, no label", "trap", "same, in steps", "fix", "real"]
+    noise = tiled(to_pixels(pure_noise(trap.engine, len(labels), seed), (-3.0, 3.0)))
+    return (
+        shop.put(
+            "one-shot.png",
+            sheet(rows, names, titles),
+            "Every class, from the same noise: the trap (without a label, and with one), the same network asked in "
+            "many steps, the fix, and real images.",
+        ),
+        shop.put(
+            "one-shot.gif",
+            side_by_side([noise, tiled(once)], frames, ("trap: one leap", f"fix: {whole.steps} small steps")),
+            f"From the same noise: one leap, and the fix in {whole.steps} steps ({whole.sampler}, no guidance).",
+        ),
+        shop.put(
+            "one-shot-curves.png",
+            curves({
+                "loss, each in the units of its own target": {"trap: x0": trap.losses, "fix: epsilon": fix.losses},
+                "norm of the gradient": {"trap: x0": trap.norms, "fix: epsilon": fix.norms},
+            }),
+            "Training: the two losses do not compare, since one is an error of images and the other of noise.",
+        ),
+    )  # fmt: skip
+
+
+def _verdict(reproduced: bool, once: Figures, chained: Figures, real: Figures) -> str:
+    share, later = (100 * figures.sharpness / real.sharpness for figures in (once, chained))
+    seen = f"At once the image has {share:.0f} % of the sharpness of real ones"
+    told = f", and the same network in many steps {later:.0f} %"
+    if reproduced:
+        return f"{seen}{told}: what is wrong is the single leap, and not the network."
+    return f"{seen}{told}: no blur to speak of came of the single leap here."
+
+
+def _why(shop: Workshop, trap: Taught) -> tuple[str, ...]:
+    """Why, in plain words, with what was measured."""
+    images, labels = shop.judge.real_images(min(shop.count, 200))
+    means = shop.judge.class_means[labels]
+    once = at_once(trap.engine, labels, shop.about.seed).astype(np.float32)
+    to_mean, to_real = (float(np.sqrt(np.square(once - other).mean())) for other in (means, images.astype(np.float32)))
+    return (
+        "Pure noise says nothing about which image was there. Asked for one answer, a network that is taught by "
+        "squared error does the best that can be done: it answers with the mean of all images that could be behind "
+        "what it sees, the conditional mean E[x_0 | x_t]. The mean of many sharp digits is a blurred one, and no "
+        "longer training and no larger network changes that.",
+        f"Here its one answer lies {to_mean:.1f} grey levels from the mean training image of its class and "
+        f"{to_real:.1f} from a real image of it. Without a label it is the mean of all classes.",
+        "A chain asks for a little at a time. Each step removes a little noise and so decides a little about which "
+        "image it is to be; the next answer is a mean over what is still possible, which is less and less. At the end "
+        "one image is left: a sample, and no mean. A network that tells the noise has the same choice to make at "
+        "pure noise; that it is asked a thousand times is what saves it.",
+    )

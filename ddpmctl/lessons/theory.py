@@ -1,0 +1,56 @@
+"""The mathematics behind the lessons, computed on real images."""
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def conditional_mean(x: Tensor, images: Tensor, alpha: float, sigma: float) -> Tensor:
+    """``E[x0 | x_t]`` where ``x0`` is one of ``images``, each as likely: no answer has a smaller mean squared error.
+
+    The posterior of image ``i`` is proportional to ``exp(-|x_t - alpha x_i|^2 / (2 sigma^2))`` (Bayes' rule on
+    Ho et al. 2020, eq. 4), and the mean is the sum of all images, so weighted.
+
+    Args:
+        x: noisy images, float[N,C,S,S].
+        images: clean ones in the range of the chain, float[M,C,S,S].
+        alpha: scale of the signal.
+        sigma: scale of the noise, above 0.
+
+    Returns:
+        float[N,C,S,S].
+    """
+    noisy, clean = x.flatten(1), images.flatten(1)
+    # The squared distance without what is the same for all images, so that nothing large cancels in float32.
+    fit = (alpha * noisy @ clean.T - (alpha**2 / 2) * clean.square().sum(1)) / sigma**2
+    return (fit.softmax(dim=1) @ clean).view_as(x)
+
+
+def signal_to_noise(images: Tensor, alpha_bar: float) -> float:
+    """How far the differences between images stand out of the noise, in decibels.
+
+    ``10 log10(alpha_bar Var[x0] / (1 - alpha_bar))``, with the variance over images, a mean over pixels. A range
+    of half the width has a quarter of the variance: 6.02 dB less at every timestep.
+
+    Args:
+        images: clean ones in the range of the chain, float[N,C,S,S], two at least.
+        alpha_bar: share of the signal, in (0, 1).
+    """
+    variance = float(images.double().var(dim=0, correction=0).mean())
+    return 10 * math.log10(alpha_bar * variance / (1 - alpha_bar))
+
+
+def first_below(images: Tensor, alpha_bar: Tensor, decibels: float = 0.0) -> int:
+    """The first timestep at which `signal_to_noise` is below so many decibels; the length of the chain where none."""
+    ratio = [signal_to_noise(images, 0.5) + 10 * math.log10(float(level / (1 - level))) for level in alpha_bar]
+    return next((t for t, value in enumerate(ratio) if value < decibels), len(ratio))
+
+
+def dependence_on_mates(answers: Tensor) -> float:
+    """How much the answer for one image changes with the company it keeps: root mean square over pixels.
+
+    Args:
+        answers: of one network for one image among different other images, float[K,C,S,S].
+    """
+    return float(torch.var(answers.double(), dim=0, correction=0).mean().sqrt())

@@ -1,0 +1,248 @@
+"""Where the networks of the lessons are trained: all by the trainer that `ddpmctl train` runs."""
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ddpmctl.config import PIXEL_RANGES, Config, load_preset
+from ddpmctl.data.dataset import Dataset
+from ddpmctl.devices import describe_device
+from ddpmctl.engine import Engine
+from ddpmctl.errors import DdpmctlError
+from ddpmctl.imaging.files import write_whole
+from ddpmctl.plan import Plan, lay_out, steps_that_fit
+from ddpmctl.registry import Checkpoint, Registry, last_of
+from ddpmctl.training.history import EpochRow
+from ddpmctl.training.learner import Learner
+from ddpmctl.training.run import Run
+from ddpmctl.training.trainer import Trainer
+
+from .figures import Judge
+from .findings import Network, Picture, Setting
+
+POINTS = 60
+"""Of a thinned curve."""
+
+PROBE = 3.0
+"""Most seconds to measure a network's speed in."""
+
+
+class Teller(Protocol):
+    """Whoever tells the learner how far it is."""
+
+    def note(self, words: str) -> None:
+        """Something is known now."""
+
+    def progress(self, what: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
+        """A task begins; the function that is given takes how much of it is done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taught:
+    """A network that was trained, and how that went.
+
+    Attributes:
+        network: what to tell of it.
+        engine: ready to sample.
+        losses: of each step, float32[steps].
+        norms: of the gradient of each step before it was clipped, float32[steps].
+    """
+
+    network: Network
+    engine: Engine
+    losses: NDArray[np.float32]
+    norms: NDArray[np.float32]
+
+
+class Workshop:
+    """Trains networks into a folder, each once, and knows how to look at them.
+
+    Args:
+        folder: takes a registry of the networks, and pictures.
+        base: the settings that all networks share, but for the one that a lesson is about.
+        data: the training images.
+        about: the circumstances of all trainings.
+        budget: seconds of training a network.
+        count: images a figure is taken over.
+        judge: takes the figures.
+        teller: is told how far it is.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        base: Config,
+        data: Dataset,
+        about: Run,
+        budget: float,
+        count: int,
+        judge: Judge,
+        teller: Teller,
+    ) -> None:
+        self.folder = folder
+        self.base = base
+        self.data = data
+        self.about = about
+        self.budget = budget
+        self.count = count
+        self.judge = judge
+        self.teller = teller
+        self.registry = Registry(folder)
+        self._taught: dict[str, Taught] = {}
+        self._steps: dict[Config, int] = {}
+
+    def steps(self, config: Config, share: float = 1.0) -> int:
+        """How many steps of such a network fit into a share of the budget; measured once."""
+        if config not in self._steps:
+            train_set, _ = self.data.to(self.about.device).split(config.training.heldout)
+            learner = Learner(config, train_set, self.about)
+            seconds = share * self.budget
+            per_step = learner.seconds_per_step(
+                lay_out(config.training, len(train_set)), min(PROBE, 0.03 * seconds), time.perf_counter
+            )
+            self._steps[config] = steps_that_fit(seconds, per_step)
+        return self._steps[config]
+
+    def fix(self) -> Taught:
+        """The network without a trap, which all lessons share."""
+        return self.teach("fix", "the fix", self.base, self.steps(self.base))
+
+    def teach(self, name: str, role: str, config: Config, steps: int) -> Taught:
+        """Train a network, unless this workshop did so before.
+
+        Args:
+            name: of its model.
+            role: what it is in the lesson.
+            config: its settings.
+            steps: how many.
+        """
+        if name not in self._taught:
+            self._taught[name] = self._teach(name, role, config, steps)
+        return self._taught[name]
+
+    def _teach(self, name: str, role: str, config: Config, steps: int) -> Taught:
+        run = replace(self.about, max_steps=steps)
+        trouble = ""
+        with (
+            self.registry.writer(name, name, replace=True) as writer,
+            self.teller.progress(f"training '{name}'", steps) as progress,
+        ):
+            watcher = _Watcher(progress)
+            trainer = Trainer(config, self.data, run, writer, watcher)
+            watcher.trainer = trainer
+            try:
+                trainer.train()
+            except DdpmctlError as error:
+                if trainer.saved is None:
+                    raise
+                trouble = error.message
+            trouble = trouble or "; ".join(watcher.troubles)
+        kept = _kept(self.registry, name, trainer)
+        manifest = last_of(kept).manifest
+        if trouble:
+            self.teller.note(f"'{name}': {trouble}")
+        losses, norms = watcher.curves()
+        network = Network(
+            name=name,
+            role=role,
+            command=command(config, run, name),
+            steps=manifest.run.step,
+            seconds=manifest.run.seconds,
+            mse=kept.manifest.metric.value if kept.manifest.metric else None,
+            losses=_thinned(losses),
+            gradients=_thinned(norms),
+            trouble=trouble,
+        )
+        return Taught(network, Engine(kept, str(self.about.device), self.about.precision), losses, norms)
+
+    def setting(self) -> Setting:
+        """Under what circumstances all of it is found."""
+        return Setting(
+            dataset=self.about.dataset,
+            budget=self.budget,
+            seed=self.about.seed,
+            device=describe_device(self.about.device),
+            precision=self.about.precision,
+            count=self.count,
+            judged_by=self.judge.name,
+            date=datetime.now(UTC).date().isoformat(),
+        )
+
+    def put(self, file: str, data: bytes, caption: str) -> Picture:
+        """Write a picture into the folder."""
+        write_whole(self.folder / file, data)
+        return Picture(file=file, caption=caption)
+
+
+class _Watcher:
+    """An observer that keeps the loss and the gradient's norm of each step."""
+
+    trainer: Trainer
+
+    def __init__(self, progress: Callable[[int], None]) -> None:
+        self.progress = progress
+        self.troubles: list[str] = []
+        self.epochs: dict[int, NDArray[np.float32]] = {}
+
+    def started(self, plan: Plan, step: int) -> None:
+        """Nothing to prepare."""
+
+    def stepped(self, step: int, images_per_second: float) -> None:
+        """Tell how far it is."""
+        self.progress(step)
+
+    def epoch_done(self, row: EpochRow, patience_left: int) -> None:
+        """Keep the epoch's figures before the next one writes over them."""
+        done = (row.step - 1) % self.trainer.plan.steps_per_epoch + 1
+        self.epochs[row.epoch] = self.trainer.progress[:done].cpu().numpy().copy()
+
+    def rolled_back(self, why: str, plan: Plan, step: int) -> None:
+        """Keep what went wrong."""
+        self.troubles.append(f"{why}; it went on from step {step:,} at half the rate")
+
+    def curves(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Losses and norms of all steps."""
+        rows = [self.epochs[epoch] for epoch in sorted(self.epochs)]
+        both = np.concatenate(rows) if rows else np.zeros((0, 2), np.float32)
+        return both[:, 0], both[:, 1]
+
+
+def _thinned(values: NDArray[np.float32]) -> tuple[float, ...]:
+    """Medians of at most `POINTS` equal parts, of what is finite."""
+    parts = np.array_split(values, min(POINTS, len(values))) if len(values) else []
+    finite = [part[np.isfinite(part)] for part in parts]
+    return tuple(float(np.median(part)) for part in finite if len(part))
+
+
+def command(config: Config, run: Run, name: str) -> str:
+    """What one types to train such a network."""
+    preset, typed = load_preset(run.preset).config, [f"ddpmctl train --preset {run.preset}"]
+    options = {
+        "target": (preset.diffusion.target, config.diffusion.target),
+        "pixel-range": (_range(preset), _range(config)),
+        "norm": (preset.model.norm, config.model.norm),
+        "batch-size": (preset.training.batch_size, config.training.batch_size),
+    }
+    typed += [f"--{option} {value}" for option, (usual, value) in options.items() if value != usual]
+    typed += ["--one-timestep"] if config.training.one_timestep else []
+    typed += [f"--max-steps {run.max_steps}", f"--seed {run.seed}", f"--dataset {run.dataset}"]
+    return " ".join([*typed, f"--name {name}"])
+
+
+def _range(config: Config) -> str:
+    return next(word for word, limits in PIXEL_RANGES.items() if limits == config.diffusion.pixel_range)
+
+
+def _kept(registry: Registry, name: str, trainer: Trainer) -> Checkpoint:
+    """The best of a training; where no figure of it was finite, what was saved last."""
+    if name in registry.names() and registry.open(name).manifest.run.id == trainer.id:
+        return registry.open(name)
+    assert trainer.saved is not None, "a training is saved before its first step"
+    return trainer.saved
