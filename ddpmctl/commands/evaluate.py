@@ -92,7 +92,7 @@ def evaluate(
     for path in (show_nearest, plot):
         if path:
             check_target(path, [".png"])
-    check_extra("torchmetrics", *(["matplotlib"] if plot else []))
+    check_extra()
     request = prepare(out, model, sampler, steps, guidance, guidance_interval, seed, device, precision)
     ways = list(swept(request, sweep or []))
 
@@ -138,15 +138,14 @@ def judge(
     return judged, images
 
 
-def check_extra(*packages: str) -> None:
+def check_extra() -> None:
     """See that what the extra brings is here, before minutes are spent on sampling.
 
     Raises:
         DdpmctlError: when it is not.
     """
-    for package in packages:
-        if find_spec(package) is None:
-            raise DdpmctlError(f"{package} is not installed", "in the project's folder: pip install '.[eval]'")
+    if find_spec("torchmetrics") is None:
+        raise DdpmctlError("torchmetrics is not installed", "in the project's folder: pip install '.[eval]'")
 
 
 def swept(request: Request, sweeps: list[str]) -> Iterator[SamplingConfig]:

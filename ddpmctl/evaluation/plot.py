@@ -3,8 +3,6 @@
 import io
 from dataclasses import dataclass
 
-from ddpmctl.errors import DdpmctlError
-
 
 @dataclass(frozen=True, slots=True)
 class Point:
@@ -24,15 +22,9 @@ class Point:
 
 
 def quality_against_cost(points: list[Point]) -> bytes:
-    """Distance and accuracy over evaluations of the network, a line a way of sampling, as a PNG.
+    """Distance and accuracy over evaluations of the network, a line a way of sampling, as a PNG."""
+    from matplotlib.figure import Figure
 
-    Raises:
-        DdpmctlError: when matplotlib is not installed.
-    """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise DdpmctlError("matplotlib is not installed", "in the project's folder: pip install '.[eval]'") from error
     figure = Figure(figsize=(10, 4.5), layout="constrained")
     left, right = figure.subplots(1, 2)
     for line in dict.fromkeys(point.line for point in points):

@@ -59,7 +59,7 @@ class Condition:
 CONDITIONS = (
     Condition("batches of 8", "batch-8", lambda base: replace(base, batch_size=8)),
     Condition("batches of 128", "batch-128", lambda base: replace(base, batch_size=128)),
-    Condition("one timestep a batch", "one-timestep", lambda base: replace(base, one_timestep=True, stratified=False)),
+    Condition("one timestep", "one-timestep", lambda base: replace(base, one_timestep=True, stratified=False)),
 )
 
 
@@ -67,7 +67,7 @@ def teach(shop: Workshop) -> Finding:
     """Train with BatchNorm and GroupNorm, in batches of several kinds, and sample with both kinds of statistics."""
     fix = shop.fix()
     trap = shop.teach("batchnorm", "the trap", _batch(shop.base), fix.network.steps)
-    pairs = {f"batches of {shop.base.training.batch_size}, mixed timesteps": (trap, fix)}
+    pairs = {f"batches of {shop.base.training.batch_size}": (trap, fix)}
     for condition in CONDITIONS:
         group = replace(shop.base, training=condition.training(shop.base.training))
         steps = shop.steps(group, SHARE)
@@ -78,9 +78,9 @@ def teach(shop: Workshop) -> Finding:
         pairs[condition.name] = (taught[0], taught[1])
     _, labels = shop.judge.real_images(shop.count)
     seed = shop.about.seed
-    measured = {"trap: BatchNorm, running statistics": shop.judge.figures(trap.engine.generate(labels, seed), labels)}
+    measured = {"trap: BatchNorm, running": shop.judge.figures(trap.engine.generate(labels, seed), labels)}
     with batch_statistics(trap.engine):
-        measured["BatchNorm, statistics of the batch"] = shop.judge.figures(trap.engine.generate(labels, seed), labels)
+        measured["trap: BatchNorm, of the batch"] = shop.judge.figures(trap.engine.generate(labels, seed), labels)
     measured["fix: GroupNorm"] = shop.judge.figures(fix.engine.generate(labels, seed), labels)
     measured["real images"] = shop.judge.real(shop.count)
     ratio = _largest(trap) / _largest(fix)
@@ -102,8 +102,7 @@ def teach(shop: Workshop) -> Finding:
                 columns=("", *COLUMNS),
                 rows=tuple((name, *figures.cells()) for name, figures in measured.items()),
                 note="Running statistics are averages from training; those of the batch are of the images that are "
-                "made "
-                "together. The Frechet distance of the real images is the floor.",
+                "made together. The Frechet distance of the real images is the floor.",
             ),
             _training_table(shop, pairs, labels),
             _mates_table(shop, trap, fix),
@@ -150,14 +149,14 @@ def _training_table(shop: Workshop, pairs: dict[str, tuple[Taught, Taught]], lab
             figures = shop.judge.figures(taught.engine.generate(labels, shop.about.seed), labels)
             rows.append(
                 (
-                    f"{name}: {norm}", f"{network.steps:,}",
+                    f"{norm}, {name}", f"{network.steps:,}",
                     "not finite" if network.mse is None else f"{network.mse:.4f}",
-                    f"{np.median(norms):.3g}", f"{norms.max():.3g}", *figures.cells()[:3],
+                    f"{np.median(norms):.3g}", f"{norms.max():.3g}", *figures.cells()[:2],
                 )
             )  # fmt: skip
     return Table(
         title="When does it bite? The same networks, trained otherwise",
-        columns=("", "steps", "held-out MSE", "median gradient", "largest gradient", *COLUMNS[:3]),
+        columns=("", "steps", "held-out MSE", "median gradient", "largest", *COLUMNS[:2]),
         rows=tuple(rows),
         note=f"The first pair had the whole budget, the others {SHARE:.0%} of it; two networks of a pair had as many "
         f"steps. Gradients are norms before clipping, after the first {SETTLED:.0%} of the steps. Held-out MSE and "
@@ -170,18 +169,17 @@ def _mates_table(shop: Workshop, trap: Taught, fix: Taught) -> Table:
         loose = mates(shop, trap.engine)
     return Table(
         title="The answer for one image, among different other images",
-        columns=("", "changes by (root mean square)", "the answer itself"),
+        columns=("", "changes by", "its size"),
         rows=tuple(
             (name, f"{change:.2g}", f"{size:.2g}")
             for name, (change, size) in {
-                "BatchNorm, statistics of the batch": loose,
-                "BatchNorm, running statistics": mates(shop, trap.engine),
+                "BatchNorm, of the batch": loose,
+                "BatchNorm, running": mates(shop, trap.engine),
                 "GroupNorm": mates(shop, fix.engine),
             }.items()
         ),
         note=f"One real image at half the chain, among {MATES} others at timesteps of all kinds, {COMPANIES} times "
-        "with "
-        "others; in units of the expected clean image.",
+        "with others; root mean squares of the clean image that is expected.",
     )
 
 
@@ -285,7 +283,8 @@ def _why() -> tuple[str, ...]:
         "BatchNorm takes its mean and deviation over all images of a batch. In diffusion a batch mixes noise levels, "
         "so an almost clean image is normalised by what almost pure noise has in it, and what the network says about "
         "one image depends on which others happen to be beside it. GroupNorm asks no one but the image itself.",
-        "When sampling, all images of a batch are at one noise level, which no batch of the training was. The averages "
-        "over training (running statistics) are of all levels mixed and fit none; the statistics of the batch fit the "
-        "level, but make each image depend on its neighbours, and one image alone another than among others.",
+        "When sampling, all images of a batch are at one noise level, which no batch of the training was. The "
+        "averages over training (running statistics) are of all levels mixed and fit none; the statistics of the "
+        "batch fit the level, but make each image depend on its neighbours, and one image alone another than among "
+        "others.",
     )

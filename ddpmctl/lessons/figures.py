@@ -15,7 +15,8 @@ from ddpmctl.errors import DataError
 
 Images = NDArray[np.uint8]
 
-COLUMNS = ("label accuracy", "Frechet distance", "sharpness", "mean intensity", "distance to the class mean")
+COLUMNS = ("labels right", "Frechet", "sharpness", "intensity", "to class mean")
+"""Label accuracy, Frechet distance, mean difference of neighbours, mean pixel, distance to the mean of the class."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,10 @@ FULL_CHAIN = "ddpm"
 LEVELS = (0.999, 0.75, 0.5, 0.25)
 """Where along the chain answers are looked at, as shares of its length."""
 
-AT_ONCE, IN_STEPS = "trap: the image at once, from pure noise", "the same network, in many steps"
+AT_ONCE, IN_STEPS = "trap: at once", "same network, in steps"
+
+TOGETHER = 50
+"""Images asked for together."""
 
 BLURRED = 0.75
 """Of the sharpness of real images: below it an answer is called blurred."""
@@ -48,7 +51,7 @@ def teach(shop: Workshop) -> Finding:
     measured = {
         AT_ONCE: shop.judge.figures(once, labels),
         IN_STEPS: shop.judge.figures(chained, labels),
-        "fix: the noise, in many steps": shop.judge.figures(fixed, labels),
+        "fix: in steps": shop.judge.figures(fixed, labels),
         "real images": real,
     }
     blurred = measured[AT_ONCE]
@@ -83,7 +86,12 @@ def teach(shop: Workshop) -> Finding:
 
 def at_once(engine: Engine, labels: list[int], seed: int) -> Images:
     """One answer a label, to pure noise: image k is drawn from seed + k, as in sampling."""
-    return to_pixels(engine.predict_x0(pure_noise(engine, len(labels), seed), _end(engine), labels), _range(engine))
+    answers = [
+        engine.predict_x0(pure_noise(engine, len(part), seed + start), _end(engine), part).cpu()
+        for start in range(0, len(labels), TOGETHER)
+        for part in [labels[start : start + TOGETHER]]
+    ]
+    return to_pixels(torch.cat(answers), _range(engine))
 
 
 def pure_noise(engine: Engine, count: int, seed: int) -> Tensor:
@@ -135,11 +143,10 @@ def _levels(shop: Workshop, trap: Taught) -> tuple[Table, Picture]:
     data = sheet([*pictures, images[: len(titles)]], [*names, "real"], titles)
     table = Table(
         title=f"One answer to {count} noisy test images, from noise of several strengths",
-        columns=("", "alpha", "MSE", "MSE of the exact mean", "sharpness of real", "sharpness of the exact mean"),
+        columns=("", "alpha", "MSE", "of the exact mean", "sharpness", "of the exact mean"),
         rows=tuple(rows),
         note="The exact mean is taken over the training images of the class, by Bayes' rule. From much noise nothing "
-        "is "
-        "better; near the image the network does better, since no training image is the test image.",
+        "is better; near the image the network does better, since no training image is the test image.",
     )
     caption = (
         "One answer from noise of several strengths, beside the exact conditional mean: the average of the training "
@@ -216,6 +223,6 @@ def _why(shop: Workshop, trap: Taught) -> tuple[str, ...]:
         f"{to_real:.1f} from a real image of it. Without a label it is the mean of all classes.",
         "A chain asks for a little at a time. Each step removes a little noise and so decides a little about which "
         "image it is to be; the next answer is a mean over what is still possible, which is less and less. At the end "
-        "one image is left: a sample, and no mean. A network that tells the noise has the same choice to make at "
-        "pure noise; that it is asked a thousand times is what saves it.",
+        "one image is left: a sample, and no mean. A network that tells the noise has the same choice to make at pure "
+        "noise; that it is asked a thousand times is what saves it.",
     )

@@ -17,9 +17,12 @@ Images = NDArray[np.uint8]
 MOST_CLASSES = 10
 """Columns of a sheet."""
 
-FRAMES = 40
+FRAMES = 24
+SHADES = 16
+"""Of grey in an animation: noise in all 256 would make the page three times as large."""
+
 CHAIN, CHAIN_STEPS = "ddim", 60
-FPS = 12
+FPS = 8
 HOLD = 3.0
 SMOOTHED_OVER = 25
 """Steps that a curve is a median over."""
@@ -55,8 +58,14 @@ def side_by_side(left: list[Images], right: list[Images], names: tuple[str, str]
     """Two chains as one GIF; the shorter one waits at its end."""
     count = max(len(left), len(right))
     pairs = ((frames[min(k, len(frames) - 1)] for frames in (left, right)) for k in range(count))
-    frames = [labelled_sheet([list(pair)], [names], 2) for pair in pairs]
+    frames = [_coarse(labelled_sheet([list(pair)], [names], 2)) for pair in pairs]
     return animation(frames, ".gif", FPS, HOLD)
+
+
+def _coarse(image: Images) -> Images:
+    """An image in `SHADES` alone, black and white among them."""
+    levels = np.round(image.astype(np.float32) * ((SHADES - 1) / 255))
+    return np.round(levels * (255 / (SHADES - 1))).astype(np.uint8)
 
 
 def both_chains(left: Engine, right: Engine, labels: list[int], seed: int, names: tuple[str, str]) -> bytes:

@@ -16,6 +16,7 @@ from .theory import first_below, signal_to_noise
 from .workshop import Taught, Workshop
 
 CENTRED, UNCENTRED = (-1.0, 1.0), (0.0, 1.0)
+MISTAKEN = "0..1 as if it were -1..1"
 LEVELS = (0.25, 0.5, 0.75)
 COLLAPSED = 0.5
 """Share of labels read right below which digits are called lost; without a reader, the share of the sharpness."""
@@ -37,24 +38,24 @@ def teach(shop: Workshop) -> Finding:
     shifted = replace(shop.base, diffusion=replace(shop.base.diffusion, pixel_range=UNCENTRED))
     trap = shop.teach("range", "the trap", shifted, fix.network.steps)
     ways = {
-        "fix: -1..1, clipped to it": (fix, CENTRED),
+        "fix: -1..1, clipped": (fix, CENTRED),
         "-1..1, not clipped": (fix, None),
-        "trap: 0..1, clipped to it": (trap, UNCENTRED),
+        "trap: 0..1, clipped": (trap, UNCENTRED),
         "0..1, not clipped": (trap, None),
         "0..1, clipped to -1..1": (trap, CENTRED),
-        "0..1, clipped to -1..1 and shown as that": (trap, CENTRED),
+        MISTAKEN: (trap, CENTRED),
     }
     _, labels = shop.judge.real_images(shop.count)
     few = list(range(min(MOST_CLASSES, len(shop.data.classes))))
     measured, rows = {}, []
     for name, (taught, clip) in ways.items():
-        shown = CENTRED if name.endswith("shown as that") else taught.engine.diffusion.pixel_range
+        shown = CENTRED if name == MISTAKEN else taught.engine.diffusion.pixel_range
         measured[name] = shop.judge.figures(_sampled(taught.engine, labels, shop.about.seed, clip, shown), labels)
         rows.append(_sampled(taught.engine, few, shop.about.seed, clip, shown))
     measured["real images"] = shop.judge.real(shop.count)
     lost = [name for name in ways if "0..1" in name and _is_lost(measured[name], measured["real images"])]
     # The plain meaning of the trap: such pixels, treated as such throughout.
-    reproduced = "trap: 0..1, clipped to it" in lost
+    reproduced = "trap: 0..1, clipped" in lost
     return Finding(
         lesson="range",
         title="Pixels centred like the noise",
@@ -70,12 +71,13 @@ def teach(shop: Workshop) -> Finding:
                 title=f"{shop.count} images each",
                 columns=("", *COLUMNS),
                 rows=tuple((name, *figures.cells()) for name, figures in measured.items()),
-                note="Clipping keeps the image that the network expects within a range at each step of the chain. The "
-                "Frechet distance of the real images is the floor: what as many real test images have.",
+                note="Clipping keeps the image that the network expects within its range, or another, at each step of "
+                "the chain; the last way is clipped to and shown as the other range. The Frechet distance of the real "
+                "images is the floor: what as many real test images have.",
             ),
             _ratios(shop),
         ),
-        pictures=_pictures(shop, trap, fix, rows, [_short(name) for name in ways]),
+        pictures=_pictures(shop, trap, fix, rows, list(ways)),
         networks=(trap.network, fix.network),
         papers=PAPERS,
         setting=shop.setting(),
@@ -109,10 +111,6 @@ def _is_lost(figures: Figures, real: Figures) -> bool:
     if figures.accuracy is not None:
         return figures.accuracy < COLLAPSED
     return not COLLAPSED < figures.sharpness / real.sharpness < 1 / COLLAPSED
-
-
-def _short(name: str) -> str:
-    return name.replace(", ", " ").replace("clipped to it", "clipped").replace(" and shown as that", " shown so")
 
 
 def _ratios(shop: Workshop) -> Table:
@@ -168,7 +166,7 @@ def _pictures(shop: Workshop, trap: Taught, fix: Taught, rows: list[Images], nam
 
 
 def _verdict(reproduced: bool, lost: list[str], measured: dict[str, Figures]) -> str:
-    trap, fix = measured["trap: 0..1, clipped to it"], measured["fix: -1..1, clipped to it"]
+    trap, fix = measured["trap: 0..1, clipped"], measured["fix: -1..1, clipped"]
     if trap.accuracy is None or fix.accuracy is None or trap.frechet is None or fix.frechet is None:
         figures = f"a sharpness of {trap.sharpness:.1f} against {fix.sharpness:.1f}"
     else:
@@ -186,14 +184,14 @@ def _why(shop: Workshop, measured: dict[str, Figures]) -> tuple[str, ...]:
     images = to_model_range(shop.data.images[:5000].cpu(), CENTRED)
     return (
         "The noise has mean 0 and deviation 1, and the schedule was made for images that fill [-1, 1]. Pixels of [0, "
-        "1] are the same image at half the contrast: a quarter of the variance, 6.02 dB less signal at every timestep. "
-        "The image drowns earlier, more of the chain is spent where nothing is to be seen, and less of the training on "
-        "the timesteps that decide what it becomes.",
-        "Half the contrast is not the end of learning, though: the chain still leads from noise to these pixels, and a "
-        "network can learn it. What does the harm in practice is a sampler, or a viewer, that goes by the other range. "
-        "Clipping to [-1, 1] lets predicted pixels be as low as -1 where 0 is the least there is; and pictures of [0, "
-        "1] shown as if they were of [-1, 1] are grey where they should be black.",
-        f"Centring is meant for pixels that are dark as often as light. Of these images the mean is "
-        f"{images.mean():.2f} in [-1, 1], far from 0, and still that range serves: what counts is the contrast "
-        "against the noise.",
+        "1] are the same image at half the contrast: a quarter of the variance, 6.02 dB less signal at every "
+        "timestep. The image drowns earlier, more of the chain is spent where nothing is to be seen, and less of the "
+        "training on the timesteps that decide what it becomes.",
+        "Half the contrast is not the end of learning, though: the chain still leads from noise to these pixels, and "
+        "a network can learn it. What does the harm in practice is a sampler, or a viewer, that goes by the other "
+        "range. Clipping to [-1, 1] lets predicted pixels be as low as -1 where 0 is the least there is; and pictures "
+        "of [0, 1] shown as if they were of [-1, 1] are grey where they should be black.",
+        "Centring is meant for pixels that are dark as often as light. Of these images the mean is "
+        f"{images.mean():.2f} in [-1, 1], far from 0, and still that range serves: what counts is the contrast against "
+        "the noise.",
     )

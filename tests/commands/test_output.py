@@ -21,6 +21,7 @@ EXAMPLES = {
     "generate": "ddpmctl generate 8 --upscale 4 -o eight.png",
     "grid": "ddpmctl grid -o sheet.png --rows 3",
     "animate": "ddpmctl animate 3 -o three.gif",
+    "lessons": "ddpmctl lessons range --budget 30s",
     "inspect": "ddpmctl inspect --schedule",
     "evaluate": "ddpmctl evaluate -n 1000",
     "models": "ddpmctl models",
@@ -28,7 +29,7 @@ EXAMPLES = {
     "plugins": "ddpmctl plugins",
 }
 
-LONG = ("demo", "train", "evaluate")
+LONG = ("demo", "train", "lessons", "evaluate")
 """What takes minutes; its own tests run it in small."""
 
 
