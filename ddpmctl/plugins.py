@@ -25,7 +25,7 @@ SUMMARIES = {
     "grid": "Make the test sheet: every class, titled.",
     "animate": "Show a digit being carved out of noise.",
     "lessons": "Train three traps beside their fixes, and see what comes of it.",
-    "inspect": "Tell what a model is and how it was trained.",
+    "inspect": "Tell what a model is, or how a picture was made.",
     "evaluate": "Tell how good a model is, against the real images.",
     "models": "List the models in the registry.",
     "plugins": "List what other packages add.",

@@ -10,10 +10,13 @@ from ddpmctl.console import Output
 from ddpmctl.errors import UsageError
 
 from . import options
+from .making import made_by
 from .sampling import Request, prepare, steps_bar
 
 if TYPE_CHECKING:
     from ddpmctl.core.samplers import Step
+    from ddpmctl.engine import Engine
+    from ddpmctl.imaging.provenance import Provenance
     from ddpmctl.imaging.upscale import Images
 
 SUFFIXES = (".gif", ".webp", ".png")
@@ -73,9 +76,12 @@ def animate(
     path = output or free_path(Path(f"{safe_stem(manifest.classes[index])}.gif"))
     check_target(path, SUFFIXES)
 
-    pictures = sample_frames(out, request, index, frames, show)
-    data = encode(pictures, path.suffix.lower(), fps, hold, upscale, interpolation)
-    write_whole(path, data)
+    engine = request.load(out)
+    pictures = sample_frames(out, engine, request, index, frames, show)
+    typed: list[object] = ["animate", index, "--frames", frames, "--fps", f"{fps:g}", "--hold", f"{hold:g}"]
+    typed += ["--show", show, "--interpolation", interpolation]
+    made = made_by(request, engine, "animation", [index], typed, upscale=upscale, interpolation=interpolation)
+    write_whole(path, encode(pictures, path.suffix.lower(), fps, hold, upscale, interpolation, made))
     if len(pictures) < frames:
         out.note(f"{len(pictures)} frames, since there are as many steps")
     record = {**request.record(), "label": index, "class": manifest.classes[index], "frames": len(pictures)}
@@ -96,12 +102,13 @@ def check_timing(frames: int, fps: float, hold: float) -> None:
         raise UsageError(f"a hold of {hold:g} seconds is not possible", "--hold 0..60")
 
 
-def sample_frames(out: Output, request: Request, index: int, frames: int, show: str) -> "list[Images]":
+def sample_frames(
+    out: Output, engine: "Engine", request: Request, index: int, frames: int, show: str
+) -> "list[Images]":
     """Run the chain once and keep ``frames`` of its steps, spread evenly, the last among them."""
     from ddpmctl.imaging.animation import pick
 
     kept = set(pick(request.sampling.steps, frames))
-    engine = request.load(out)
     pictures = []
     with steps_bar(out, request.sampling.steps) as (bar, task):
         for step in engine.trajectory(index, **request.keywords()):
@@ -111,12 +118,14 @@ def sample_frames(out: Output, request: Request, index: int, frames: int, show: 
     return pictures
 
 
-def encode(pictures: "list[Images]", suffix: str, fps: float, hold: float, factor: int, how: str) -> bytes:
-    """Enlarge the frames and encode them."""
+def encode(
+    pictures: "list[Images]", suffix: str, fps: float, hold: float, factor: int, how: str, made: "Provenance"
+) -> bytes:
+    """Enlarge the frames and encode them, with how they were made."""
     from ddpmctl.imaging.animation import animation
     from ddpmctl.imaging.upscale import upscale
 
-    return animation([upscale(picture, factor, how) for picture in pictures], suffix, fps, hold)
+    return animation([upscale(picture, factor, how) for picture in pictures], suffix, fps, hold, made)
 
 
 def _frame(step: "Step", show: str, pixel_range: tuple[float, float]) -> "Images":

@@ -15,6 +15,7 @@ from ddpmctl.registry.manifest import FINISHED
 from . import options
 from .animate import encode, sample_frames
 from .grid import make_sheet
+from .making import made_by
 from .sampling import Request, prepare
 from .training import Order, Resumption, carry_out, go_on
 
@@ -115,12 +116,15 @@ def make_pictures(out: Output, device: str) -> list[str]:
     request = prepare(out, NAME, None, None, None, None, SEED, device, "auto")
     engine = request.load(out)
     eight, sheet, three = FOLDER / "eight.png", FOLDER / "sheet.png", FOLDER / "three.gif"
-    write_whole(eight, png(upscale(engine.generate([8], **request.keywords())[0], 8)))
-    write_whole(sheet, png(make_sheet(out, request, rows=1, upscale=4)))
+    digit = made_by(request, engine, "image", [8], ["generate", 8], upscale=8, interpolation="cubic")
+    write_whole(eight, png(upscale(engine.generate([8], **request.keywords())[0], 8), digit))
+    write_whole(sheet, png(*make_sheet(out, request, rows=1, upscale=4)))
     moving: Request = replace(request, sampling=replace(request.sampling, sampler="ddim", steps=60))
-    write_whole(three, encode(sample_frames(out, moving, 3, 60, "x"), ".gif", 20, 2.0, 4, "nearest"))
+    chain = made_by(moving, engine, "animation", [3], ["animate", 3], upscale=4)
+    frames = sample_frames(out, engine, moving, 3, 60, "x")
+    write_whole(three, encode(frames, ".gif", 20, 2.0, 4, "nearest", chain))
     if out.animated and not out.as_json:
-        small = make_sheet(Output("demo", quiet=True), request, rows=1, upscale=1)
+        small, _ = make_sheet(Output("demo", quiet=True), request, rows=1, upscale=1)
         out.stderr.print(picture(small, out.stderr.width, colour=out.stderr.color_system == "truecolor"))
     return [str(eight), str(sheet), str(three)]
 

@@ -1,8 +1,9 @@
 """``ddpmctl generate``."""
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
@@ -11,9 +12,14 @@ from ddpmctl.console import Output
 from ddpmctl.errors import UsageError
 
 from . import options
+from .making import Liked, made_by
 from .sampling import Request, prepare, steps_bar
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ddpmctl.engine import Engine
+    from ddpmctl.imaging.provenance import Provenance
     from ddpmctl.imaging.upscale import Images
 
 STDOUT = Path("-")
@@ -22,7 +28,9 @@ MAX_COUNT = 1_000_000
 
 
 def generate(
-    labels: Annotated[list[str], typer.Argument(metavar="LABEL", help="Class names or indices: eight, 8.")],
+    labels: Annotated[
+        list[str] | None, typer.Argument(metavar="LABEL", help="Class names or indices: eight, 8.")
+    ] = None,
     count: Annotated[int, typer.Option("-n", "--count", metavar="COUNT", help="Images a label.")] = 1,
     model: options.Model = None,
     sampler: options.Sampler = None,
@@ -30,10 +38,15 @@ def generate(
     guidance: options.Guidance = None,
     guidance_interval: options.Interval = None,
     seed: options.Seed = None,
-    upscale: options.Upscale = 1,
-    interpolation: options.Interpolation = "cubic",
+    upscale: Annotated[int | None, typer.Option(metavar="K", help="Enlarge K times with OpenCV.")] = None,
+    interpolation: Annotated[
+        str | None, typer.Option(metavar="nearest|linear|cubic|lanczos", help="How to enlarge; cubic when not given.")
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="PATH", help="x.png, x.npz, a folder, or - for stdout.")
+    ] = None,
+    like: Annotated[
+        Path | None, typer.Option(metavar="PICTURE", help="As this one was made, but for what else is given.")
     ] = None,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
@@ -45,6 +58,8 @@ def generate(
     Example: ddpmctl generate 8 --upscale 4 -o eight.png
 
     Image k of the whole request is made from seed + k, so that any one can be made again alone.
+
+    A picture tells how it was made: ddpmctl inspect eight.png; ddpmctl generate --like eight.png makes it again.
     """
     from ddpmctl.imaging.upscale import check_upscale
 
@@ -53,22 +68,84 @@ def generate(
         raise UsageError(f"a count of {count} is out of range", f"-n 1..{MAX_COUNT}")
     if output == STDOUT and as_json:
         raise UsageError("-o - and --json both want stdout", "choose one of them")
-    request = prepare(out, model, sampler, steps, guidance, guidance_interval, seed, device, precision)
-    manifest = request.checkpoint.manifest
-    wanted = [index for text in labels for index in [resolve_label(text, manifest.classes)] * count]
-    shape = manifest.config.model
-    check_upscale(upscale, interpolation, len(wanted), shape.image_size, shape.channels)
-    targets = plan_files(output, wanted, manifest.classes)
+    liked = Liked.read(like) if like else None
+    if not labels and not liked:
+        raise UsageError("no label was given", "ddpmctl generate 8, or ddpmctl generate --like PICTURE")
+    given: dict[str, Any] = {"model": model, "seed": seed, "device": device, "precision": precision}
+    given |= {"sampler": sampler, "steps": steps, "guidance": guidance, "interval": guidance_interval}
+    request = prepare(out, **(liked.completed(given) if liked else given))
+    wanted = wanted_labels(request, labels or [], count) or (liked.labels if liked else [])
+    enlarge = Enlargement.of(upscale, interpolation, liked)
+    classes, shape = request.checkpoint.manifest.classes, request.checkpoint.manifest.config.model
+    check_upscale(enlarge.factor, enlarge.how, len(wanted), shape.image_size, shape.channels)
+    targets = plan_files(output or (liked.default_file() if liked else None), wanted, classes)
 
-    images = _sample(out, request, wanted)
-    images = _enlarged(images, upscale, interpolation)
-    _write(targets, images, wanted, request.seed)
-    paths = [str(path) for path in targets if path != STDOUT]
-    made = [
-        {"label": index, "class": manifest.classes[index], "seed": request.seed + k} for k, index in enumerate(wanted)
-    ]
+    engine = request.load(out)
+    images = enlarge.applied(_sample(out, engine, request, wanted))
+    _write(targets, images, wanted, request.seed, _recorder(request, engine, len(wanted), enlarge))
+    same = None
+    if liked and liked.is_asked_for(request, wanted, enlarge.factor):
+        same = liked.compare(out, images)
     if output != STDOUT:
-        out.result({**request.record(), "upscale": upscale, "files": paths, "images": made}, bare=paths)
+        paths = [str(path) for path in targets]
+        told = {**request.record(), "upscale": enlarge.factor, "files": paths, "images": _each(request, wanted)}
+        out.result({**told, "like": {"file": str(like), "same": same}} if like else told, bare=paths)
+
+
+@dataclass(frozen=True, slots=True)
+class Enlargement:
+    """How images are enlarged.
+
+    Attributes:
+        factor: how many times; 1 leaves them as they are.
+        how: the interpolation.
+    """
+
+    factor: int
+    how: str
+
+    @classmethod
+    def of(cls, factor: int | None, how: str | None, liked: Liked | None) -> Self:
+        """What was given, else that of the picture, else none."""
+        usual = (liked.made.upscale, liked.made.interpolation) if liked else (1, "cubic")
+        return cls(usual[0] if factor is None else factor, usual[1] if how is None else how)
+
+    def applied(self, images: "Images") -> "Images":
+        """Enlarge each."""
+        if self.factor == 1:
+            return images
+        import numpy as np
+
+        from ddpmctl.imaging.upscale import upscale
+
+        return np.stack([upscale(image, self.factor, self.how) for image in images])
+
+
+def wanted_labels(request: Request, labels: list[str], count: int) -> list[int]:
+    """Each label so many times, as indices."""
+    classes = request.checkpoint.manifest.classes
+    return [index for text in labels for index in [resolve_label(text, classes)] * count]
+
+
+def _each(request: Request, wanted: list[int]) -> list[dict[str, Any]]:
+    classes = request.checkpoint.manifest.classes
+    return [{"label": index, "class": classes[index], "seed": request.seed + k} for k, index in enumerate(wanted)]
+
+
+def _recorder(
+    request: Request, engine: "Engine", count: int, enlarge: Enlargement
+) -> "Callable[[str, list[int], int], Provenance]":
+    """Makes the record of a file, from its kind, its labels and the number of its first image."""
+
+    def record(kind: str, shown: list[int], first: int) -> "Provenance":
+        command: list[object] = ["generate", *shown]
+        command += ["--interpolation", enlarge.how] if enlarge.factor > 1 else []
+        return made_by(
+            request, engine, kind, shown, command, seed=request.seed + first, count=count, upscale=enlarge.factor,
+            interpolation=enlarge.how,
+        )  # fmt: skip
+
+    return record
 
 
 def plan_files(output: Path | None, wanted: list[int], classes: tuple[str, ...]) -> list[Path]:
@@ -92,30 +169,25 @@ def plan_files(output: Path | None, wanted: list[int], classes: tuple[str, ...])
     return numbered_paths(path, len(wanted), fresh=not given)
 
 
-def _sample(out: Output, request: Request, wanted: list[int]) -> "Images":
-    engine = request.load(out)
+def _sample(out: Output, engine: "Engine", request: Request, wanted: list[int]) -> "Images":
     with steps_bar(out, request.sampling.steps * len(wanted)) as (bar, task):
         return engine.generate(wanted, **request.keywords(), on_step=lambda done: bar.advance(task, done))
 
 
-def _enlarged(images: "Images", factor: int, interpolation: str) -> "Images":
-    if factor == 1:
-        return images
-    import numpy as np
-
-    from ddpmctl.imaging.upscale import upscale
-
-    return np.stack([upscale(image, factor, interpolation) for image in images])
-
-
-def _write(targets: list[Path], images: "Images", wanted: list[int], seed: int) -> None:
+def _write(
+    targets: list[Path],
+    images: "Images",
+    wanted: list[int],
+    seed: int,
+    record: "Callable[[str, list[int], int], Provenance]",
+) -> None:
     from ddpmctl.imaging.files import npz, png, write_whole
 
     if targets == [STDOUT]:
-        sys.stdout.buffer.write(png(images[0]))
+        sys.stdout.buffer.write(png(images[0], record("image", wanted, 0)))
         sys.stdout.buffer.flush()
     elif targets[0].suffix.lower() == ".npz":
-        write_whole(targets[0], npz(images, wanted, [seed + k for k in range(len(wanted))]))
+        write_whole(targets[0], npz(images, wanted, [seed + k for k in range(len(wanted))], record("images", [], 0)))
     else:
-        for path, image in zip(targets, images, strict=True):
-            write_whole(path, png(image))
+        for k, (path, image) in enumerate(zip(targets, images, strict=True)):
+            write_whole(path, png(image, record("image", [wanted[k]], k)))

@@ -9,9 +9,11 @@ from ddpmctl.console import Output
 from ddpmctl.errors import UsageError
 
 from . import options
+from .making import made_by
 from .sampling import Request, prepare, steps_bar
 
 if TYPE_CHECKING:
+    from ddpmctl.imaging.provenance import Provenance
     from ddpmctl.imaging.upscale import Images
 
 DEFAULT = Path("test_results.png")
@@ -48,12 +50,11 @@ def grid(
     request = prepare(out, model, sampler, steps, guidance, guidance_interval, seed, device, precision)
     shape = request.checkpoint.manifest.config.model
     check_upscale(upscale, "cubic", rows * shape.num_classes, shape.image_size, shape.channels)
-    sheet = make_sheet(out, request, rows, upscale)
-    write_whole(path, png(sheet))
+    write_whole(path, png(*make_sheet(out, request, rows, upscale)))
     out.result({**request.record(), "rows": rows, "upscale": upscale, "files": [str(path)]}, bare=[str(path)])
 
 
-def make_sheet(out: Output, request: Request, rows: int, upscale: int) -> "Images":
+def make_sheet(out: Output, request: Request, rows: int, upscale: int) -> "tuple[Images, Provenance]":
     """Sample every class and lay the images out: one of each in two titled rows, or a titled column a class."""
     from ddpmctl.imaging.sheet import labelled_sheet
 
@@ -64,11 +65,15 @@ def make_sheet(out: Output, request: Request, rows: int, upscale: int) -> "Image
         images = engine.generate(
             list(range(count)) * rows, **request.keywords(), on_step=lambda done: bar.advance(task, done)
         )
+    labels = list(range(count)) * rows
+    made = made_by(request, engine, "sheet", labels, ["grid", "--rows", rows], count=len(labels), upscale=upscale)
     if rows == 1:
         columns = -(-count // 2)
         lines = [range(start, min(start + columns, count)) for start in range(0, count, columns)]
-        return labelled_sheet(
+        sheet = labelled_sheet(
             [[images[i] for i in line] for line in lines], [[classes[i] for i in line] for line in lines], upscale
         )
+        return sheet, made
     titles: list[list[str]] = [list(classes), *[[] for _ in range(rows - 1)]]
-    return labelled_sheet([list(images[row * count : (row + 1) * count]) for row in range(rows)], titles, upscale)
+    parts = [list(images[row * count : (row + 1) * count]) for row in range(rows)]
+    return labelled_sheet(parts, titles, upscale), made

@@ -18,13 +18,14 @@ from ddpmctl.registry import Checkpoint, RunRecord, SegmentRecord
 
 from . import options
 from .duration import age, words
+from .making import as_record, is_picture, tell
 from .sampling import last_commit, open_model
 
 SCHEDULE_ROWS = 11
 
 
 def inspect(
-    model: Annotated[str | None, typer.Argument(metavar="MODEL", help="A name, a path, or latest.")] = None,
+    model: Annotated[str | None, typer.Argument(metavar="MODEL", help="A name, a path, latest; or a picture.")] = None,
     layers: Annotated[bool, typer.Option("--layers", help="Shapes and parameters of each layer.")] = False,
     schedule: Annotated[bool, typer.Option("--schedule", help="Signal and noise over the chain.")] = False,
     history: Annotated[bool, typer.Option("--history", help="A row an epoch.")] = False,
@@ -41,11 +42,14 @@ def inspect(
     ] = None,
     as_json: options.Json = False,
 ) -> None:
-    """Tell what a model is and how it was trained, or what it does at one noise level.
+    """Tell what a model is, or how a picture was made.
 
     Example: ddpmctl inspect --schedule
     """
     out = Output("inspect", as_json=as_json)
+    if model is not None and is_picture(model):
+        out.result(as_record(Path(model)), _pairs(tell(Path(model))))
+        return
     checkpoint = open_model(out, model)
     if at:
         from .look import look_at

@@ -36,7 +36,7 @@ NETWORKS = {"one-shot": 1.0, "range": 1.0, "batchnorm": 1.0 + 6 * 0.5}
 
 def lessons(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help=f"{', '.join(NAMES)}; all when not given.")
+        list[str] | None, typer.Argument(metavar="NAME", help=f"{', '.join(NAMES)}; all when not given.")
     ] = None,
     budget: Annotated[str, typer.Option(metavar="60s|5m", help="Training of a network.")] = "60s",
     count: Annotated[int, typer.Option("-n", "--count", metavar="N", help="Images that a figure is taken over.")] = 500,

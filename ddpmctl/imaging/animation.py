@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
+from .provenance import Provenance, saved_with
 from .upscale import Images
 
 FORMATS = {".gif": "GIF", ".webp": "WEBP", ".png": "PNG"}
@@ -13,7 +14,7 @@ MAX_FPS = 50
 """GIF counts time in hundredths of a second, and viewers slow down what is shorter than two of them."""
 
 
-def animation(frames: Sequence[Images], suffix: str, fps: float, hold: float) -> bytes:
+def animation(frames: Sequence[Images], suffix: str, fps: float, hold: float, made: Provenance | None = None) -> bytes:
     """Encode frames that play in a loop.
 
     A frame that equals the one before is not written again: that one is shown longer, as formats that merge equal
@@ -24,6 +25,7 @@ def animation(frames: Sequence[Images], suffix: str, fps: float, hold: float) ->
         suffix: a key of `FORMATS`.
         fps: frames a second, up to 50.
         hold: seconds that the last frame stays.
+        made: how, to be written into it.
 
     Returns:
         The bytes of a GIF, WebP or animated PNG.
@@ -40,8 +42,8 @@ def animation(frames: Sequence[Images], suffix: str, fps: float, hold: float) ->
     durations[-1] = max(interval, round(hold * 100) * 10)
     first, *others = (Image.fromarray(frame) for frame in kept)
     data = io.BytesIO()
-    lossless = {"lossless": True} if suffix == ".webp" else {}
-    first.save(data, FORMATS[suffix], save_all=True, append_images=others, duration=durations, loop=0, **lossless)
+    how = saved_with(suffix, made) | ({"lossless": True} if suffix == ".webp" else {})
+    first.save(data, FORMATS[suffix], save_all=True, append_images=others, duration=durations, loop=0, **how)
     return data.getvalue()
 
 

@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 
 from ddpmctl.errors import DdpmctlError, UsageError
 
+from .provenance import KEY, Provenance, saved_with
 from .upscale import Images
 
 
@@ -77,15 +79,18 @@ def safe_stem(name: str) -> str:
     return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "image"
 
 
-def png(image: Images) -> bytes:
-    """uint8[H,W] or uint8[H,W,3] as a PNG."""
+def png(image: Images, made: Provenance | None = None) -> bytes:
+    """uint8[H,W] or uint8[H,W,3] as a PNG that tells how it was made."""
     data = io.BytesIO()
-    Image.fromarray(image).save(data, "PNG")
+    Image.fromarray(image).save(data, "PNG", **saved_with(".png", made))
     return data.getvalue()
 
 
-def npz(images: Images, labels: list[int], seeds: list[int]) -> bytes:
-    """Images uint8[N,..], labels int64[N] and seeds int64[N] as a compressed NumPy archive."""
+def npz(images: Images, labels: list[int], seeds: list[int], made: Provenance | None = None) -> bytes:
+    """Images uint8[N,..], labels int64[N] and seeds int64[N] as a compressed NumPy archive that tells the same."""
     data = io.BytesIO()
-    np.savez_compressed(data, images=images, labels=np.array(labels, np.int64), seeds=np.array(seeds, np.int64))
+    arrays: dict[str, Any] = {"labels": np.array(labels, np.int64), "seeds": np.array(seeds, np.int64)}
+    if made:
+        arrays[KEY] = np.array(made.to_json())
+    np.savez_compressed(data, images=images, **arrays)
     return data.getvalue()
