@@ -62,7 +62,10 @@ class Judged:
 
 
 def evaluate(
-    model: Annotated[str | None, typer.Argument(metavar="MODEL", help="A name, a path, or latest.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Argument(metavar="MODEL", help="A name, a path, or latest.", autocompletion=options.model_names),
+    ] = None,
     count: Annotated[int, typer.Option("-n", "--count", metavar="N", help="Images to judge.")] = 2000,
     sampler: options.Sampler = None,
     steps: options.Steps = None,

@@ -25,7 +25,12 @@ SCHEDULE_ROWS = 11
 
 
 def inspect(
-    model: Annotated[str | None, typer.Argument(metavar="MODEL", help="A name, a path, latest; or a picture.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="MODEL", help="A name, a path, latest; or a picture.", autocompletion=options.model_names
+        ),
+    ] = None,
     layers: Annotated[bool, typer.Option("--layers", help="Shapes and parameters of each layer.")] = False,
     schedule: Annotated[bool, typer.Option("--schedule", help="Signal and noise over the chain.")] = False,
     history: Annotated[bool, typer.Option("--history", help="A row an epoch.")] = False,

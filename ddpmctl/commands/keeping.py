@@ -13,14 +13,16 @@ from ddpmctl.registry import Registry
 from ddpmctl.registry.checkpoint import Vanished
 from ddpmctl.registry.durable import discard, size_of
 
-from .options import Json, Quiet
+from .options import Json, Quiet, model_names
 from .sampling import open_model
 
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
 def rm(
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Models to remove.")],
+    names: Annotated[
+        list[str], typer.Argument(metavar="NAME...", help="Models to remove.", autocompletion=model_names)
+    ],
     yes: Yes = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -46,6 +48,36 @@ def rm(
     out.result({"removed": [{"name": name, "bytes": size} for name, size in freed.items()]}, bare=list(freed))
 
 
+def use(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A model.", autocompletion=model_names)],
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Choose the model that is taken where none is named.
+
+    Example: ddpmctl models use mnist-quick-1
+    """
+    out = Output("models use", as_json=as_json, quiet=quiet)
+    Registry().use(name)
+    out.note(f"'{name}' is taken from now on where no model is named")
+    out.result({"model": name}, bare=[name])
+
+
+def mv(
+    old: Annotated[str, typer.Argument(metavar="OLD", help="A model.", autocompletion=model_names)],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="Its name from now on.")],
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Give a model another name.
+
+    Example: ddpmctl models mv mnist-quick-1 digits
+    """
+    out = Output("models mv", as_json=as_json, quiet=quiet)
+    Registry().rename(old, new)
+    out.result({"model": new, "before": old}, bare=[new])
+
+
 def prune(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and remove nothing.")] = False,
     as_json: Json = False,
@@ -67,7 +99,9 @@ def prune(
 
 
 def verify(
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="One model; all when not given.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="One model; all when not given.", autocompletion=model_names)
+    ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -94,7 +128,9 @@ def verify(
 
 
 def export_model(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A name, a path, or latest.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A name, a path, or latest.", autocompletion=model_names)
+    ],
     file: Annotated[Path, typer.Argument(metavar="FILE.zip", help="Where to; what is there gives way.")],
     as_json: Json = False,
     quiet: Quiet = False,

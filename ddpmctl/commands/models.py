@@ -39,6 +39,8 @@ def ls(as_json: Json = False, quiet: Quiet = False) -> None:
     show(as_json, quiet)
 
 
+app.command("use")(keeping.use)
+app.command("mv")(keeping.mv)
 app.command("rm")(keeping.rm)
 app.command("prune")(keeping.prune)
 app.command("verify")(keeping.verify)
@@ -57,11 +59,13 @@ def show(as_json: bool, quiet: bool) -> None:
     for entry in damaged:
         out.warn(f"{entry.name}: {entry.problem}")
     records = [_record(checkpoint, last_commit(out, checkpoint)) for checkpoint in whole]
+    in_use = registry.default()
+    records = [{**record, "in_use": record["name"] == in_use} for record in records]
     # Names are there to be copied: they are never cut, the other columns wrap.
     name = Column("name", no_wrap=True, min_width=max((len(entry.name) for entry in whole), default=0))
-    table = Table(name, "dataset", "preset", "epochs", "best MSE", "parameters", "size", "age", box=None)
+    table = Table(name, "dataset", "preset", "epochs", "best MSE", "parameters", "size", "age", "", box=None)
     for record in records:
-        table.add_row(*_cells(record))
+        table.add_row(*_cells(record), "in use" if record["in_use"] else "")
     unfinished = [entry for entry in registry.unfinished() if isinstance(entry, Checkpoint)]
     for last in unfinished:
         run = last.manifest.run

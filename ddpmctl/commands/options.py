@@ -5,6 +5,18 @@ from typing import Annotated
 
 import typer
 
+from ddpmctl.errors import DdpmctlError
+from ddpmctl.registry import Registry
+
+
+def model_names(incomplete: str) -> list[str]:
+    """Names of models that begin so, for completion; none where they cannot be read."""
+    try:
+        return [name for name in Registry().names() if name.startswith(incomplete)]
+    except DdpmctlError:
+        return []
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print bare results and nothing else.")]
 Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda|cuda:N|mps", help="What to compute on.")]
@@ -12,7 +24,10 @@ Seed = Annotated[int | None, typer.Option(help="Seed of the noise; drawn and pri
 Upscale = Annotated[int, typer.Option(metavar="K", help="Enlarge K times with OpenCV.")]
 Interpolation = Annotated[str, typer.Option(metavar="nearest|linear|cubic|lanczos", help="How to enlarge.")]
 Model = Annotated[
-    str | None, typer.Option("--model", "-m", help="A name, a path, or latest; the newest when not given.")
+    str | None,
+    typer.Option(
+        "--model", "-m", help="A name, a path, or latest; the one in use when not given.", autocompletion=model_names
+    ),
 ]
 Sampler = Annotated[str | None, typer.Option(metavar="dpmpp|dpmpp-sde|ddim|ddpm", help="Recommended by the model.")]
 Steps = Annotated[int | None, typer.Option(metavar="N", help="Steps of the sampler; recommended by the model.")]
@@ -39,7 +54,12 @@ PixelRange = Annotated[str | None, typer.Option(metavar="-1..1|0..1", help="What
 Norm = Annotated[str | None, typer.Option(metavar="group|batch", help="GroupNorm, or BatchNorm in its place.")]
 OneTimestep = Annotated[bool, typer.Option("--one-timestep", help="Give all images of a batch the same timestep.")]
 Resume = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Go on with a training that was cut short, or give it more epochs.")
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Go on with a training that was cut short, or give it more epochs.",
+        autocompletion=model_names,
+    ),
 ]
 CheckpointEvery = Annotated[
     str | None,

@@ -119,9 +119,11 @@ def parse_interval(text: str) -> tuple[float, float]:
 
 def open_model(out: Output, reference: str | None) -> Checkpoint:
     """Open the model that was asked for, or the newest, saying which."""
-    checkpoint = Registry().open(reference)
+    registry = Registry()
+    in_use = registry.default() if reference is None else None
+    checkpoint = registry.open(in_use or reference)
     if reference in (None, "latest"):
-        out.note(f"model {checkpoint.name} (the newest)")
+        out.note(f"model {checkpoint.name} ({'in use' if in_use else 'the newest'})")
     return checkpoint
 
 

@@ -9,9 +9,12 @@ from pathlib import Path
 from ddpmctl.errors import CheckpointError, DdpmctlError, UsageError
 
 from .checkpoint import MANIFEST, Checkpoint, Vanished
-from .durable import fsync_dir, name_of_temporary, remove_tree, size_of, sweep, temporaries
+from .durable import fsync_dir, moved, name_of_temporary, remove_tree, replace_file, size_of, sweep, temporaries
 from .manifest import FINISHED
-from .writer import BEST, LAST, POINTER, ModelWriter, fit_name, lock, unnamed_commits
+from .writer import BEST, LAST, POINTER, ModelWriter, check_name, fit_name, lock, unnamed_commits
+
+DEFAULT = "default"
+"""The file beside the models that names the one in use."""
 
 
 def user_home() -> Path:
@@ -80,15 +83,60 @@ class Registry:
         whole = [entry for entry in self.survey() if isinstance(entry, Checkpoint)]
         return max(whole, key=lambda checkpoint: checkpoint.manifest.created, default=None)
 
+    def default(self) -> str | None:
+        """The model that `use` chose, None where none was or it is not here any more."""
+        try:
+            name = (self.home / DEFAULT).read_text(encoding="utf-8").strip()
+        except (OSError, ValueError):
+            return None
+        return name if name in self.names() else None
+
+    def use(self, name: str) -> None:
+        """Choose the model that is taken where none is named.
+
+        Raises:
+            CheckpointError: when there is none of that name.
+        """
+        if name not in self.names():
+            raise self._unknown(name, self.names())
+        replace_file(self.home / DEFAULT, f"{name}\n".encode())
+
+    def rename(self, old: str, new: str) -> None:
+        """Give a model, with all of its training, another name; the one in use stays in use.
+
+        Raises:
+            CheckpointError: when there is none, or a process is training one of the two.
+            UsageError: for a bad or taken name.
+        """
+        if old not in {*self.names(), *self.names(LAST)}:
+            raise self._unknown(old, self.names())
+        check_name(new)
+        held = lock(self.models, old, "wait for it, or end it")
+        try:
+            taken = lock(self.models, new, "choose another name") if new != old else None
+            if (self.models / new).exists():
+                raise UsageError(f"there is a model '{new}' already", "choose another name")
+            in_use = self.default() == old
+            moved(self.models / old, self.models / new)
+            fsync_dir(self.models)
+            if taken:
+                taken.release()
+            if in_use:
+                self.use(new)
+        finally:
+            held.release()
+
     def open(self, reference: str | None) -> Checkpoint:
         """Find and open a model.
 
         Args:
-            reference: a name; a path to a model, a commit or its weights; ``latest`` or None for the newest.
+            reference: a name; a path to a model, a commit or its weights; ``latest`` for the newest; None for the one
+                in use, else the newest.
 
         Raises:
             CheckpointError: when there is none, or it is damaged.
         """
+        reference = self.default() if reference is None else reference
         if reference in (None, "latest"):
             newest = self.newest()
             if newest:
