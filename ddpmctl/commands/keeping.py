@@ -156,19 +156,26 @@ def export_model(
 
 
 def import_model(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="What ddpmctl models export wrote.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="An archive, or a .pt of the original scripts.")],
     name: Annotated[str | None, typer.Option(help="For the model; the file's when not given.")] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Take a model from an archive into the registry, once every byte of it is checked.
+    """Take a model from a file into the registry, once every byte of it is checked.
 
     Example: ddpmctl models import demo.zip --name another
-    """
-    from ddpmctl.registry.archive import import_archive
 
+    Takes what ddpmctl models export wrote, and checkpoints (.pt) of the scripts that this tool grew from.
+    """
     out = Output("models import", as_json=as_json, quiet=quiet)
-    made = import_archive(Registry(), file, name).parent.name
+    if file.suffix.lower() in (".pt", ".pth"):
+        from ddpmctl.original import import_original
+
+        made = import_original(Registry(), file, name)
+    else:
+        from ddpmctl.registry.archive import import_archive
+
+        made = import_archive(Registry(), file, name).parent.name
     out.note(f"imported '{made}'; see it: ddpmctl grid --model {made}")
     out.result({"model": made}, bare=[made])
 
