@@ -131,7 +131,12 @@ def export_model(
     model: Annotated[
         str, typer.Argument(metavar="MODEL", help="A name, a path, or latest.", autocompletion=model_names)
     ],
-    file: Annotated[Path, typer.Argument(metavar="FILE.zip", help="Where to; what is there gives way.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="x.zip, or x.safetensors for bare weights; what is there gives way.")
+    ],
+    licence: Annotated[
+        str | None, typer.Option(metavar="SPDX", help="Under which it is given away, for its card: CC0-1.0, MIT, ..")
+    ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -139,16 +144,20 @@ def export_model(
 
     Example: ddpmctl models export demo demo.zip
 
-    A plain zip of weights.safetensors, manifest.json and history.csv; of a model in training, the best so far.
+    A plain zip of weights.safetensors, manifest.json, history.csv and a card (README.md); of a model in training, the
+    best so far. A .safetensors holds the weights alone, with the settings in its metadata.
     """
-    out = Output("models export", as_json=as_json, quiet=quiet)
-    if file.suffix.lower() != ".zip":
-        raise UsageError(f"{file} is not named like an archive", f"ddpmctl models export {model} {file.stem}.zip")
-    from ddpmctl.registry.archive import export
+    from ddpmctl.registry.archive import export, export_weights
 
+    out = Output("models export", as_json=as_json, quiet=quiet)
+    ways = {".zip": export, ".safetensors": export_weights}
+    if file.suffix.lower() not in ways:
+        raise UsageError(f"{file} is not named like an archive", f"ddpmctl models export {model} {file.stem}.zip")
+    if licence is not None and (not licence.strip() or "\n" in licence or len(licence) > 100):
+        raise UsageError("that is no name of a licence", "--licence CC0-1.0")
     checkpoint = open_model(out, model)
     try:
-        size = export(checkpoint, file)
+        size = ways[file.suffix.lower()](checkpoint, file, licence)
     except OSError as error:
         raise DdpmctlError(f"cannot write {file}: {error.strerror}", "choose another folder") from error
     out.note(f"wrote '{checkpoint.name}' to {file}, {_words(size)}")

@@ -1,6 +1,7 @@
 """A model as one file: a plain zip of its weights, its manifest and its history, and the suspicious way back."""
 
 import io
+import json
 import re
 import stat
 import tempfile
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from ddpmctl.errors import CheckpointError
 
+from .card import NO_LICENCE, card
 from .checkpoint import HISTORY, MANIFEST, WEIGHTS, Checkpoint
 from .durable import replace_file
 from .manifest import MAX_BYTES, Manifest
@@ -18,6 +20,8 @@ from .store import Registry
 from .writer import check_name, fit_name
 
 MEMBERS = (WEIGHTS, MANIFEST, HISTORY)
+CARD = "README.md"
+"""For people; nothing is read from it."""
 
 UNPACKS_TO = 100
 """Times its packed size: weights hardly pack at all, and a history never so well."""
@@ -25,8 +29,13 @@ UNPACKS_TO = 100
 HINT = "ddpmctl models export MODEL FILE.zip makes one"
 
 
-def export(checkpoint: Checkpoint, path: Path) -> int:
+def export(checkpoint: Checkpoint, path: Path, licence: str | None = None) -> int:
     """Write a model to an archive, in the place of what was there; the state of its training is left out.
+
+    Args:
+        checkpoint: the model.
+        path: of the archive.
+        licence: for its card; None for none chosen.
 
     Returns:
         Its size in bytes.
@@ -40,13 +49,32 @@ def export(checkpoint: Checkpoint, path: Path) -> int:
     manifest = replace(checkpoint.manifest, resume=None, files=records)
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
-        for name, data in {**files, MANIFEST: manifest.to_json().encode()}.items():
+        told = {MANIFEST: manifest.to_json().encode(), CARD: card(checkpoint, licence).encode()}
+        for name, data in {**files, **told}.items():
             # A fixed date: the same model makes the same archive.
             member = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
             member.external_attr = 0o644 << 16
             archive.writestr(member, data)
     replace_file(path, packed.getvalue())
     return len(packed.getvalue())
+
+
+def export_weights(checkpoint: Checkpoint, path: Path, licence: str | None = None) -> int:
+    """Write the bare weights, with what is needed to build their network in the metadata; the rest as `export`."""
+    from safetensors.numpy import save
+
+    manifest = checkpoint.manifest
+    about = {
+        "made_by": "ddpmctl",
+        "config": json.dumps(manifest.config.to_dict()),
+        "classes": json.dumps(manifest.classes),
+        "dataset": manifest.dataset.name,
+        "digest": checkpoint.digest,
+        "licence": licence or NO_LICENCE,
+    }
+    data = save(checkpoint.weights(), metadata=about)
+    replace_file(path, data)
+    return len(data)
 
 
 def import_archive(registry: Registry, path: Path, name: str | None) -> Path:
@@ -98,7 +126,8 @@ def read_archive(path: Path) -> dict[str, bytes]:
         size = path.stat().st_size
         with zipfile.ZipFile(path) as archive:
             members = {info.filename: info for info in archive.infolist()}
-            if sorted(info.filename for info in archive.infolist()) != sorted(MEMBERS):
+            names = sorted(info.filename for info in archive.infolist())
+            if names not in (sorted(MEMBERS), sorted((*MEMBERS, CARD))):
                 raise ValueError(f"it does not hold {', '.join(MEMBERS)} and nothing else")
             for member in members.values():
                 _check(member, size)
@@ -106,7 +135,7 @@ def read_archive(path: Path) -> dict[str, bytes]:
             for name, record in manifest.files.items():
                 if name in members and members[name].file_size != record.size:
                     raise ValueError(f"{name} has not the size that the manifest gives")
-            return {name: _bounded(archive, member) for name, member in members.items()}
+            return {name: _bounded(archive, members[name]) for name in MEMBERS}
     except FileNotFoundError as error:
         raise CheckpointError(f"there is no file {path}", HINT) from error
     except OSError as error:

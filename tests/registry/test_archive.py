@@ -11,10 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 
+from ddpmctl.config import Config
 from ddpmctl.errors import CheckpointError, UsageError
 from ddpmctl.registry import Registry
-from ddpmctl.registry.archive import export, import_archive
+from ddpmctl.registry.archive import export, export_weights, import_archive
 from tests.builders import WEIGHTS, register, reseal
 
 from .support import tree
@@ -30,7 +32,7 @@ def packed(registry: Registry, tmp_path: Path) -> Path:
 
 def test_a_model_comes_back_as_it_went(registry: Registry, packed: Path) -> None:
     with zipfile.ZipFile(packed) as archive:
-        assert sorted(archive.namelist()) == ["history.csv", "manifest.json", "weights.safetensors"]
+        assert sorted(archive.namelist()) == ["README.md", "history.csv", "manifest.json", "weights.safetensors"]
         assert archive.testzip() is None
     made = import_archive(registry, packed, "again")
     assert made == registry.models / "again" / "00000020"
@@ -198,3 +200,36 @@ def test_a_name_inside_an_archive_leads_nowhere(registry: Registry, packed: Path
     written(path, edit(members(packed)))
     assert import_archive(registry, path, None).parent == registry.models / "model-1"
     assert not outside.exists()
+
+
+def test_the_card_tells_what_is_needed_to_judge_and_to_make_it_again(registry: Registry, packed: Path) -> None:
+    with zipfile.ZipFile(packed) as archive:
+        told = archive.read("README.md").decode()
+    manifest = registry.open("tiny").manifest
+    for words in ("## Data", "## Recipe", "## Command", "## Figures", "## Limits", "Licence: not chosen"):
+        assert words in told
+    assert manifest.files["weights.safetensors"].sha256 in told
+    assert f"--seed {manifest.run.seed} --max-steps {manifest.run.planned_steps}" in told
+    export(registry.open("tiny"), packed, "CC0-1.0")
+    with zipfile.ZipFile(packed) as archive:
+        told = archive.read("README.md").decode()
+    assert told.startswith('---\nlicense: "CC0-1.0"\n')
+    assert "- Licence: CC0-1.0" in told
+
+
+def test_an_archive_from_before_there_were_cards_is_taken(registry: Registry, packed: Path, tmp_path: Path) -> None:
+    before = tmp_path / "before.zip"
+    written(before, [member for member in members(packed) if member[0].filename != "README.md"])
+    assert import_archive(registry, before, None).parent.name == "before"
+
+
+def test_bare_weights_carry_their_settings(registry: Registry, tmp_path: Path) -> None:
+    register(registry, "tiny", step=20)
+    checkpoint, path = registry.open("tiny"), tmp_path / "tiny.safetensors"
+    assert export_weights(checkpoint, path) == path.stat().st_size
+    with safe_open(path, "numpy") as opened:
+        assert opened.get_tensor("layer").tolist() == WEIGHTS["layer"].tolist()
+        about = opened.metadata()
+    assert Config.from_dict(json.loads(about["config"])) == checkpoint.manifest.config
+    assert tuple(json.loads(about["classes"])) == checkpoint.manifest.classes
+    assert about["digest"] == checkpoint.digest
