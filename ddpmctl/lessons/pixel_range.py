@@ -16,6 +16,8 @@ from .theory import first_below, signal_to_noise
 from .workshop import Taught, Workshop
 
 CENTRED, UNCENTRED = (-1.0, 1.0), (0.0, 1.0)
+FIX, TRAP = "fix: -1..1, clipped", "trap: 0..1, clipped"
+UNCLIPPED_FIX, UNCLIPPED_TRAP = "-1..1, not clipped", "0..1, not clipped"
 MISTAKEN = "0..1 as if it were -1..1"
 LEVELS = (0.25, 0.5, 0.75)
 COLLAPSED = 0.5
@@ -38,10 +40,10 @@ def teach(shop: Workshop) -> Finding:
     shifted = replace(shop.base, diffusion=replace(shop.base.diffusion, pixel_range=UNCENTRED))
     trap = shop.teach("range", "the trap", shifted, fix.network.steps)
     ways = {
-        "fix: -1..1, clipped": (fix, CENTRED),
-        "-1..1, not clipped": (fix, None),
-        "trap: 0..1, clipped": (trap, UNCENTRED),
-        "0..1, not clipped": (trap, None),
+        FIX: (fix, CENTRED),
+        UNCLIPPED_FIX: (fix, None),
+        TRAP: (trap, UNCENTRED),
+        UNCLIPPED_TRAP: (trap, None),
         "0..1, clipped to -1..1": (trap, CENTRED),
         MISTAKEN: (trap, CENTRED),
     }
@@ -53,9 +55,9 @@ def teach(shop: Workshop) -> Finding:
         measured[name] = shop.judge.figures(_sampled(taught.engine, labels, shop.about.seed, clip, shown), labels)
         rows.append(_sampled(taught.engine, few, shop.about.seed, clip, shown))
     measured["real images"] = shop.judge.real(shop.count)
-    lost = [name for name in ways if "0..1" in name and _is_lost(measured[name], measured["real images"])]
+    lost = [name for name in ways if _is_lost(measured[name], measured["real images"])]
     # The plain meaning of the trap: such pixels, treated as such throughout.
-    reproduced = "trap: 0..1, clipped" in lost
+    reproduced = TRAP in lost and FIX not in lost
     return Finding(
         lesson="range",
         title="Pixels centred like the noise",
@@ -65,7 +67,7 @@ def teach(shop: Workshop) -> Finding:
         reproduced=reproduced,
         verdict=_verdict(reproduced, lost, measured),
         formula="SNR(t) = alpha_t^2 Var[x_0] / sigma_t^2,   and   Var[(x_0 + 1) / 2] = Var[x_0] / 4:   -6.02 dB",
-        why=_why(shop, measured),
+        why=_why(shop, measured, lost),
         tables=(
             Table(
                 title=f"{shop.count} images each",
@@ -166,32 +168,39 @@ def _pictures(shop: Workshop, trap: Taught, fix: Taught, rows: list[Images], nam
 
 
 def _verdict(reproduced: bool, lost: list[str], measured: dict[str, Figures]) -> str:
-    trap, fix = measured["trap: 0..1, clipped"], measured["fix: -1..1, clipped"]
+    trap, fix = measured[TRAP], measured[FIX]
     if trap.accuracy is None or fix.accuracy is None or trap.frechet is None or fix.frechet is None:
         figures = f"a sharpness of {trap.sharpness:.1f} against {fix.sharpness:.1f}"
     else:
         figures = (
-            f"{trap.accuracy:.1%} of the labels right against {fix.accuracy:.1%}, and a Frechet distance of "
-            f"{trap.frechet:.3g} against {fix.frechet:.3g}"
+            f"{trap.accuracy:.1%} of the labels right against {fix.accuracy:.1%} with the fix, and a Frechet distance "
+            f"of {trap.frechet:.3g} against {fix.frechet:.3g}"
         )
     if reproduced:
         return f"The network of the trap lost its digits: {figures}."
-    where = f"Digits are lost only so: {'; '.join(lost)}." if lost else "No way of sampling that was tried lost them."
+    others = [name for name in lost if name not in (TRAP, FIX)]
+    where = f"Digits are lost elsewhere: {'; '.join(others)}." if others else "No way that was tried lost them."
     return f"The network did not collapse: {figures}. {where}"
 
 
-def _why(shop: Workshop, measured: dict[str, Figures]) -> tuple[str, ...]:
-    images = to_model_range(shop.data.images[:5000].cpu(), CENTRED)
+def _why(shop: Workshop, measured: dict[str, Figures], lost: list[str]) -> tuple[str, ...]:
+    mean = float(to_model_range(shop.data.images[:5000].cpu(), CENTRED).mean())
+    schedule = shop.fix().engine.diffusion.schedule
+    amplified = float(schedule.sigma[-1] / schedule.alpha[-1])
+    bare = [name in lost for name in (UNCLIPPED_FIX, UNCLIPPED_TRAP)]
+    who = {(True, True): "both ranges are lost", (True, False): "the centred range is lost and the other is not"}
+    who |= {(False, True): "only [0, 1] is lost", (False, False): "neither range is lost"}
+    mistaken = "lost to whoever looks at them" if MISTAKEN in lost else "still there to be read"
     return (
         "The noise has mean 0 and deviation 1, and the schedule was made for images that fill [-1, 1]. Pixels of [0, "
         "1] are the same image at half the contrast: a quarter of the variance, 6.02 dB less signal at every "
-        "timestep. The image drowns earlier, more of the chain is spent where nothing is to be seen, and less of the "
-        "training on the timesteps that decide what it becomes.",
-        "Half the contrast is not the end of learning, though: the chain still leads from noise to these pixels, and "
-        "a network can learn it. What does the harm in practice is a sampler, or a viewer, that goes by the other "
-        "range. Clipping to [-1, 1] lets predicted pixels be as low as -1 where 0 is the least there is; and pictures "
-        "of [0, 1] shown as if they were of [-1, 1] are grey where they should be black.",
-        "Centring is meant for pixels that are dark as often as light. Of these images the mean is "
-        f"{images.mean():.2f} in [-1, 1], far from 0, and still that range serves: what counts is the contrast against "
-        "the noise.",
+        "timestep. The image drowns earlier. Whether that is a loss depends on the schedule: to scale images down on "
+        "purpose is a known way to shift it (Chen 2023).",
+        "Half the contrast is not the end of learning: the chain still leads from noise to these pixels. What kind of "
+        f"clipping a sampler does matters more: without any, {who[bare[0], bare[1]]}. The image that a noise means is "
+        "x_0 = (x_t - sigma_t epsilon) / alpha_t, and at the noisy end of this schedule a mistake in the noise is "
+        f"{amplified:,.0f} times as large in the image; clipping is what holds the chain together. And pictures of [0, "
+        f"1] shown as if they were of [-1, 1], grey where they should be black, are {mistaken}.",
+        f"Centred means little here: the mean of these images is {mean:.2f} in [-1, 1], far from 0. What counts is the "
+        "contrast against the noise, and that everyone who handles the pixels goes by the same range.",
     )
