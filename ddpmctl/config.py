@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import math
+import re
 import sys
 import tomllib
 import types
@@ -328,13 +329,13 @@ def resolve_sampling(
 
 
 def resolve_label(text: str, classes: tuple[str, ...]) -> int:
-    """The index of a label given as a class name, in any case, or as an index.
+    """The index of a label, given as an index or as a class name in any case, ``-`` and ``_`` for spaces and ``/``.
 
     Raises:
         UsageError: when it is neither.
     """
-    names = [name.casefold() for name in classes]
-    wanted = text.strip().casefold()
+    names = [_plain(name) for name in classes]
+    wanted = _plain(text)
     if wanted in names:
         return names.index(wanted)
     if wanted.isdecimal() and int(wanted) < len(classes):
@@ -343,6 +344,11 @@ def resolve_label(text: str, classes: tuple[str, ...]) -> int:
     known = f"0 to {len(classes) - 1}, or {', '.join(classes[:12])}{', ..' if len(classes) > 12 else ''}"
     hint = f"did you mean {classes[names.index(close[0])]}?" if close else f"this model knows {known}"
     raise UsageError(f"there is no label '{text}'", hint)
+
+
+def _plain(name: str) -> str:
+    """A class name as people type it: in any case, ``-`` and ``_`` for spaces and for ``/``."""
+    return re.sub(r"[-_/\s]+", " ", name.strip().casefold())
 
 
 def _check(true: bool, rule: str) -> None:

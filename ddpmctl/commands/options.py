@@ -41,7 +41,7 @@ Interval = Annotated[
     ),
 ]
 Precision = Annotated[str, typer.Option(metavar="auto|fp32|bf16", help="Of the network's arithmetic.")]
-Dataset = Annotated[str, typer.Option(metavar="NAME", help="mnist, strokes or strokes:COUNT.")]
+Dataset = Annotated[str, typer.Option(metavar="NAME", help="mnist, fashion-mnist, strokes or strokes:COUNT.")]
 DataDir = Annotated[
     Path | None,
     typer.Option(envvar="DDPMCTL_DATA_DIR", help="The folder that holds MNIST/raw; nothing else is then tried."),

@@ -45,6 +45,16 @@ def _mnist(request: Request) -> "Dataset":
     return load_mnist(request.image_size, request.data_dir, train=request.train)
 
 
+def _fashion_mnist(request: Request) -> "Dataset":
+    from .mnist import FASHION, load_mnist
+
+    if request.argument:
+        raise UsageError(
+            f"the dataset fashion-mnist takes nothing after a colon: '{request.argument}'", "--dataset fashion-mnist"
+        )
+    return load_mnist(request.image_size, request.data_dir, train=request.train, source=FASHION)
+
+
 def _strokes(request: Request) -> "Dataset":
     import torch
 
@@ -59,7 +69,7 @@ def _strokes(request: Request) -> "Dataset":
     return Dataset("strokes", images, torch.from_numpy(labels), DIGITS)
 
 
-DATASETS: dict[str, Loader] = {"mnist": _mnist, "strokes": _strokes}
+DATASETS: dict[str, Loader] = {"mnist": _mnist, "fashion-mnist": _fashion_mnist, "strokes": _strokes}
 
 
 def find_loader(name: str) -> tuple[Loader, str]:
@@ -79,7 +89,7 @@ def load_dataset(name: str, image_size: int, data_dir: Path | None = None, *, tr
     """Load the images of a dataset.
 
     Args:
-        name: ``mnist``, ``strokes`` or ``strokes:COUNT``, or what a plugin adds.
+        name: ``mnist``, ``fashion-mnist``, ``strokes`` or ``strokes:COUNT``, or what a plugin adds.
         image_size: side of an image in pixels.
         data_dir: where to find it; when given, neither the cache nor the network is asked.
         train: training images, or else test images, which no model sees.

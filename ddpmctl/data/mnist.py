@@ -1,14 +1,19 @@
-"""The real MNIST, through torchvision's class: given, cached, or downloaded."""
+"""The real MNIST and those of its format, through torchvision's classes: given, cached, or downloaded."""
 
+import gzip
 import hashlib
+import io
 import os
+import shutil
 import socket
 import tempfile
 import threading
 import urllib.request
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 
@@ -21,41 +26,84 @@ from ddpmctl.imports import load_torchvision
 
 from .dataset import DIGITS, Dataset, resized
 
-FILES = {
-    "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-    "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
-    "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
-    "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
-}
-"""sha256 of the four extracted files."""
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A set in MNIST's format.
+
+    Attributes:
+        name: as in ``--dataset``.
+        title: for messages, and torchvision's name of the class and of the folder.
+        classes: names of the labels.
+        files: sha256 of the four extracted files, by name.
+    """
+
+    name: str
+    title: str
+    classes: tuple[str, ...]
+    files: Mapping[str, str]
+
+    @property
+    def hint(self) -> str:
+        """What to do when it is not to be had."""
+        return HINT if self.name == "mnist" else f"give the folder that holds {self.title}/raw with --data-dir DIR"
+
+
+MNIST = Source(
+    "mnist",
+    "MNIST",
+    DIGITS,
+    {
+        "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+        "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+        "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+        "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+    },
+)
+FASHION = Source(
+    "fashion-mnist",
+    "FashionMNIST",
+    (
+        "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+    ),
+    {
+        "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+        "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+        "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+        "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+    },
+)  # fmt: skip
 
 PROBE_SECONDS = 3.0
 TRANSFER_SECONDS = 20.0
 HINT = "give the folder that holds MNIST/raw with --data-dir DIR, or use --dataset strokes, which needs no files"
 
 
-def load_mnist(size: int, data_dir: Path | None, *, train: bool = True) -> Dataset:
-    """The 60,000 training digits, or the 10,000 test digits, at ``size`` pixels a side.
+def load_mnist(size: int, data_dir: Path | None, *, train: bool = True, source: Source | None = None) -> Dataset:
+    """The 60,000 training images, or the 10,000 test images, at ``size`` pixels a side.
 
     Args:
         size: side of an image.
-        data_dir: the folder that holds ``MNIST/raw``. When given, nothing else is tried and nothing is written.
-        train: the training digits, or else the test digits.
+        data_dir: the folder that holds ``MNIST/raw``, or the files. When given, nothing else is tried and nothing is
+            written.
+        train: the training images, or else the test images.
+        source: which set; MNIST by default.
 
     Raises:
         DataError: when the data is not to be had whole, naming what was tried.
     """
+    source = source or MNIST
     root = data_dir if data_dir is not None else cached_root()
     if data_dir is not None:
-        check_whole(data_dir)
-    elif not is_whole(root):
-        download(root)
+        check_whole(data_dir, source)
+    elif not is_whole(root, source):
+        download(root, source)
     # The files that were checked, by torchvision's own readers: its class would prefer what old versions left beside
     # them, unchecked and pickled.
-    reader, raw, kind = load_torchvision("datasets.mnist"), root / "MNIST" / "raw", "train" if train else "t10k"
-    images = reader.read_image_file(str(raw / f"{kind}-images-idx3-ubyte"))
-    labels = reader.read_label_file(str(raw / f"{kind}-labels-idx1-ubyte"))
-    return Dataset("mnist", resized(images[:, None], size), labels.to(torch.int64), DIGITS)
+    reader, kind = load_torchvision("datasets.mnist"), "train" if train else "t10k"
+    with _extracted(raw_folder(root, source), [f"{kind}-images-idx3-ubyte", f"{kind}-labels-idx1-ubyte"]) as paths:
+        images, labels = reader.read_image_file(str(paths[0])), reader.read_label_file(str(paths[1]))
+    return Dataset(source.name, resized(images[:, None], size), labels.to(torch.int64), source.classes)
 
 
 def cached_root() -> Path:
@@ -63,63 +111,100 @@ def cached_root() -> Path:
     return user_cache_path("ddpmctl", appauthor=False) / "datasets"
 
 
-def is_whole(root: Path) -> bool:
+def raw_folder(root: Path, source: Source) -> Path:
+    """Where the files are to lie: as torchvision lays them out, or in the folder itself, as packages do."""
+    raw = root / source.title / "raw"
+    bare = any((root / f"{name}{suffix}").is_file() for name in source.files for suffix in ("", ".gz"))
+    return root if bare and not raw.is_dir() else raw
+
+
+def is_whole(root: Path, source: Source | None = None) -> bool:
     """Whether the four files are there, each with its digest."""
     try:
-        check_whole(root)
+        check_whole(root, source)
     except DataError:
         return False
     return True
 
 
-def check_whole(root: Path) -> None:
-    """See that the four files are there, each with its digest.
+def check_whole(root: Path, source: Source | None = None) -> None:
+    """See that the four files are there, each with its digest, packed by gzip or not.
 
     Raises:
         DataError: naming the first that is not.
     """
+    source = source or MNIST
     if not root.is_dir():
-        raise DataError(f"the data dir {root} does not exist", HINT)
-    raw = root / "MNIST" / "raw"
-    for name, digest in FILES.items():
+        raise DataError(f"the data dir {root} does not exist", source.hint)
+    raw = raw_folder(root, source)
+    for name, digest in source.files.items():
         path = raw / name
         try:
-            with path.open("rb") as file:
+            with _opened(path) as file:
                 found = hashlib.file_digest(file, "sha256").hexdigest()
         except FileNotFoundError as error:
-            raise DataError(f"the data dir {root} is incomplete: it lacks MNIST/raw/{name}", HINT) from error
+            where = path.relative_to(root)
+            raise DataError(f"the data dir {root} is incomplete: it lacks {where}", source.hint) from error
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise DataError(f"{path}.gz is damaged: {error}", source.hint) from error
         except OSError as error:
-            raise DataError(f"{path} cannot be read: {error.strerror}", HINT) from error
+            raise DataError(f"{path} cannot be read: {error.strerror}", source.hint) from error
         if found != digest:
-            raise DataError(f"{path} is not the MNIST file of that name: wrong or cut short", HINT)
+            raise DataError(f"{path} is not the {source.title} file of that name: wrong or cut short", source.hint)
 
 
-def download(root: Path) -> None:
-    """Fetch MNIST into ``root``: into a temporary folder first, moved into place once it is whole.
+def _opened(path: Path) -> io.BufferedIOBase:
+    """A file, or what its archive by gzip beside it holds."""
+    packed = path.with_name(f"{path.name}.gz")
+    if not path.exists() and packed.is_file():
+        return gzip.open(packed, "rb")
+    return path.open("rb")
+
+
+@contextmanager
+def _extracted(raw: Path, names: list[str]) -> Iterator[list[Path]]:
+    """Files by path, those that are packed in a temporary folder."""
+    with tempfile.TemporaryDirectory(prefix="ddpmctl.") as temporary:
+        paths = []
+        for name in names:
+            path = raw / name
+            if not path.exists():
+                path = Path(temporary) / name
+                with _opened(raw / name) as packed, path.open("wb") as plain:
+                    shutil.copyfileobj(packed, plain)
+            paths.append(path)
+        yield paths
+
+
+def download(root: Path, source: Source | None = None) -> None:
+    """Fetch a set into ``root``: into a temporary folder first, moved into place once it is whole.
 
     Raises:
-        DataError: when no mirror answers in 3 seconds, or what came is not MNIST.
+        DataError: when no mirror answers in 3 seconds, or what came is not the set.
     """
+    source = source or MNIST
+    title = source.title
     if os.environ.get("DDPMCTL_OFFLINE") == "1":
-        raise DataError("MNIST is not in the cache, and DDPMCTL_OFFLINE=1 forbids the download", HINT)
-    mnist = load_torchvision("datasets").MNIST
+        raise DataError(f"{title} is not in the cache, and DDPMCTL_OFFLINE=1 forbids the download", source.hint)
+    theirs = getattr(load_torchvision("datasets"), title)
     with ThreadPoolExecutor() as pool:  # together, so that several silent ones cost no more time than one
-        answered = pool.map(answers, [mirror + mnist.resources[0][0] for mirror in mnist.mirrors])
-        mirrors = [mirror for mirror, yes in zip(mnist.mirrors, answered, strict=True) if yes]
+        answered = pool.map(answers, [mirror + theirs.resources[0][0] for mirror in theirs.mirrors])
+        mirrors = [mirror for mirror, yes in zip(theirs.mirrors, answered, strict=True) if yes]
     if not mirrors:
-        tried = ", ".join(mnist.mirrors)
-        raise DataError(f"MNIST is not in the cache and cannot be downloaded: no answer from {tried}", HINT)
+        tried = ", ".join(theirs.mirrors)
+        raise DataError(f"{title} is not in the cache and cannot be downloaded: no answer from {tried}", source.hint)
+    hidden = f".{source.name}."
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with FileLock(root / ".mnist.lock"), tempfile.TemporaryDirectory(dir=root, prefix=".mnist.") as temporary:
-            if is_whole(root):  # another process was faster
+        with FileLock(root / f"{hidden}lock"), tempfile.TemporaryDirectory(dir=root, prefix=hidden) as temporary:
+            if is_whole(root, source):  # another process was faster
                 return
-            with _reachable_only(mnist, mirrors):
-                mnist(temporary, download=True)
-            check_whole(Path(temporary))
-            _move_into_place(Path(temporary) / "MNIST" / "raw", root / "MNIST" / "raw")
+            with _reachable_only(theirs, mirrors):
+                theirs(temporary, download=True)
+            check_whole(Path(temporary), source)
+            _move_into_place(Path(temporary) / title / "raw", root / title / "raw", source)
     except (OSError, RuntimeError, EOFError, HTTPException) as error:
-        raise DataError(f"the download of MNIST failed: {error}", HINT) from error
+        raise DataError(f"the download of {title} failed: {error}", source.hint) from error
 
 
 def answers(url: str, seconds: float = PROBE_SECONDS) -> bool:
@@ -141,19 +226,19 @@ def answers(url: str, seconds: float = PROBE_SECONDS) -> bool:
 
 
 @contextmanager
-def _reachable_only(mnist: type, mirrors: list[str]) -> Iterator[None]:
+def _reachable_only(theirs: type, mirrors: list[str]) -> Iterator[None]:
     """Let torchvision try the mirrors that answered, and give up on a transfer that stalls."""
-    all_mirrors, timeout = mnist.mirrors, socket.getdefaulttimeout()  # type: ignore[attr-defined]
-    mnist.mirrors = mirrors  # type: ignore[attr-defined]
+    all_mirrors, timeout = theirs.mirrors, socket.getdefaulttimeout()  # type: ignore[attr-defined]
+    theirs.mirrors = mirrors  # type: ignore[attr-defined]
     socket.setdefaulttimeout(TRANSFER_SECONDS)
     try:
         yield
     finally:
-        mnist.mirrors = all_mirrors  # type: ignore[attr-defined]
+        theirs.mirrors = all_mirrors  # type: ignore[attr-defined]
         socket.setdefaulttimeout(timeout)
 
 
-def _move_into_place(source: Path, target: Path) -> None:
+def _move_into_place(fetched: Path, target: Path, source: Source) -> None:
     target.mkdir(parents=True, exist_ok=True)
-    for name in FILES:
-        (source / name).replace(target / name)
+    for name in source.files:
+        (fetched / name).replace(target / name)

@@ -400,13 +400,13 @@ def small_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     raw.mkdir(parents=True)
     images = torch.randint(256, (60, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(60, dtype=torch.uint8) % 10
-    for name in mnist.FILES:
+    for name in mnist.MNIST.files:
         values = images if "images" in name else labels
         header = [8 * 256 + values.ndim, *values.shape]
         data = b"".join(number.to_bytes(4, "big") for number in header) + values.numpy().tobytes()
         (raw / name).write_bytes(data)
-    digests = {name: tree(raw)[name] for name in mnist.FILES}
-    monkeypatch.setattr(mnist, "FILES", digests)
+    digests = {name: tree(raw)[name] for name in mnist.MNIST.files}
+    monkeypatch.setattr(mnist, "MNIST", replace(mnist.MNIST, files=digests))
     return tmp_path / "data"
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from .support import small_files, write_mnist
 def files(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
     """The small MNIST's files, by name; for this test they are the ones that are known."""
     made = small_files()
-    monkeypatch.setattr(mnist, "FILES", {name: hashlib.sha256(data).hexdigest() for name, data in made.items()})
+    digests = {name: hashlib.sha256(data).hexdigest() for name, data in made.items()}
+    monkeypatch.setattr(mnist, "MNIST", replace(mnist.MNIST, files=digests))
     return made
 
 

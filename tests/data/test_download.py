@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import groupby
 from pathlib import Path
@@ -208,7 +209,7 @@ def test_two_downloads_at_once_are_one(
 def test_archives_whose_content_is_not_mnist_are_refused_and_leave_nothing(
     cache: Path, archives: dict[str, bytes], files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mnist, "FILES", dict.fromkeys(files, "0" * 64))
+    monkeypatch.setattr(mnist, "MNIST", replace(mnist.MNIST, files=dict.fromkeys(files, "0" * 64)))
     with serving(mirror(archives)) as address:
         use_mirrors(monkeypatch, address)
         assert "is not the MNIST file of that name" in refusal().message
@@ -274,7 +275,7 @@ def test_an_address_that_is_none_does_not_answer(address: str) -> None:
 def test_the_real_mnist_is_downloaded(mnist_dir: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DDPMCTL_OFFLINE", "0")
     raw = mnist_dir / "MNIST" / "raw"
-    real = {f"{name}.gz": gzip.compress((raw / name).read_bytes(), compresslevel=1) for name in mnist.FILES}
+    real = {f"{name}.gz": gzip.compress((raw / name).read_bytes(), compresslevel=1) for name in mnist.MNIST.files}
     known = [(name, hashlib.md5(data, usedforsecurity=False).hexdigest()) for name, data in real.items()]
     monkeypatch.setattr(datasets.MNIST, "resources", known)
     with serving(mirror(real)) as address:

@@ -47,7 +47,7 @@ def make_folder(path: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_sockets")
-@pytest.mark.parametrize("name", mnist.FILES)
+@pytest.mark.parametrize("name", mnist.MNIST.files)
 @pytest.mark.parametrize(
     ("damage", "complaint"),
     [

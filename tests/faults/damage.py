@@ -137,7 +137,7 @@ def fuzzed_idx(trials: int, seed: int) -> Tally:
         raw = Path(folder) / "MNIST" / "raw"
         raw.mkdir(parents=True)
         for trial in range(trials):
-            for name in mnist.FILES:
+            for name in mnist.MNIST.files:
                 magic = bytes([0, 0, 8, 3 if "images" in name else 1])
                 (raw / name).write_bytes(magic + generator.bytes(int(generator.integers(0, 64))))
             taken = _try(tally, f"case {trial}", lambda: mnist.load_mnist(32, Path(folder)), DataError)
