@@ -22,6 +22,9 @@ Norm = Literal["group", "batch"]
 
 PIXEL_RANGES = {"-1..1": (-1.0, 1.0), "0..1": (0.0, 1.0)}
 
+IMAGE_SIZES = ("32", "64")
+FITS = ("crop", "pad")
+
 MOST_EPOCHS = 1_000_000
 MOST_STEPS = 10**12
 
@@ -124,6 +127,8 @@ class TrainingConfig:
     """Spread the timesteps of a batch evenly over the chain."""
     one_timestep: bool
     """Give all images of a batch the same timestep: an experiment, which `stratified` excludes."""
+    flip: bool
+    """Mirror half of the images from left to right, each time others; digits and letters must not be."""
     heldout: int
     """Images kept out of training to judge it by, a tenth of a small set at most; 0 judges by the training MSE."""
     patience: int

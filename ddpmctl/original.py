@@ -56,7 +56,7 @@ def import_original(registry: Registry, path: Path, name: str | None) -> str:
                 config=config,
                 classes=_classes(metadata),
                 # What it was trained on, and for how long, is not told.
-                dataset=DatasetRecord(name="mnist", digest="", count=0),
+                dataset=DatasetRecord(name="mnist", digest="", count=0, fit=""),
                 run=RunRecord(
                     id=new_id(), step=0, planned_steps=0, epochs=0, images=0, seconds=0.0, seed=0, device="not told",
                     precision="fp32", threads=0, stopped="done", max_time=0.0, accumulate=1, compiled=False,

@@ -68,6 +68,7 @@ def tiny_values() -> dict[str, Any]:
             "label_dropout": 0.1,
             "stratified": True,
             "one_timestep": False,
+            "flip": False,
             "heldout": 5000,
             "patience": 15,
         },
@@ -91,7 +92,7 @@ def manifest(files: dict[str, FileRecord], *, step: int = 10, value: float = 0.5
         preset="quick",
         config=tiny_config(),
         classes=DIGITS,
-        dataset=DatasetRecord(name="strokes:300", digest="0" * 64, count=300),
+        dataset=DatasetRecord(name="strokes:300", digest="0" * 64, count=300, fit=""),
         resume=changes.pop("resume", None),
         run=RunRecord(
             id="a run",

@@ -19,6 +19,7 @@ from ddpmctl.errors import DdpmctlError, UsageError
 
 from . import options
 from .sampling import Request, parse_interval, prepare, steps_bar
+from .training import same_images
 
 if TYPE_CHECKING:
     from ddpmctl.data.dataset import Dataset
@@ -181,16 +182,13 @@ def swept(request: Request, sweeps: list[str]) -> Iterator[SamplingConfig]:
 
 def make_evaluator(out: Output, request: Request, data_dir: Path | None, engine: "Engine") -> "Evaluator":
     """Load the real images and the classifier of the dataset that the model was trained on."""
-    from ddpmctl.data import load_dataset
     from ddpmctl.evaluation.cache import trained_classifier
     from ddpmctl.evaluation.evaluator import Evaluator
 
     manifest = request.checkpoint.manifest
-    name, size = manifest.dataset.name, manifest.config.model.image_size
-    train = load_dataset(name, size, data_dir)
-    test = load_dataset(name, size, data_dir, train=False)
+    train, test = same_images(manifest, data_dir), same_images(manifest, data_dir, train=False)
     if train.digest() != manifest.dataset.digest:
-        out.warn(f"the dataset {name} is not the one that this model was trained on")
+        out.warn(f"the dataset {manifest.dataset.name} is not the one that this model was trained on")
     with out.progress() as bar:
         task = bar.add_task("training the classifier", total=None)
         trained = trained_classifier(

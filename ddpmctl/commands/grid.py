@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 DEFAULT = Path("test_results.png")
 MAX_ROWS = 1000
+WIDEST = 20
+"""Images in a row; half of them where there is one of each class."""
 
 
 def grid(
@@ -68,12 +70,16 @@ def make_sheet(out: Output, request: Request, rows: int, upscale: int) -> "tuple
     labels = list(range(count)) * rows
     made = made_by(request, engine, "sheet", labels, ["grid", "--rows", rows], count=len(labels), upscale=upscale)
     if rows == 1:
-        columns = -(-count // 2)
+        columns = min(-(-count // 2), WIDEST // 2)
         lines = [range(start, min(start + columns, count)) for start in range(0, count, columns)]
         sheet = labelled_sheet(
             [[images[i] for i in line] for line in lines], [[classes[i] for i in line] for line in lines], upscale
         )
         return sheet, made
-    titles: list[list[str]] = [list(classes), *[[] for _ in range(rows - 1)]]
-    parts = [list(images[row * count : (row + 1) * count]) for row in range(rows)]
+    parts: list[list[Images]] = []
+    titles: list[list[str]] = []
+    for start in range(0, count, WIDEST):  # a block of rows for so many classes
+        shown = range(start, min(start + WIDEST, count))
+        parts += [[images[row * count + label] for label in shown] for row in range(rows)]
+        titles += [[classes[label] for label in shown], *[[] for _ in range(rows - 1)]]
     return labelled_sheet(parts, titles, upscale), made

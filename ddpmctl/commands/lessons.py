@@ -13,13 +13,13 @@ from rich.text import Text
 
 from ddpmctl.config import choose, load_preset
 from ddpmctl.console import Output
-from ddpmctl.data import find_loader, load_dataset
+from ddpmctl.data import OWN, find_loader, load_dataset
 from ddpmctl.errors import DataError, DdpmctlError, Interrupted, UsageError
 from ddpmctl.lessons.findings import NAMES, Finding
 
 from . import options
 from .duration import parse_duration, words
-from .train import check_words
+from .train import check_words, own_images
 from .training import fit_to
 
 if TYPE_CHECKING:
@@ -110,7 +110,10 @@ def open_workshop(
     where = choose_device(device)
     preset = load_preset(PRESET).config
     size = preset.model.image_size
-    data, test = (load_dataset(dataset, size, data_dir, train=which) for which in (True, False))
+    dataset, fit, _ = own_images(dataset, None, None)
+    data = load_dataset(dataset, size, data_dir, fit=fit, notice=out.warn)
+    channels = int(data.images.shape[1]) if dataset.startswith(f"{OWN}:") else None
+    test = load_dataset(dataset, size, data_dir, train=False, fit=fit, channels=channels)
     base = fit_to(replace(preset, diffusion=replace(preset.diffusion, target="epsilon")), data)
     about = Run(
         preset=PRESET, dataset=dataset, device=where, precision=choose_precision(precision, where)[0], seed=seed

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 from ddpmctl.config import resolve_label
 from ddpmctl.console import Output
-from ddpmctl.data import load_dataset
 from ddpmctl.errors import DataError, UsageError
 from ddpmctl.registry import Checkpoint
+
+from .training import same_images
 
 if TYPE_CHECKING:
     from ddpmctl.engine import Engine, Look
@@ -60,7 +61,7 @@ def _image(out: Output, engine: "Engine", index: int, seed: int, data_dir: Path 
 
     manifest = engine.checkpoint.manifest
     try:
-        data = load_dataset(manifest.dataset.name, manifest.config.model.image_size, data_dir, train=False)
+        data = same_images(manifest, data_dir, train=False)
     except DataError as error:
         if data_dir is not None:
             raise

@@ -41,7 +41,7 @@ Interval = Annotated[
     ),
 ]
 Precision = Annotated[str, typer.Option(metavar="auto|fp32|bf16", help="Of the network's arithmetic.")]
-Dataset = Annotated[str, typer.Option(metavar="NAME", help="mnist, fashion-mnist, strokes or strokes:COUNT.")]
+Dataset = Annotated[str, typer.Option(metavar="NAME", help="mnist, fashion-mnist, strokes or folder:PATH.")]
 DataDir = Annotated[
     Path | None,
     typer.Option(envvar="DDPMCTL_DATA_DIR", help="The folder that holds MNIST/raw; nothing else is then tried."),
@@ -50,6 +50,12 @@ Force = Annotated[bool, typer.Option("--force", help="Replace a model that has t
 MaxSteps = Annotated[
     int | None, typer.Option(metavar="N", help="Lay the run out in so many steps; with other limits, the shortest.")
 ]
+Fit = Annotated[str | None, typer.Option(metavar="crop|pad", help="How pictures become squares; crop when not given.")]
+Channels = Annotated[
+    str | None, typer.Option(metavar="1|3", help="Grey or colour; what the pictures have when not given.")
+]
+Flip = Annotated[bool, typer.Option("--flip", help="Mirror half of the images; never digits or letters.")]
+ImageSize = Annotated[str | None, typer.Option(metavar="32|64", help="Side of the images; the network follows.")]
 PixelRange = Annotated[str | None, typer.Option(metavar="-1..1|0..1", help="What black and white are in the chain.")]
 Norm = Annotated[str | None, typer.Option(metavar="group|batch", help="GroupNorm, or BatchNorm in its place.")]
 OneTimestep = Annotated[bool, typer.Option("--one-timestep", help="Give all images of a batch the same timestep.")]

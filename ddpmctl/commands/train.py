@@ -6,8 +6,20 @@ from typing import Annotated, Any
 
 import typer
 
-from ddpmctl.config import MOST_EPOCHS, MOST_STEPS, PIXEL_RANGES, PRECISIONS, PRESETS, Config, choose, load_preset
+from ddpmctl.config import (
+    FITS,
+    IMAGE_SIZES,
+    MOST_EPOCHS,
+    MOST_STEPS,
+    PIXEL_RANGES,
+    PRECISIONS,
+    PRESETS,
+    Config,
+    choose,
+    load_preset,
+)
 from ddpmctl.console import Output
+from ddpmctl.data import OWN
 from ddpmctl.errors import UsageError
 from ddpmctl.registry import Registry, last_of
 from ddpmctl.training.saving import Every
@@ -22,6 +34,10 @@ def train(
     preset: Annotated[str, typer.Option(metavar="|".join(PRESETS), help="A set of good settings.")] = "standard",
     dataset: options.Dataset = "mnist",
     data_dir: options.DataDir = None,
+    fit: options.Fit = None,
+    channels: options.Channels = None,
+    flip: options.Flip = False,
+    image_size: options.ImageSize = None,
     epochs: Annotated[
         int | None, typer.Option(metavar="N", help="At most so many epochs; with --resume, so many more.")
     ] = None,
@@ -68,7 +84,8 @@ def train(
         diffusion = {"timesteps": timesteps, "schedule": schedule, "target": target, "pixel_range": pixel_range}
         if one_timestep:
             training |= {"one_timestep": True, "stratified": False}
-        config = changed(load_preset(preset).config, training, diffusion, {"norm": norm})
+        training |= {"flip": True} if flip else {}
+        config = sized(changed(load_preset(preset).config, training, diffusion, {"norm": norm}), image_size)
         trained = carry_out(out, _order(context.params, config, every))
     out.note(f"see it: ddpmctl grid --model {trained}")
     out.result(_outcome(trained), bare=[trained])
@@ -86,9 +103,13 @@ def _order(typed: dict[str, Any], config: Config, every: Every | None) -> Order:
         raise UsageError(
             "BatchNorm in parts of a batch is another BatchNorm", "leave --accumulate out, or --norm group"
         )
-    same = ("preset", "dataset", "device", "precision", "seed", "name", "force", "accumulate", "compiled")
+    dataset, fit, channels = own_images(typed["dataset"], typed["fit"], typed["channels"])
+    same = ("preset", "device", "precision", "seed", "name", "force", "accumulate", "compiled")
     return Order(
         config=config,
+        dataset=dataset,
+        fit=fit,
+        channels=channels,
         data_dir=Path(typed["data_dir"]) if typed["data_dir"] else None,
         max_time=parse_duration(typed["max_time"]) if typed["max_time"] else None,
         max_steps=typed["max_steps"],
@@ -121,6 +142,39 @@ def _resumption(reference: str, given: dict[str, Any], data_dir: Path | None, ev
         every=every,
         keeps={name: value for name, value in given.items() if name in PLANNED},
     )
+
+
+def own_images(dataset: str, fit: str | None, channels: str | None) -> tuple[str, str, int | None]:
+    """The dataset by its full path where it is a folder, and how its pictures are to be taken.
+
+    Raises:
+        UsageError: for settings that this dataset has no use for.
+    """
+    kind, _, path = dataset.partition(":")
+    if kind != OWN:
+        for option, value in (("fit", fit), ("channels", channels)):
+            if value is not None:
+                raise UsageError(f"--{option} is for pictures of one's own, and {kind} is not", "leave it out")
+        return dataset, "", None
+    full = f"{OWN}:{Path(path).expanduser().resolve()}" if path else dataset
+    number = None if channels is None else int(choose("number of channels", channels, ("1", "3")))
+    return full, choose("fit", fit, FITS) if fit else "", number
+
+
+def sized(config: Config, image_size: str | None) -> Config:
+    """Settings for images of this side; twice the side takes a level more, so that the bottleneck stays as small.
+
+    Raises:
+        UsageError: for a side that no network has.
+    """
+    if image_size is None:
+        return config
+    side = int(choose("image size", image_size, IMAGE_SIZES))
+    widths = config.model.widths + config.model.widths[-1:] * (side // config.model.image_size // 2)
+    try:
+        return replace(config, model=replace(config.model, image_size=side, widths=widths))
+    except ValueError as error:
+        raise UsageError(f"that cannot be trained: {error}", "--preset standard or quick") from error
 
 
 def parse_every(text: str) -> Every:

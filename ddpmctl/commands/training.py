@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from ddpmctl.config import Config
 from ddpmctl.console import Output
-from ddpmctl.data import find_loader, load_dataset
+from ddpmctl.data import OWN, find_loader, load_dataset
 from ddpmctl.errors import CheckpointError, DataError, DdpmctlError, Interrupted, Terminated, UsageError
-from ddpmctl.registry import Checkpoint, Registry
+from ddpmctl.registry import Checkpoint, Manifest, Registry
 from ddpmctl.registry.manifest import FINISHED
 from ddpmctl.training.saving import HALF_A_MINUTE, Every
 
@@ -40,6 +40,8 @@ class Order:
         force: replace a model of that name.
         max_time: seconds to fit the run into, if any.
         max_steps: to lay it out in, if any.
+        fit: how pictures are made squares; empty for the usual.
+        channels: of the images; None for what they have.
         within_epochs: whether the number of epochs bounds it as well.
         accumulate: parts of a batch.
         compiled: whether to compile the network.
@@ -58,6 +60,8 @@ class Order:
     max_time: float | None
     within_epochs: bool
     max_steps: int | None = None
+    fit: str = ""
+    channels: int | None = None
     accumulate: int = 1
     compiled: bool = False
     every: Every | None = None
@@ -105,6 +109,10 @@ PLANNED: dict[str, Callable[[Checkpoint], Any]] = {
     "target": lambda last: last.manifest.config.diffusion.target,
     "pixel-range": lambda last: "{:g}..{:g}".format(*last.manifest.config.diffusion.pixel_range),
     "norm": lambda last: last.manifest.config.model.norm,
+    "flip": lambda last: last.manifest.config.training.flip,
+    "fit": lambda last: last.manifest.dataset.fit or "none",
+    "channels": lambda last: last.manifest.config.model.channels,
+    "image-size": lambda last: str(last.manifest.config.model.image_size),
     "one-timestep": lambda last: last.manifest.config.training.one_timestep,
     "name": lambda last: last.name,
 }
@@ -127,7 +135,11 @@ def carry_out(out: Output, order: Order) -> str:
 
         device = choose_device(order.device)
         precision, why = choose_precision(order.precision, device)
-        data = load_dataset(order.dataset, order.config.model.image_size, order.data_dir)
+        fit = order.fit or ("crop" if order.dataset.startswith(f"{OWN}:") else "")
+        data = load_dataset(
+            order.dataset, order.config.model.image_size, order.data_dir, fit=fit, channels=order.channels,
+            notice=out.warn,
+        )  # fmt: skip
         config = fit_to(order.config, data)
         run = Run(
             preset=order.preset,
@@ -135,6 +147,7 @@ def carry_out(out: Output, order: Order) -> str:
             device=device,
             precision=precision,
             seed=order.seed,
+            fit=fit,
             max_time=order.max_time,
             max_steps=order.max_steps,
             within_epochs=order.within_epochs,
@@ -171,7 +184,7 @@ def go_on(out: Output, asked: Resumption) -> str:
 
         device = choose_device(asked.device or manifest.resume.device)
         precision, _ = choose_precision(asked.precision or manifest.run.precision, device)
-        data = load_dataset(manifest.dataset.name, manifest.config.model.image_size, asked.data_dir)
+        data = same_images(manifest, asked.data_dir)
         if data.digest() != manifest.dataset.digest:
             raise DataError(
                 f"'{name}' was trained on other images than {manifest.dataset.name} has now",
@@ -183,6 +196,7 @@ def go_on(out: Output, asked: Resumption) -> str:
             device=device,
             precision=precision,
             seed=manifest.run.seed,
+            fit=manifest.dataset.fit,
             max_time=manifest.run.max_time or None,
             within_epochs=manifest.resume.within_epochs,
             accumulate=manifest.run.accumulate if asked.accumulate is None else asked.accumulate,
@@ -198,6 +212,16 @@ def go_on(out: Output, asked: Resumption) -> str:
         )  # fmt: skip
         _run(out, display, trainer)
         return name
+
+
+def same_images(manifest: Manifest, data_dir: Path | None, *, train: bool = True) -> "Dataset":
+    """The images that a model was trained on, or those beside them that it never saw."""
+    model = manifest.config.model
+    own = manifest.dataset.name.startswith(f"{OWN}:")
+    return load_dataset(
+        manifest.dataset.name, model.image_size, data_dir, train=train, fit=manifest.dataset.fit,
+        channels=model.channels if own else None,
+    )  # fmt: skip
 
 
 def _best_is_lost(out: Output, name: str) -> bool:

@@ -22,12 +22,18 @@ class Request:
         data_dir: where to find the files; when given, neither the cache nor the network is asked.
         argument: what follows ``name:``, empty where nothing does.
         train: training images, or else test images, which no model sees.
+        fit: ``crop`` or ``pad``, for pictures that are no squares; empty for the usual.
+        channels: 1 for grey, 3 for colour; None for what the pictures have.
+        notice: is told, in words, what a user should know.
     """
 
     image_size: int
     data_dir: Path | None = None
     argument: str = ""
     train: bool = True
+    fit: str = ""
+    channels: int | None = None
+    notice: Callable[[str], None] = lambda words: None
 
 
 Loader = Callable[[Request], "Dataset"]
@@ -69,7 +75,25 @@ def _strokes(request: Request) -> "Dataset":
     return Dataset("strokes", images, torch.from_numpy(labels), DIGITS)
 
 
-DATASETS: dict[str, Loader] = {"mnist": _mnist, "fashion-mnist": _fashion_mnist, "strokes": _strokes}
+def _folder(request: Request) -> "Dataset":
+    from .folder import LAYOUT, load_folder
+
+    if not request.argument:
+        raise UsageError("the dataset folder needs a path after a colon", f"--dataset folder:PATH, {LAYOUT}")
+    return load_folder(
+        Path(request.argument).expanduser(),
+        request.image_size,
+        channels=request.channels,
+        fit=request.fit or "crop",
+        train=request.train,
+        notice=request.notice,
+    )
+
+
+OWN = "folder"
+"""The dataset whose pictures are of any shape and colour."""
+
+DATASETS: dict[str, Loader] = {"mnist": _mnist, "fashion-mnist": _fashion_mnist, "strokes": _strokes, OWN: _folder}
 
 
 def find_loader(name: str) -> tuple[Loader, str]:
@@ -85,18 +109,30 @@ def find_loader(name: str) -> tuple[Loader, str]:
     return loader, argument
 
 
-def load_dataset(name: str, image_size: int, data_dir: Path | None = None, *, train: bool = True) -> "Dataset":
+def load_dataset(
+    name: str,
+    image_size: int,
+    data_dir: Path | None = None,
+    *,
+    train: bool = True,
+    fit: str = "",
+    channels: int | None = None,
+    notice: Callable[[str], None] = lambda words: None,
+) -> "Dataset":
     """Load the images of a dataset.
 
     Args:
-        name: ``mnist``, ``fashion-mnist``, ``strokes`` or ``strokes:COUNT``, or what a plugin adds.
+        name: ``mnist``, ``fashion-mnist``, ``strokes`` or ``strokes:COUNT``, ``folder:PATH``, or what a plugin adds.
         image_size: side of an image in pixels.
         data_dir: where to find it; when given, neither the cache nor the network is asked.
         train: training images, or else test images, which no model sees.
+        fit: ``crop`` or ``pad``, for pictures that are no squares; empty for the usual.
+        channels: 1 for grey, 3 for colour; None for what the pictures have.
+        notice: is told, in words, what a user should know.
 
     Raises:
         UsageError: for a dataset that nobody knows.
         DataError: when its images are not to be had.
     """
     loader, argument = find_loader(name)
-    return loader(Request(image_size, data_dir, argument, train))
+    return loader(Request(image_size, data_dir, argument, train, fit, channels, notice))

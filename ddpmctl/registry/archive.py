@@ -46,10 +46,13 @@ def export(checkpoint: Checkpoint, path: Path, licence: str | None = None) -> in
     """
     files = {name: checkpoint.read(name) for name in (WEIGHTS, HISTORY)}
     records = {name: checkpoint.manifest.files[name] for name in files}
-    manifest = replace(checkpoint.manifest, resume=None, files=records)
+    manifest = replace(_without_places(checkpoint.manifest), resume=None, files=records)
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
-        told = {MANIFEST: manifest.to_json().encode(), CARD: card(checkpoint, licence).encode()}
+        told = {
+            MANIFEST: manifest.to_json().encode(),
+            CARD: card(replace(checkpoint, manifest=manifest), licence).encode(),
+        }
         for name, data in {**files, **told}.items():
             # A fixed date: the same model makes the same archive.
             member = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
@@ -63,7 +66,7 @@ def export_weights(checkpoint: Checkpoint, path: Path, licence: str | None = Non
     """Write the bare weights, with what is needed to build their network in the metadata; the rest as `export`."""
     from safetensors.numpy import save
 
-    manifest = checkpoint.manifest
+    manifest = _without_places(checkpoint.manifest)
     about = {
         "made_by": "ddpmctl",
         "config": json.dumps(manifest.config.to_dict()),
@@ -75,6 +78,14 @@ def export_weights(checkpoint: Checkpoint, path: Path, licence: str | None = Non
     data = save(checkpoint.weights(), metadata=about)
     replace_file(path, data)
     return len(data)
+
+
+def _without_places(manifest: Manifest) -> Manifest:
+    """The manifest without the place where its owner keeps the images, which is nobody's business."""
+    kind, colon, place = manifest.dataset.name.partition(":")
+    if not colon or "/" not in place:
+        return manifest
+    return replace(manifest, dataset=replace(manifest.dataset, name=f"{kind}:{Path(place).name}"))
 
 
 def import_archive(registry: Registry, path: Path, name: str | None) -> Path:

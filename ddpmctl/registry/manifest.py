@@ -12,7 +12,7 @@ from typing import Any, Self
 from ddpmctl.config import Config, build
 from ddpmctl.plan import Plan
 
-SCHEMA = 2
+SCHEMA = 3
 MAX_BYTES = 1_000_000
 """No honest manifest comes near; a larger file is not read."""
 
@@ -51,11 +51,13 @@ class DatasetRecord:
         name: as given to ``--dataset``.
         digest: sha256 of pixels and labels, hexadecimal.
         count: training images, held-out ones included.
+        fit: how pictures that are no squares were made to be; empty where all were.
     """
 
     name: str
     digest: str
     count: int
+    fit: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -266,6 +268,9 @@ def _upgraded(values: Mapping[str, Any]) -> Mapping[str, Any]:
             "config.training.one_timestep": False,
         }
         for place, value in added.items():
+            values = _with(values, place.split("."), value)
+    if values["schema"] == 2:  # before one's own images could be taken
+        for place, value in {"schema": 3, "config.training.flip": False, "dataset.fit": ""}.items():
             values = _with(values, place.split("."), value)
     return values
 

@@ -226,6 +226,9 @@ class Learner:
         if settings.label_dropout:
             dropped = torch.rand(count, generator=generator, device=device) < settings.label_dropout
             label = label.masked_fill(dropped, self.config.model.num_classes)
+        if settings.flip:
+            mirrored = torch.rand(count, generator=generator, device=device) < 0.5
+            x0 = torch.where(mirrored.view(-1, 1, 1, 1), x0.flip(-1), x0)
         return x0, t, epsilon, label
 
     def _pixels(self, images: Tensor) -> Tensor:

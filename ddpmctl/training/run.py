@@ -35,6 +35,7 @@ class Run:
     Attributes:
         preset: the name that the settings came from.
         dataset: as given to ``--dataset``.
+        fit: as in ``--fit``; empty where the images needed none.
         device: where to compute.
         precision: ``fp32`` or ``bf16``.
         seed: of everything random.
@@ -50,6 +51,7 @@ class Run:
     device: torch.device
     precision: str
     seed: int
+    fit: str = ""
     max_time: float | None = None
     max_steps: int | None = None
     within_epochs: bool = False

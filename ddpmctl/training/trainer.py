@@ -88,7 +88,7 @@ class Trainer:
         self.resumed = resumed
         self.more_epochs = more_epochs
         self.best_is_lost = best_is_lost
-        self.dataset_record = DatasetRecord(name=run.dataset, digest=data.digest(), count=len(data))
+        self.dataset_record = DatasetRecord(name=run.dataset, digest=data.digest(), count=len(data), fit=run.fit)
         self.classes = data.classes
         self.train_set, self.heldout_set = data.to(run.device).split(config.training.heldout)
         self.learner = Learner(config, self.train_set, run)

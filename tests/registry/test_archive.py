@@ -139,7 +139,7 @@ ONLY = "it does not hold weights.safetensors, manifest.json, history.csv and not
         (manifest_with('"size": ', '"size": 9'), "weights.safetensors has not the size that the manifest gives"),
         (manifest_with('"sha256": "', '"sha256": "0'), "sha256 is 64 hexadecimal digits"),
         (manifest_with('"parameters": 6', '"parameters": 7'), "weights.safetensors: it does not hold 7 parameters"),
-        (manifest_with('"schema": 2', '"schema": 3'), "it has schema 3 and this ddpmctl knows 2: upgrade ddpmctl"),
+        (manifest_with('"schema": 3', '"schema": 4'), "it has schema 4 and this ddpmctl knows 3: upgrade ddpmctl"),
     ],
 )
 def test_what_export_would_not_write_is_refused_before_anything_lands(

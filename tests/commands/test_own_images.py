@@ -1,0 +1,92 @@
+"""Training on pictures of one's own, as a stranger would."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import Cli
+
+from .support import complaint, tiny_checkpoint
+
+
+@pytest.fixture
+def pets(tmp_path: Path) -> Path:
+    """Two classes of small pictures in colour, of different sizes."""
+    generator = np.random.default_rng(0)
+    for name, colour in (("black cats", (20, 20, 30)), ("dogs", (180, 120, 40))):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for k in range(12):
+            shape = (int(generator.integers(20, 50)), int(generator.integers(20, 50)), 3)
+            noisy = np.clip(np.array(colour) + generator.normal(0, 20, shape), 0, 255).astype(np.uint8)
+            Image.fromarray(noisy).save(tmp_path / "pets" / name / f"{k:02}.jpg")
+    return tmp_path / "pets"
+
+
+OWN = ("--preset", "quick", "--device", "cpu", "--max-steps", 2)
+
+
+def test_pictures_of_one_s_own_are_trained_on_and_made(here: Cli, tmp_path: Path, pets: Path) -> None:
+    (pets / "dogs" / "readme.txt").write_text("no picture")
+    done = here("train", *OWN, "--dataset", "folder:pets", "--flip", "--fit", "pad", "--name", "pets")
+    assert done.returncode == 0, done.stderr
+    assert "warning: skipped 1 files that are no images: dogs/readme.txt: no format that is known" in done.stderr
+    manifest = tiny_checkpoint(tmp_path, "pets").manifest
+    assert manifest.classes == ("black cats", "dogs")
+    assert (manifest.config.model.channels, manifest.config.model.num_classes) == (3, 2)
+    assert (manifest.dataset.name, manifest.dataset.fit) == (f"folder:{pets}", "pad")
+    assert manifest.config.training.flip
+    for label in ("Black-Cats", "black_cats", "0"):
+        made = here("generate", label, "-m", "pets", "--seed", 1, "-o", "cat.png")
+        assert made.returncode == 0, made.stderr
+        with Image.open(tmp_path / "cat.png") as image:
+            assert (image.mode, image.size) == ("RGB", (32, 32))
+    assert here("grid", "-m", "pets", "--rows", 2, "-o", "sheet.png").returncode == 0
+    assert here("animate", "dogs", "-m", "pets", "--frames", 3, "-o", "dog.gif").returncode == 0
+    # A set smaller than the batch trained; it goes on from where it was, with the same pictures.
+    assert here("train", "--resume", "pets", "--epochs", 1).returncode == 0
+    assert complaint(here("train", "--resume", "pets", "--fit", "crop"), 2)[0].endswith("--fit pad and not crop")
+
+
+def test_where_pictures_are_kept_is_not_given_away(here: Cli, tmp_path: Path, pets: Path) -> None:
+    assert here("train", *OWN, "--dataset", f"folder:{pets}", "--channels", 1, "--name", "pets").returncode == 0
+    assert tiny_checkpoint(tmp_path, "pets").manifest.config.model.channels == 1
+    assert here("models", "export", "pets", "pets.zip").returncode == 0
+    assert here("models", "export", "pets", "pets.safetensors").returncode == 0
+    for file in ("pets.zip", "pets.safetensors"):
+        assert str(pets).encode() not in (tmp_path / file).read_bytes()
+    assert here("models", "import", "pets.zip", "--name", "again").returncode == 0
+    assert tiny_checkpoint(tmp_path, "again").manifest.dataset.name == "folder:pets"
+
+
+def test_larger_images_take_a_level_more(here: Cli, tmp_path: Path) -> None:
+    typed = ("train", *OWN, "--dataset", "strokes:60")
+    assert here(*typed, "--image-size", 64, "--name", "large").returncode == 0
+    model = tiny_checkpoint(tmp_path, "large").manifest.config.model
+    assert (model.image_size, model.widths) == (64, (32, 64, 64, 64))
+    assert here("generate", 3, "-m", "large", "-o", "three.png").returncode == 0
+    with Image.open(tmp_path / "three.png") as image:
+        assert image.size == (64, 64)
+    error, hint = complaint(here("train", "--preset", "classic", "--image-size", 64), 2)
+    assert error.startswith("that cannot be trained: the classic network")
+    assert hint == "--preset standard or quick"
+
+
+@pytest.mark.parametrize(
+    ("typed", "error"),
+    [
+        (("--dataset", "folder:none"), "the folder .*none cannot be read: No such file or directory"),
+        (("--dataset", "folder"), "the dataset folder needs a path after a colon"),
+        (("--fit", "crop"), "--fit is for pictures of one's own, and mnist is not"),
+        (("--channels", 3), "--channels is for pictures of one's own, and mnist is not"),
+        (("--dataset", "folder:.", "--fit", "stretch"), "there is no fit 'stretch'"),
+        (("--dataset", "folder:.", "--channels", 2), "there is no number of channels '2'"),
+        (("--image-size", 48), "there is no image size '48'"),
+    ],
+)
+def test_what_cannot_be_done_with_pictures_is_said(here: Cli, typed: tuple[object, ...], error: str) -> None:
+    done = here("train", "--preset", "quick", *typed)
+    assert done.returncode in (1, 2)
+    assert re.search(f"^error: {error}", done.stderr, re.MULTILINE), done.stderr
