@@ -28,6 +28,7 @@ SUMMARIES = {
     "inspect": "Tell what a model is, or how a picture was made.",
     "evaluate": "Tell how good a model is, against the real images.",
     "models": "List the models in the registry.",
+    "data": "List, fetch, check and show the images to learn from.",
     "plugins": "List what other packages add.",
 }
 """Help of the built-in commands, known without importing them; in the order of ``--help``."""

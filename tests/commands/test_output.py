@@ -26,11 +26,18 @@ EXAMPLES = {
     "evaluate": "ddpmctl evaluate -n 1000",
     "models": "ddpmctl models",
     "models ls": "ddpmctl models ls --json",
+    "models use": "ddpmctl models use mnist-quick-1",
+    "models mv": "ddpmctl models mv mnist-quick-1 digits",
+    "data": "ddpmctl data",
+    "data ls": "ddpmctl data ls --json",
+    "data fetch": "ddpmctl data fetch mnist",
+    "data verify": "ddpmctl data verify strokes",
+    "data show": "ddpmctl data show strokes -o strokes.png",
     "plugins": "ddpmctl plugins",
 }
 
-LONG = ("demo", "train", "lessons", "evaluate")
-"""What takes minutes; its own tests run it in small."""
+LONG = ("demo", "train", "lessons", "evaluate", "models use", "models mv", "data fetch")
+"""What takes minutes, a network or a model of that name; its own tests run it in small."""
 
 
 def paragraphs(page: str) -> list[str]:

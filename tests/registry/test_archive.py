@@ -189,7 +189,7 @@ def test_an_archive_is_plain(packed: Path) -> None:
 
     with zipfile.ZipFile(io.BytesIO(packed.read_bytes())) as archive:
         assert np.array_equal(load(archive.read("weights.safetensors"))["layer"], WEIGHTS["layer"])
-        assert json.loads(archive.read("manifest.json"))["schema"] == 2
+        assert json.loads(archive.read("manifest.json"))["schema"] == 3
         assert archive.read("history.csv") == b"epoch,step\n1,10\n"
 
 

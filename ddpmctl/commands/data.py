@@ -1,0 +1,183 @@
+"""``ddpmctl data``: the images there are to learn from."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from ddpmctl import plugins
+from ddpmctl.config import IMAGE_SIZES, choose
+from ddpmctl.console import Output
+from ddpmctl.data import DATASETS, OWN, find_loader, load_dataset
+from ddpmctl.errors import DataError, ExitCode, UsageError
+
+from .options import DataDir, Json, Quiet
+from .train import own_images
+
+if TYPE_CHECKING:
+    from ddpmctl.data.mnist import Source
+
+app = typer.Typer(
+    help="List, fetch, check and show the images to learn from.\n\nExample: ddpmctl data",
+    invoke_without_command=True,
+    add_completion=False,
+)
+
+ROWS = 5
+"""Images a class on a sheet."""
+
+WIDEST = 10
+Name = Annotated[str, typer.Argument(metavar="NAME", help="mnist, fashion-mnist, strokes or folder:PATH.")]
+
+
+@app.callback()
+def data(context: typer.Context, data_dir: DataDir = None, as_json: Json = False, quiet: Quiet = False) -> None:
+    """List the images to learn from.
+
+    Example: ddpmctl data
+    """
+    if context.invoked_subcommand is None:
+        show_all(data_dir, as_json, quiet)
+
+
+@app.command("ls")
+def ls(data_dir: DataDir = None, as_json: Json = False, quiet: Quiet = False) -> None:
+    """List the images to learn from: what there is, where it lies, whether it is whole.
+
+    Example: ddpmctl data ls --json
+    """
+    show_all(data_dir, as_json, quiet)
+
+
+@app.command("fetch")
+def fetch(name: Name = "mnist", as_json: Json = False, quiet: Quiet = False) -> None:
+    """Download images into the cache, where every command finds them.
+
+    Example: ddpmctl data fetch mnist
+    """
+    from ddpmctl.data.mnist import cached_root, download, is_whole
+
+    out = Output("data fetch", as_json=as_json, quiet=quiet)
+    source = _downloadable(name)
+    root = cached_root()
+    if is_whole(root, source):
+        out.note(f"{source.title} is there already")
+    else:
+        out.note(f"downloading {source.title} into {root}")
+        download(root, source)
+    path = root / source.title
+    out.result({"name": name, "path": str(path)}, bare=[str(path)])
+
+
+@app.command("verify")
+def verify(name: Name = "mnist", data_dir: DataDir = None, as_json: Json = False, quiet: Quiet = False) -> None:
+    """Read all of it and check it; ends with 1 where something is wrong.
+
+    Example: ddpmctl data verify strokes
+    """
+    out = Output("data verify", as_json=as_json, quiet=quiet)
+    name, fit, _ = own_images(name, None, None)
+    problems: list[str] = []
+    loaded = load_dataset(name, 32, data_dir, fit=fit, notice=problems.append)
+    record = {"name": name, "images": len(loaded), "digest": loaded.digest(), "problems": problems}
+    words = f"{len(loaded):,} images of {len(loaded.classes)} classes, digest {record['digest']}"
+    out.result(record, f"{name}: {'; '.join([words, *problems])}", bare=problems)
+    if problems:
+        raise typer.Exit(ExitCode.FAILED)
+
+
+@app.command("show")
+def show(
+    name: Name = "mnist",
+    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="PATH", help="A .png file.")] = None,
+    image_size: Annotated[str, typer.Option(metavar="32|64", help="Side of the images.")] = "32",
+    upscale: Annotated[int, typer.Option(metavar="K", help="Enlarge K times.")] = 2,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Draw a sheet of real images, as a network gets to see them.
+
+    Example: ddpmctl data show strokes -o strokes.png
+    """
+    out = Output("data show", as_json=as_json, quiet=quiet)
+    name, fit, _ = own_images(name, None, None)
+    find_loader(name)
+    side = int(choose("image size", image_size, IMAGE_SIZES))
+    from ddpmctl.engine import channels_last_pixels
+    from ddpmctl.imaging.files import check_target, free_path, png, write_whole
+    from ddpmctl.imaging.sheet import labelled_sheet
+    from ddpmctl.imaging.upscale import check_upscale
+
+    kind = name.partition(":")[0]
+    path = output or free_path(Path(f"{kind}.png"))
+    check_target(path, [".png"])
+    loaded = load_dataset(name, side, data_dir, fit=fit, notice=out.warn)
+    check_upscale(upscale, "nearest", ROWS * len(loaded.classes), side, int(loaded.images.shape[1]))
+    by_class = [(loaded.labels == label).nonzero()[:ROWS, 0].tolist() for label in range(len(loaded.classes))]
+    rows, titles = [], []
+    for start in range(0, len(by_class), WIDEST):
+        shown = range(start, min(start + WIDEST, len(by_class)))
+        for row in range(ROWS):
+            # A class of few images repeats them.
+            ids = [by_class[label][row % len(by_class[label])] for label in shown]
+            rows.append(list(channels_last_pixels(loaded.images[ids])))
+            titles.append([loaded.classes[label] for label in shown] if row == 0 else [])
+    write_whole(path, png(labelled_sheet(rows, titles, upscale)))
+    record = {"name": name, "images": len(loaded), "classes": list(loaded.classes), "files": [str(path)]}
+    out.note(f"{len(loaded):,} images of {len(loaded.classes)} classes")
+    out.result(record, bare=[str(path)])
+
+
+def show_all(data_dir: Path | None, as_json: bool, quiet: bool) -> None:
+    """Print a row a dataset."""
+    out = Output("data", as_json=as_json, quiet=quiet)
+    ways: dict[str, Callable[[], tuple[str, str]]] = {
+        "strokes": lambda: ("drawn in code", "always whole"),
+        OWN: lambda: ("folder:PATH", "a folder a class, of pictures of one's own"),
+    }
+    added = plugins.available(plugins.DATASETS)
+    rows = []
+    for name in [*DATASETS, *added]:
+        if name in ways:
+            place, state = ways[name]()
+        elif name in added:
+            place, state = f"the plugin {added[name].distribution}", "not looked at"
+        else:
+            place, state = _state(_downloadable(name), data_dir)
+        rows.append({"name": name, "place": place, "state": state})
+    table = Table("name", "where", "state", box=None)
+    for row in rows:
+        table.add_row(*row.values())
+    out.result({"datasets": rows}, table, bare=[row["name"] for row in rows])
+
+
+def _state(source: "Source", data_dir: Path | None) -> tuple[str, str]:
+    """Where files are looked for, and what is found there."""
+    from ddpmctl.data.mnist import cached_root, check_whole
+
+    root = data_dir or cached_root()
+    try:
+        check_whole(root, source)
+    except DataError as error:
+        lacking = data_dir is None and not (root / source.title).exists()
+        return str(root), f"not here: ddpmctl data fetch {source.name}" if lacking else error.message
+    return str(root), "whole"
+
+
+def _downloadable(name: str) -> "Source":
+    """What can be fetched.
+
+    Raises:
+        UsageError: for what cannot.
+    """
+    from ddpmctl.data.mnist import FASHION, MNIST
+
+    sources: dict[str, Any] = {source.name: source for source in (MNIST, FASHION)}
+    find_loader(name)
+    if name not in sources:
+        raise UsageError(f"{name} is not downloaded", f"one of: {', '.join(sources)}")
+    found: Source = sources[name]
+    return found
