@@ -62,6 +62,7 @@ def test_the_classic_preset_is_the_original_recipe() -> None:
             "ema_lag": 0.0,
             "label_dropout": 0.0,
             "stratified": False,
+            "flip": False,
             "one_timestep": False,
             "heldout": 0,
             "patience": 15,

@@ -52,14 +52,17 @@ def made_by(
     from ddpmctl.training.records import versions
 
     sampling, start = request.sampling, request.seed if seed is None else seed
+    model = request.checkpoint.name
+    if Path(model).is_absolute():  # a picture does not tell where its maker keeps things
+        model = request.checkpoint.path.parent.name
     low, high = sampling.guidance_interval
-    typed: list[object] = ["ddpmctl", *command, "--model", request.checkpoint.name, "--seed", start]
+    typed: list[object] = ["ddpmctl", *command, "--model", model, "--seed", start]
     typed += ["--sampler", sampling.sampler, "--steps", sampling.steps, "--guidance", f"{sampling.guidance:g}"]
     typed += ["--guidance-interval", f"{low:g}:{high:g}"] if sampling.guidance != 1.0 else []
     typed += ["--device", engine.device.type, "--precision", engine.precision, "--upscale", upscale]
     return Provenance(
         kind=kind,  # type: ignore[arg-type]
-        model=request.checkpoint.name,
+        model=model,
         digest=request.checkpoint.digest,
         labels=tuple(labels),
         classes=tuple(engine.classes[label] for label in labels),

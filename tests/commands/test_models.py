@@ -74,6 +74,7 @@ def test_the_same_as_json_and_bare(cli: Cli, tmp_path: Path) -> None:
         "bytes": sum(record.size for record in manifest.files.values()),
         "created": manifest.created,
         "path": str(checkpoint.path),
+        "in_use": False,
     }
 
 

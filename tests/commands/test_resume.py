@@ -120,7 +120,7 @@ def test_what_was_planned_cannot_be_changed(
 ) -> None:
     commit = copy_model(tiny_home, tmp_path, "a")
     run = last(tmp_path).manifest.run
-    data = {"name": "strokes:60", "digest": "0" * 64, "count": 60}
+    data = {"name": "strokes:60", "digest": "0" * 64, "count": 60, "fit": ""}
     config = last(tmp_path).manifest.config.to_dict()
     config["training"]["batch_size"] = 18
     alter_manifest(commit, dataset=data, config=config, run={**asdict(run), "stopped": "interrupted"})

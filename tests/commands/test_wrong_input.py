@@ -85,7 +85,8 @@ TYPED_WRONG: list[tuple[str, str, str]] = [
     ("train --preset kwick", "there is no preset 'kwick'", "did you mean quick?"),
     ("train --preset Standard", "there is no preset 'Standard'", "did you mean standard?"),
     ("train --dataset minst", "there is no dataset 'minst'", "did you mean mnist?"),
-    ("train --dataset cifar10", "there is no dataset 'cifar10'", "one of: mnist, strokes"),
+    ("train --dataset cifar10", "there is no dataset 'cifar10'", "one of: mnist, fashion-mnist, strokes, folder"),
+    ("generate", "no label was given", "ddpmctl generate 8, or ddpmctl generate --like PICTURE"),
     ("train --dataset strokes:5", "strokes:5: the count lies in 10..1000000", "--dataset strokes:20000"),
     ("train --dataset strokes:abc", "strokes:abc: the count lies in 10..1000000", "--dataset strokes:20000"),
     ("train --dataset mnist:5", "the dataset mnist takes nothing after a colon*", "--dataset mnist"),
@@ -152,7 +153,7 @@ def test_a_name_that_can_be_no_folder_is_refused(cli: Cli, tmp_path: Path, name:
     ("typed", "words"),
     [
         ("generat 8", "No such command 'generat'. Did you mean 'generate'?"),
-        ("generate", "Missing argument 'LABEL"),
+        ("animate", "Missing argument 'LABEL"),
         ("generate 8 --stps 3", "No such option: --stps (Possible options: --steps)"),
         ("generate 8 --upscale two", "Invalid value for '--upscale'"),
         ("train --epochs 1.5", "Invalid value for '--epochs'"),
