@@ -68,7 +68,16 @@ def make_sheet(out: Output, request: Request, rows: int, upscale: int) -> "tuple
             list(range(count)) * rows, **request.keywords(), on_step=lambda done: bar.advance(task, done)
         )
     labels = list(range(count)) * rows
-    made = made_by(request, engine, "sheet", labels, ["grid", "--rows", rows], count=len(labels), upscale=upscale)
+    made = made_by(
+        request,
+        engine,
+        "sheet",
+        labels,
+        ["grid", "--rows", rows],
+        count=len(labels),
+        upscale=upscale,
+        interpolation="cubic",
+    )
     if rows == 1:
         columns = min(-(-count // 2), WIDEST // 2)
         lines = [range(start, min(start + columns, count)) for start in range(0, count, columns)]

@@ -8,6 +8,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from ddpmctl.registry import Registry
+from tests.builders import register_random, tiny_config
 from tests.conftest import Cli
 
 from .support import computed, pixels, reported, tiny_checkpoint, tree
@@ -110,3 +112,23 @@ def test_the_default_name_never_overwrites_and_an_explicit_one_does(tiny_here: C
     assert tiny_here("grid", "--steps", 2, "-o", "test_results.png").stdout == "test_results.png\n"
     after = tree(tmp_path)
     assert {name for name in after if after[name] != before[name]} == {"test_results.png"}
+
+
+def test_a_sheet_of_many_classes_is_no_wider_than_twenty(here: Cli, tmp_path: Path) -> None:
+    names = tuple(f"class {k}" for k in range(45))
+    config = tiny_config(model={"num_classes": 45})
+    register_random(Registry(tmp_path), "many", config, classes=names)
+    made = ("--model", "many", "--steps", 1, "--seed", 0, "--upscale", 1)
+    assert here("grid", *made, "-o", "one.png").returncode == 0
+    assert pixels(tmp_path / "one.png").shape == (GAP + 5 * (14 + 32 + GAP), GAP + 10 * (32 + GAP))
+    assert here("grid", *made, "--rows", 2, "-o", "two.png").returncode == 0
+    assert pixels(tmp_path / "two.png").shape == (GAP + 3 * (14 + 2 * (32 + GAP)), GAP + 20 * (32 + GAP))
+    assert here("generate", "Class-44", *made, "-o", "last.png").returncode == 0
+    last = pixels(tmp_path / "last.png")
+    # The seed of the last class alone is that of its place on the sheet.
+    alone = here("generate", 44, "--model", "many", "--steps", 1, "--seed", 44, "-o", "alone.png")
+    assert alone.returncode == 0
+    sheet = pixels(tmp_path / "one.png")
+    y, x = GAP + 4 * (14 + 32 + GAP) + 14, GAP + 4 * (32 + GAP)
+    assert np.abs(sheet[y : y + 32, x : x + 32].astype(int) - pixels(tmp_path / "alone.png").astype(int)).max() <= 1
+    assert not np.array_equal(last, pixels(tmp_path / "alone.png"))
