@@ -181,7 +181,7 @@ def _pictures(shop: Workshop, trap: Taught, fix: Taught) -> tuple[Picture, ...]:
         shop.judge.real_images(len(labels))[0],
     ]
     names = ["trap, no label", "trap", "same, in steps", "fix", "real"]
-    noise = tiled(to_pixels(pure_noise(trap.engine, len(labels), seed), (-3.0, 3.0)))
+    noise = tiled(to_pixels(pure_noise(trap.engine, len(labels), seed), _range(fix.engine)))
     return (
         shop.put(
             "one-shot.png",
