@@ -109,7 +109,7 @@ def test_the_command_of_a_network_trains_it_again_bit_for_bit(home: Path, told: 
         assert [key for key in before if not np.array_equal(before[key], again[key])] == []
 
 
-def test_a_network_of_a_lesson_is_a_model_like_any_other(home: Path, tmp_path: Path) -> None:
+def test_a_network_of_a_lesson_is_a_model_like_any_other(home: Path, here: Cli) -> None:
     for name in ("one-shot", "range", "batchnorm"):
         path = home / "out/models" / name
         for typed in (
@@ -118,7 +118,7 @@ def test_a_network_of_a_lesson_is_a_model_like_any_other(home: Path, tmp_path: P
             ("inspect", path),
             ("inspect", path, "--at", 500, "--label", 8, "-o", "at.png"),
         ):
-            done = run_cli(tmp_path, *typed)
+            done = here(*typed)
             assert done.returncode == 0, done.stderr
 
 
