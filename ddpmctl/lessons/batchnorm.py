@@ -277,7 +277,7 @@ def _verdict(
         told += f" Images: a sharpness of {running.sharpness:.1f} against {group.sharpness:.1f}."
     else:
         told += (
-            f"Labels right: {running.accuracy:.1%} by running statistics, {of_batch.accuracy:.1%} by those of the "
+            f" Labels right: {running.accuracy:.1%} by running statistics, {of_batch.accuracy:.1%} by those of the "
             f"batch, {group.accuracy:.1%} with GroupNorm."
         )
     bitten = [
