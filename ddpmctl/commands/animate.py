@@ -57,18 +57,8 @@ def animate(
     out = Output("animate", as_json=as_json, quiet=quiet)
     check_timing(frames, fps, hold)
     choose("view", show, SHOWS)
-    request = prepare(
-        out,
-        model,
-        sampler,
-        steps,
-        guidance,
-        guidance_interval,
-        seed,
-        device,
-        precision,
-        default_sampler=("ddim", frames),
-    )
+    way = (sampler, steps, guidance, guidance_interval)
+    request = prepare(out, model, *way, seed, device, precision, default_sampler=("ddim", frames))
     manifest = request.checkpoint.manifest
     index = resolve_label(label, manifest.classes)
     shape = manifest.config.model

@@ -1,6 +1,5 @@
 """``ddpmctl data``: the images there are to learn from."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -134,15 +133,15 @@ def show(
 def show_all(data_dir: Path | None, as_json: bool, quiet: bool) -> None:
     """Print a row a dataset."""
     out = Output("data", as_json=as_json, quiet=quiet)
-    ways: dict[str, Callable[[], tuple[str, str]]] = {
-        "strokes": lambda: ("drawn in code", "always whole"),
-        OWN: lambda: ("folder:PATH", "a folder a class, of pictures of one's own"),
+    ways = {
+        "strokes": ("drawn in code", "always whole"),
+        OWN: ("folder:PATH", "a folder a class, of pictures of one's own"),
     }
     added = plugins.available(plugins.DATASETS)
     rows = []
     for name in [*DATASETS, *added]:
         if name in ways:
-            place, state = ways[name]()
+            place, state = ways[name]
         elif name in added:
             place, state = f"the plugin {added[name].distribution}", "not looked at"
         else:

@@ -45,9 +45,7 @@ def generate(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="PATH", help="x.png, x.npz, a folder, or - for stdout.")
     ] = None,
-    like: Annotated[
-        Path | None, typer.Option(metavar="PICTURE", help="As this one was made, but for what else is given.")
-    ] = None,
+    like: options.Like = None,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
     as_json: options.Json = False,
@@ -83,9 +81,8 @@ def generate(
     engine = request.load(out)
     images = enlarge.applied(_sample(out, engine, request, wanted))
     _write(targets, images, wanted, request.seed, _recorder(request, engine, len(wanted), enlarge))
-    same = None
-    if liked and liked.is_asked_for(request, wanted, enlarge.factor):
-        same = liked.compare(out, images)
+    comparable = liked and liked.is_asked_for(request, wanted, enlarge.factor)
+    same = liked.compare(out, images) if liked and comparable else None
     if output != STDOUT:
         paths = [str(path) for path in targets]
         told = {**request.record(), "upscale": enlarge.factor, "files": paths, "images": _each(request, wanted)}

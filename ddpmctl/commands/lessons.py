@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 FOLDER = Path("ddpmctl-lessons")
 PAGE = "lessons.html"
 PRESET = "quick"
-"""What all networks begin from: small and fast, and telling the noise, which is the first lesson's fix."""
+"""What all networks begin from, small and fast; but for its target, which is the noise: the first lesson's fix."""
 
 NETWORKS = {"one-shot": 1.0, "range": 1.0, "batchnorm": 1.0 + 6 * 0.5}
 """Budgets that a lesson takes beside the one of the fix."""
@@ -115,9 +115,8 @@ def open_workshop(
     channels = int(data.images.shape[1]) if dataset.startswith(f"{OWN}:") else None
     test = load_dataset(dataset, size, data_dir, train=False, fit=fit, channels=channels)
     base = fit_to(replace(preset, diffusion=replace(preset.diffusion, target="epsilon")), data)
-    about = Run(
-        preset=PRESET, dataset=dataset, device=where, precision=choose_precision(precision, where)[0], seed=seed
-    )
+    finely, _ = choose_precision(precision, where)
+    about = Run(preset=PRESET, dataset=dataset, fit=fit, device=where, precision=finely, seed=seed)
     teller = _Teller(out)
     with teller.progress("training the classifier", 0) as progress:
         judge = Judge(data, test, where, lambda done, total: progress(done))

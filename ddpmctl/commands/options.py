@@ -50,6 +50,7 @@ Force = Annotated[bool, typer.Option("--force", help="Replace a model that has t
 MaxSteps = Annotated[
     int | None, typer.Option(metavar="N", help="Lay the run out in so many steps; with other limits, the shortest.")
 ]
+Like = Annotated[Path | None, typer.Option(metavar="PICTURE", help="As this one was made, but for what else is given.")]
 Fit = Annotated[str | None, typer.Option(metavar="crop|pad", help="How pictures become squares; crop when not given.")]
 Channels = Annotated[
     str | None, typer.Option(metavar="1|3", help="Grey or colour; what the pictures have when not given.")

@@ -158,7 +158,7 @@ def own_images(dataset: str, fit: str | None, channels: str | None) -> tuple[str
         return dataset, "", None
     full = f"{OWN}:{Path(path).expanduser().resolve()}" if path else dataset
     number = None if channels is None else int(choose("number of channels", channels, ("1", "3")))
-    return full, choose("fit", fit, FITS) if fit else "", number
+    return full, choose("fit", fit or "crop", FITS), number
 
 
 def sized(config: Config, image_size: str | None) -> Config:

@@ -40,7 +40,7 @@ class Order:
         force: replace a model of that name.
         max_time: seconds to fit the run into, if any.
         max_steps: to lay it out in, if any.
-        fit: how pictures are made squares; empty for the usual.
+        fit: how pictures are made squares; empty where all are.
         channels: of the images; None for what they have.
         within_epochs: whether the number of epochs bounds it as well.
         accumulate: parts of a batch.
@@ -135,9 +135,8 @@ def carry_out(out: Output, order: Order) -> str:
 
         device = choose_device(order.device)
         precision, why = choose_precision(order.precision, device)
-        fit = order.fit or ("crop" if order.dataset.startswith(f"{OWN}:") else "")
         data = load_dataset(
-            order.dataset, order.config.model.image_size, order.data_dir, fit=fit, channels=order.channels,
+            order.dataset, order.config.model.image_size, order.data_dir, fit=order.fit, channels=order.channels,
             notice=out.warn,
         )  # fmt: skip
         config = fit_to(order.config, data)
@@ -147,7 +146,7 @@ def carry_out(out: Output, order: Order) -> str:
             device=device,
             precision=precision,
             seed=order.seed,
-            fit=fit,
+            fit=order.fit,
             max_time=order.max_time,
             max_steps=order.max_steps,
             within_epochs=order.within_epochs,

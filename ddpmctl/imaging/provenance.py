@@ -8,6 +8,7 @@ import dataclasses
 import html
 import json
 import re
+import shlex
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,11 +124,26 @@ def read_provenance(path: Path) -> Provenance:
         )
     try:
         found: Provenance = build(Provenance, json.loads(text), "")
+        _check_told(found)
     except (ValueError, RecursionError) as error:
         raise DataError(
             f"{path} does not tell how it was made: {error}", "a newer ddpmctl may have written it"
         ) from error
     return found
+
+
+def _check_told(found: Provenance) -> None:
+    """See that what is shown to people moves no cursor, and that the command is one of ours and no more than one.
+
+    Raises:
+        ValueError: when it is not so. Anybody may have written into the picture.
+    """
+    told = [found.model, *found.classes, found.sampler, found.device, found.precision, found.interpolation]
+    if not all(text.isprintable() for text in [*told, found.command, *found.versions, *found.versions.values()]):
+        raise ValueError("it holds what cannot be printed")
+    words = shlex.split(found.command)
+    if words[:1] != ["ddpmctl"] or shlex.join(words) != found.command:
+        raise ValueError("its command is none of ddpmctl's")
 
 
 def _in_picture(path: Path) -> str | None:

@@ -13,7 +13,7 @@ from ddpmctl.data.dataset import to_model_range
 from ddpmctl.engine import Engine
 from ddpmctl.evaluation.evaluator import as_tensor
 
-from .figures import COLUMNS, Figures
+from .figures import COLUMNS, Figures, comparison
 from .findings import Finding, Paper, Picture, Table
 from .one_shot import pure_noise
 from .pictures import CHAIN, CHAIN_STEPS, MOST_CLASSES, both_chains, curves, sheet
@@ -103,12 +103,11 @@ def teach(shop: Workshop) -> Finding:
         "GroupNorm: the same over channels of a group and place, of one image",
         why=_why(measured, pairs),
         tables=(
-            Table(
-                title=f"{shop.count} images each",
-                columns=("", *COLUMNS),
-                rows=tuple((name, *figures.cells()) for name, figures in measured.items()),
-                note="Running statistics are averages from training; those of the batch are of the images that are "
-                "made together. The Frechet distance of the real images is the floor.",
+            comparison(
+                shop.count,
+                measured,
+                "Running statistics are averages from training; those of the batch are of the images that are made "
+                "together.",
             ),
             _training_table(shop, pairs, labels),
             _mates_table(shop, trap, fix),

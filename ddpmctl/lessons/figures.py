@@ -13,6 +13,8 @@ from ddpmctl.data.dataset import Dataset
 from ddpmctl.engine import channels_last_pixels
 from ddpmctl.errors import DataError
 
+from .findings import Table
+
 Images = NDArray[np.uint8]
 
 COLUMNS = ("labels right", "Frechet", "sharpness", "intensity", "to class mean")
@@ -44,6 +46,16 @@ class Figures:
             "not measured" if self.frechet is None else f"{self.frechet:.3g}",
             f"{self.sharpness:.1f}", f"{self.intensity:.1f}", f"{self.to_mean:.1f}",
         )  # fmt: skip
+
+
+def comparison(count: int, measured: dict[str, Figures], note: str) -> Table:
+    """Sets of images beside one another, the real ones last."""
+    return Table(
+        title=f"{count} images each",
+        columns=("", *COLUMNS),
+        rows=tuple((name, *figures.cells()) for name, figures in measured.items()),
+        note=f"{note} The Frechet distance of the real images is the floor: what as many real test images have.",
+    )
 
 
 class Judge:

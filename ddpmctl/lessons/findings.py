@@ -58,6 +58,9 @@ class Paper:
     arxiv: str
 
 
+HO_2020 = Paper(authors="Ho, Jain, Abbeel 2020", title="Denoising Diffusion Probabilistic Models", arxiv="2006.11239")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
     """One that was trained for a lesson.

@@ -10,9 +10,9 @@ from ddpmctl.data.dataset import to_model_range
 from ddpmctl.engine import Engine, to_pixels
 from ddpmctl.evaluation.evaluator import as_tensor
 
-from .figures import COLUMNS, Figures, Images, sharpness
-from .findings import Finding, Paper, Picture, Table
-from .pictures import MOST_CLASSES, curves, follow, sheet, side_by_side, tiled
+from .figures import Figures, Images, comparison, sharpness
+from .findings import HO_2020, Finding, Paper, Picture, Table
+from .pictures import MOST_CLASSES, TOGETHER, curves, follow, sheet, side_by_side, tiled
 from .theory import conditional_mean
 from .workshop import Taught, Workshop
 
@@ -22,14 +22,11 @@ LEVELS = (0.999, 0.75, 0.5, 0.25)
 
 AT_ONCE, IN_STEPS, FIX = "trap: at once", "same network, in steps", "fix: in steps"
 
-TOGETHER = 50
-"""Images asked for together."""
-
 BLURRED = 0.75
 """Of the sharpness of real images: below it an answer is called blurred."""
 
 PAPERS = (
-    Paper(authors="Ho, Jain, Abbeel 2020", title="Denoising Diffusion Probabilistic Models", arxiv="2006.11239"),
+    HO_2020,
     Paper(
         authors="Sohl-Dickstein, Weiss, Maheswaranathan, Ganguli 2015",
         title="Deep Unsupervised Learning using Nonequilibrium Thermodynamics",
@@ -68,13 +65,7 @@ def teach(shop: Workshop) -> Finding:
         formula="argmin over f of E|f(x_t, t) - x_0|^2  =  E[x_0 | x_t]",
         why=_why(shop, trap),
         tables=(
-            Table(
-                title=f"{shop.count} images each",
-                columns=("", *COLUMNS),
-                rows=tuple((name, *figures.cells()) for name, figures in measured.items()),
-                note="The Frechet distance of the real images is the floor: what as many real test images have. Steps "
-                f"are those of {_way(fix.engine)}.",
-            ),
+            comparison(shop.count, measured, f"Steps are those of {_way(fix.engine)}."),
             levels,
         ),
         pictures=(*_pictures(shop, trap, fix), picture),
@@ -86,10 +77,11 @@ def teach(shop: Workshop) -> Finding:
 
 def at_once(engine: Engine, labels: list[int], seed: int) -> Images:
     """One answer a label, to pure noise: image k is drawn from seed + k, as in sampling."""
+    starts = range(0, len(labels), TOGETHER)
+    noise = torch.split(pure_noise(engine, len(labels), seed), TOGETHER)
     answers = [
-        engine.predict_x0(pure_noise(engine, len(part), seed + start), _end(engine), part).cpu()
-        for start in range(0, len(labels), TOGETHER)
-        for part in [labels[start : start + TOGETHER]]
+        engine.predict_x0(x, _end(engine), labels[start : start + TOGETHER]).cpu()
+        for start, x in zip(starts, noise, strict=True)
     ]
     return to_pixels(torch.cat(answers), _range(engine))
 

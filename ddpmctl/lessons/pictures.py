@@ -17,6 +17,9 @@ Images = NDArray[np.uint8]
 MOST_CLASSES = 10
 """Columns of a sheet."""
 
+TOGETHER = 50
+"""Images that are made together where the engine does not divide them itself."""
+
 FRAMES = 24
 SHADES = 16
 """Of grey in an animation: noise in all 256 would make the page three times as large."""

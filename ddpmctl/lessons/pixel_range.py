@@ -9,9 +9,9 @@ import torch
 from ddpmctl.data.dataset import to_model_range
 from ddpmctl.engine import Engine, to_pixels
 
-from .figures import COLUMNS, Figures, Images
-from .findings import Finding, Paper, Picture, Table
-from .pictures import CHAIN, CHAIN_STEPS, MOST_CLASSES, both_chains, curves, sheet
+from .figures import Figures, Images, comparison
+from .findings import HO_2020, Finding, Paper, Picture, Table
+from .pictures import CHAIN, CHAIN_STEPS, MOST_CLASSES, TOGETHER, both_chains, curves, sheet
 from .theory import first_below, signal_to_noise
 from .workshop import Taught, Workshop
 
@@ -24,7 +24,7 @@ COLLAPSED = 0.5
 """Share of labels read right below which digits are called lost; without a reader, the share of the sharpness."""
 
 PAPERS = (
-    Paper(authors="Ho, Jain, Abbeel 2020", title="Denoising Diffusion Probabilistic Models", arxiv="2006.11239"),
+    HO_2020,
     Paper(authors="Chen 2023", title="On the Importance of Noise Scheduling for Diffusion Models", arxiv="2301.10972"),
     Paper(
         authors="Lin, Liu, Li, Yang 2024",
@@ -69,13 +69,11 @@ def teach(shop: Workshop) -> Finding:
         formula="SNR(t) = alpha_t^2 Var[x_0] / sigma_t^2,   and   Var[(x_0 + 1) / 2] = Var[x_0] / 4:   -6.02 dB",
         why=_why(shop, measured, lost),
         tables=(
-            Table(
-                title=f"{shop.count} images each",
-                columns=("", *COLUMNS),
-                rows=tuple((name, *figures.cells()) for name, figures in measured.items()),
-                note="Clipping keeps the image that the network expects within its range, or another, at each step of "
-                "the chain; the last way is clipped to and shown as the other range. The Frechet distance of the real "
-                "images is the floor: what as many real test images have.",
+            comparison(
+                shop.count,
+                measured,
+                "Clipping keeps the image that the network expects within its range, or another, at each step of the "
+                "chain; the last way is clipped to and shown as the other range.",
             ),
             _ratios(shop),
         ),
@@ -103,8 +101,8 @@ def _sampled(
     """Images by the recommended sampler; ``shown`` is what is black and white."""
     parts = []
     with _clipping(engine, clip):
-        for start in range(0, len(labels), 50):
-            *_, last = engine.chain(labels[start : start + 50], seed + start, engine.resolve())
+        for start in range(0, len(labels), TOGETHER):
+            *_, last = engine.chain(labels[start : start + TOGETHER], seed + start, engine.resolve())
             parts.append(last.x0.cpu())
     return to_pixels(torch.cat(parts), shown)
 

@@ -40,7 +40,7 @@ def growth(data_dir: Path) -> None:
             Path(folder), "train", "--preset", "quick", "--dataset", "strokes:2000", "--epochs", 1, "--device", "cpu"
         )
         engine = Engine(Registry(Path(folder)).open(None), "cpu")
-        for count in (1, 8, 64, 256, 1024):
+        for count in (1, 8, 64, 256, 1024, 10_000):
             ran = ddpmctl(Path(folder), "generate", 8, "-n", count, "-o", Path(folder) / "x.npz", "--device", "cpu")
             rows.append([str(count), f"{ran.seconds:.2f}", f"{ran.peak:,.0f}"])
         print(f"{engine.evaluations(engine.resolve())} evaluations of the network an image\n")

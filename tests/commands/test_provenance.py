@@ -174,6 +174,33 @@ def test_a_made_up_record_is_refused_in_words(tiny_here: Cli, tmp_path: Path, te
         assert complaint(tiny_here(*typed), 1)[0].startswith("a.png ")
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("command", "rm -rf ~"),
+        ("command", "ddpmctl generate 8; rm -rf ~"),
+        ("command", "ddpmctl generate $(reboot)"),
+        ("model", "tiny\x1b[2J"),
+        ("classes", ["eight\x1b]0;x\x07"]),
+        ("versions", {"torch": "2\n\nhint: run this"}),
+    ],
+)
+def test_what_somebody_else_wrote_into_a_picture_is_not_told_on(
+    tiny_here: Cli, tmp_path: Path, field: str, value: object
+) -> None:
+    from PIL.PngImagePlugin import PngInfo
+
+    assert tiny_here(*MADE["eight.png"]).returncode == 0
+    with Image.open(tmp_path / "eight.png") as image:
+        record, pixels_before = json.loads(image.text["ddpmctl"]), np.array(image)  # type: ignore[attr-defined]
+    chunk = PngInfo()
+    chunk.add_itxt("ddpmctl", json.dumps({**record, field: value}))
+    Image.fromarray(pixels_before).save(tmp_path / "eight.png", pnginfo=chunk)
+    for typed in (("inspect", "eight.png"), ("inspect", "eight.png", "--json"), ("generate", "--like", "eight.png")):
+        error, _ = complaint(tiny_here(*typed), 1)
+        assert error.startswith("eight.png does not tell how it was made: ")
+
+
 def test_the_record_changes_no_pixel(tiny_here: Cli, tmp_path: Path) -> None:
     assert tiny_here(*MADE["three.gif"]).returncode == 0
     shown, durations = frames(tmp_path / "three.gif")
