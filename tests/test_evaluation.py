@@ -1,6 +1,7 @@
 """The metrics against closed forms and made-up extremes, the cache of classifiers, and the command."""
 
 import json
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -167,6 +168,12 @@ def test_evaluate_reports_everything_as_json(tiny: Cli, judged_cache: str, tmp_p
     assert result["real_accuracy"] > 0.9
     with Image.open(tmp_path / "near.png") as sheet:
         assert sheet.width > 10 * 3 * 32
+        made = json.loads(sheet.text["ddpmctl"])
+    assert (made["kind"], made["model"], made["steps"], len(made["labels"])) == ("sheet", "tiny", 2, 10)
+    assert made["command"].startswith("ddpmctl evaluate tiny -n 100 --show-nearest nearest.png --seed 0 ")
+    again = tiny(*shlex.split(made["command"])[1:], XDG_CACHE_HOME=judged_cache)
+    assert again.returncode == 0, again.stderr
+    assert (tmp_path / "nearest.png").read_bytes() == (tmp_path / "near.png").read_bytes()
 
 
 def test_evaluate_sweeps_every_combination(tiny: Cli, judged_cache: str) -> None:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
@@ -18,6 +19,7 @@ from ddpmctl.console import Output
 from ddpmctl.errors import DdpmctlError, UsageError
 
 from . import options
+from .making import made_by
 from .sampling import Request, parse_interval, prepare, steps_bar
 from .training import same_images
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from ddpmctl.data.dataset import Dataset
     from ddpmctl.engine import Engine
     from ddpmctl.evaluation.evaluator import Distance, Evaluator, Report
+    from ddpmctl.imaging.provenance import Provenance
     from ddpmctl.imaging.upscale import Images
 
 SWEEPABLE: dict[str, Callable[[str], Any]] = {
@@ -35,6 +38,7 @@ SWEEPABLE: dict[str, Callable[[str], Any]] = {
 }
 MIN_COUNT = 100
 SHEET_COLUMNS = 10
+ENLARGED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +119,10 @@ def evaluate(
             f"\nclassifier trained on {count:,} made images: {made:.2%} of real test images; on real: {real:.2%}"
         )
     if show_nearest:
-        write_whole(show_nearest, nearest_sheet(evaluator, images))
+        write_whole(
+            show_nearest,
+            nearest_sheet(evaluator, images, partial(_made, replace(request, sampling=ways[-1]), engine, labels)),
+        )
     if plot:
         write_whole(plot, quality_plot(judged))
     data["files"] = [str(path) for path in (show_nearest, plot) if path]
@@ -252,8 +259,14 @@ def quality_plot(judged: list[Judged]) -> bytes:
     )
 
 
-def nearest_sheet(evaluator: "Evaluator", images: "Images") -> bytes:
-    """The samples nearest to a training image, each above that image, titled with their distance, as a PNG."""
+def nearest_sheet(evaluator: "Evaluator", images: "Images", made: "Callable[[list[int]], Provenance | None]") -> bytes:
+    """The samples nearest to a training image, each above that image, titled with their distance, as a PNG.
+
+    Args:
+        evaluator: has the training images.
+        images: the samples, uint8[N,..].
+        made: tells how those of these numbers were made.
+    """
     from ddpmctl.engine import channels_last_pixels
     from ddpmctl.evaluation.evaluator import as_tensor
     from ddpmctl.evaluation.metrics import nearest
@@ -264,7 +277,15 @@ def nearest_sheet(evaluator: "Evaluator", images: "Images") -> bytes:
     closest = distances.argsort()[:SHEET_COLUMNS].tolist()
     real = channels_last_pixels(evaluator.train.images[indices[closest]])
     titles = [f"{float(distances[k]):.1f}" for k in closest]
-    return png(labelled_sheet([[images[k] for k in closest], list(real)], [titles, []], 3))
+    return png(labelled_sheet([[images[k] for k in closest], list(real)], [titles, []], ENLARGED), made(closest))
+
+
+def _made(request: Request, engine: "Engine", labels: list[int], shown: list[int]) -> "Provenance":
+    command = ["evaluate", "-n", len(labels), "--show-nearest", "nearest.png"]
+    return made_by(
+        request, engine, "sheet", [labels[k] for k in shown], command, count=len(labels), upscale=ENLARGED,
+        interpolation="cubic", positional=True,
+    )  # fmt: skip
 
 
 def _sample(out: Output, engine: "Engine", request: Request, labels: list[int]) -> "tuple[Images, float]":

@@ -1,5 +1,6 @@
 """What ``ddpmctl inspect --at`` shows: one noise level, seen through the network."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,10 +9,12 @@ from ddpmctl.console import Output
 from ddpmctl.errors import DataError, UsageError
 from ddpmctl.registry import Checkpoint
 
+from .making import told_name
 from .training import same_images
 
 if TYPE_CHECKING:
     from ddpmctl.engine import Engine, Look
+    from ddpmctl.imaging.provenance import Provenance
     from ddpmctl.imaging.upscale import Images
 
 TITLES = ("x0", "x_t", "noise", "noise told", "x0 told")
@@ -51,8 +54,37 @@ def look_at(
     looks = [engine.look(image, index, t, seed) for t in timesteps]
     rows = [_tiles(look, engine.diffusion.pixel_range) for look in looks]
     titles = [[f"x0, t = {t}", *TITLES[1:]] for t in timesteps]
-    write_whole(path, png(labelled_sheet(rows, titles, ENLARGED)))
+    write_whole(path, png(labelled_sheet(rows, titles, ENLARGED), _made(engine, timesteps, index, seed)))
     return path, [_figures(engine, look, t) for t, look in zip(timesteps, looks, strict=True)]
+
+
+def _made(engine: "Engine", timesteps: list[int], label: int, seed: int) -> "Provenance":
+    """The record of the picture: nothing is sampled, each row is one answer of the network."""
+    from ddpmctl.imaging.provenance import Provenance
+    from ddpmctl.training.records import versions
+
+    checkpoint, levels = engine.checkpoint, [word for t in timesteps for word in ("--at", str(t))]
+    model = told_name(checkpoint)
+    typed = ["ddpmctl", "inspect", model, *levels, "--label", str(label), "--seed", str(seed)]
+    return Provenance(
+        kind="sheet",
+        model=model,
+        digest=checkpoint.digest,
+        labels=(label,),
+        classes=(engine.classes[label],),
+        seed=seed,
+        sampler="none",
+        steps=0,
+        guidance=1.0,
+        guidance_interval=(0.0, 1.0),
+        device=engine.device.type,
+        precision=engine.precision,
+        batch=1,
+        upscale=ENLARGED,
+        interpolation="cubic",
+        command=shlex.join([*typed, "--device", engine.device.type]),
+        versions=versions(),
+    )
 
 
 def _image(out: Output, engine: "Engine", index: int, seed: int, data_dir: Path | None) -> "Images":

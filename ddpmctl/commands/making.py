@@ -33,6 +33,7 @@ def made_by(
     count: int = 1,
     upscale: int = 1,
     interpolation: str = "nearest",
+    positional: bool = False,
 ) -> "Provenance":
     """The record of a picture.
 
@@ -41,25 +42,28 @@ def made_by(
         engine: what made it.
         kind: see `Provenance`.
         labels: of the images in it.
-        command: what is typed for it, without what every command has: model, seed, sampling and enlargement.
+        command: what is typed for it, without what the commands that sample have in common: model, seed, sampling
+            and enlargement.
         seed: of its first image; the request's by default.
         count: images of the whole request.
         upscale: how many times it is enlarged.
         interpolation: how.
+        positional: whether the command takes its model as an argument, and enlarges by itself.
     """
     from ddpmctl.engine import BATCH_SIZES
     from ddpmctl.imaging.provenance import Provenance
     from ddpmctl.training.records import versions
 
     sampling, start = request.sampling, request.seed if seed is None else seed
-    model = request.checkpoint.name
-    if Path(model).is_absolute():  # a picture does not tell where its maker keeps things
-        model = request.checkpoint.path.parent.name
+    model = told_name(request.checkpoint)
     low, high = sampling.guidance_interval
-    typed: list[object] = ["ddpmctl", *command, "--model", model, "--seed", start]
+    name, *rest = command
+    typed: list[object] = ["ddpmctl", name, model, *rest] if positional else ["ddpmctl", *command, "--model", model]
+    typed += ["--seed", start]
     typed += ["--sampler", sampling.sampler, "--steps", sampling.steps, "--guidance", f"{sampling.guidance:g}"]
     typed += ["--guidance-interval", f"{low:g}:{high:g}"] if sampling.guidance != 1.0 else []
-    typed += ["--device", engine.device.type, "--precision", engine.precision, "--upscale", upscale]
+    typed += ["--device", engine.device.type, "--precision", engine.precision]
+    typed += [] if positional else ["--upscale", upscale]
     return Provenance(
         kind=kind,  # type: ignore[arg-type]
         model=model,
@@ -79,6 +83,11 @@ def made_by(
         command=shlex.join(map(str, typed)),
         versions=versions(),
     )
+
+
+def told_name(checkpoint: Checkpoint) -> str:
+    """The name of a model as a picture tells it: nothing of where its maker keeps things."""
+    return checkpoint.path.parent.name if Path(checkpoint.name).is_absolute() else checkpoint.name
 
 
 def is_picture(reference: str | None) -> bool:

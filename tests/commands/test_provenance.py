@@ -19,6 +19,7 @@ MADE = {
     "sheet.png": ("grid", "--rows", 2, "--seed", 5, "--steps", 2, "-o", "sheet.png"),
     "three.gif": ("animate", 3, "--frames", 4, "--seed", 5, "-o", "three.gif"),
     "three.webp": ("animate", 3, "--frames", 4, "--seed", 5, "--guidance", 1, "-o", "three.webp"),
+    "look.png": ("inspect", "tiny", "--at", 900, "--at", 5, "--label", 8, "--seed", 5, "-o", "look.png"),
     "three.png": ("animate", 3, "--frames", 4, "--seed", 5, "--fps", 10, "-o", "three.png"),
 }
 
@@ -36,9 +37,10 @@ def test_every_picture_tells_all_that_made_it_and_its_command_makes_it_again(
     assert told["precision"] in ("fp32", "bf16")
     assert set(told["versions"]) >= {"ddpmctl", "torch", "python"}
     assert {"sampler", "steps", "guidance", "guidance_interval", "batch", "upscale"} <= set(told)
-    kind = {"e": "image", "m": "images", "s": "sheet", "t": "animation"}[file[0]]
+    kind = {"e": "image", "m": "images", "s": "sheet", "l": "sheet", "t": "animation"}[file[0]]
     assert told["kind"] == kind
-    assert told["classes"][:1] == {"image": ["eight"], "images": [], "sheet": ["zero"], "animation": ["three"]}[kind]
+    first = {"e": ["eight"], "m": [], "s": ["zero"], "l": ["eight"], "t": ["three"]}[file[0]]
+    assert told["classes"][:1] == first
     if kind == "images":
         return
     before = (tmp_path / file).read_bytes()
