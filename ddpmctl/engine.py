@@ -6,25 +6,20 @@ from typing import Self
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from . import assembly, plugins
+from .chain import SMALLEST_BATCH, Images, run_chain, to_pixels
 from .config import SamplingConfig, resolve_label, resolve_sampling
-from .core.guidance import guided, scale_at
-from .core.samplers import SAMPLERS, Sampler, Step, trailing_timesteps
+from .core.guidance import scale_at
+from .core.samplers import Step, trailing_timesteps
 from .data.dataset import to_model_range
 from .devices import choose_device, choose_precision, is_out_of_memory
 from .errors import CheckpointError, DdpmctlError, UsageError
 from .registry import Checkpoint, Registry
 
-Images = NDArray[np.uint8]
-
 BATCH_SIZES = {"cpu": 64, "cuda": 512, "mps": 128}
 """Images sampled together: enough to keep each kind of device busy, few enough for small memories."""
-
-SMALLEST_BATCH = 8
-"""A smaller one is filled up: kernels for very few images add in another order, and would make another image."""
 
 MAX_SEED = 2**63 - 1
 
@@ -276,47 +271,16 @@ class Engine:
         scales = [scale_at(t / length, sampling.guidance, sampling.guidance_interval) for t in timesteps]
         return len(scales) + sum(scale != 1.0 for scale in scales)
 
-    @torch.inference_mode()
     def _steps(self, labels: list[int], seeds: range, sampling: SamplingConfig) -> Iterator[Step]:
         """Run the chain for one batch."""
-        model, length = self.config.model, len(self.diffusion.schedule)
-        shape = (model.channels, model.image_size, model.image_size)
-        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        count = len(labels)
-        filling = max(0, SMALLEST_BATCH - count)
-        label = torch.tensor([*labels, *labels[-1:] * filling], device=self.device)
-        autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
-
-        def noise() -> Tensor:
-            drawn = [torch.randn(shape, generator=generator) for generator in generators]
-            together = torch.stack([*drawn, *drawn[-1:] * filling])
-            return together.to(self.device).contiguous(memory_format=torch.channels_last)
-
-        def predict_x0(x: Tensor, t: int) -> Tensor:
-            times = torch.full((len(x),), t, device=self.device)
-            scale = scale_at(t / length, sampling.guidance, sampling.guidance_interval)
-            with autocast:
-                answer = guided(self.network, scale, model.num_classes)(x, times, label)
-            return self.diffusion.predict_x0(x, times, answer.float())
-
-        run = find_sampler(sampling.sampler)
-        for step in run(
-            predict_x0, self.diffusion.schedule, noise(), trailing_timesteps(length, sampling.steps), noise
-        ):
-            yield replace(step, x=step.x[:count], x0=step.x0[:count])
+        return run_chain(
+            self.network, self.diffusion, self.config.model, sampling, labels, seeds, self.device, self.precision
+        )
 
     def _indices(self, labels: Sequence[int | str]) -> list[int]:
         if not labels:
             raise UsageError("no label was given", "name at least one class")
         return [resolve_label(str(label), self.classes) for label in labels]
-
-
-def find_sampler(name: str) -> Sampler:
-    """A built-in sampler, or one that a plugin adds."""
-    if name in SAMPLERS:
-        return SAMPLERS[name]
-    added: Sampler = plugins.available(plugins.SAMPLERS)[name].load()
-    return added
 
 
 def check_seed(seed: int, count: int) -> None:
@@ -327,15 +291,3 @@ def check_seed(seed: int, count: int) -> None:
     """
     if not 0 <= seed <= MAX_SEED - count:
         raise UsageError(f"the seed {seed} is out of range", "--seed 0..9000000000000000000")
-
-
-def to_pixels(x: Tensor, pixel_range: tuple[float, float] = (-1.0, 1.0)) -> Images:
-    """float[N,C,S,S] in a range to uint8[N,S,S], or [N,S,S,3] for three channels; what lies outside is cut off."""
-    low, high = pixel_range
-    return channels_last_pixels(((x.clamp(low, high) - low) * (255 / (high - low))).round().to("cpu", torch.uint8))
-
-
-def channels_last_pixels(images: Tensor) -> Images:
-    """uint8[N,C,S,S], as networks have it, to uint8[N,S,S] or [N,S,S,3], as files have it."""
-    pixels = images.permute(0, 2, 3, 1).numpy()
-    return np.ascontiguousarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)

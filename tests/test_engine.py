@@ -10,9 +10,10 @@ import torch
 from numpy.typing import NDArray
 
 import ddpmctl
+from ddpmctl.chain import to_pixels
 from ddpmctl.config import load_preset
 from ddpmctl.core.samplers import SAMPLERS, Step
-from ddpmctl.engine import MAX_SEED, Engine, to_pixels
+from ddpmctl.engine import MAX_SEED, Engine
 from ddpmctl.errors import CheckpointError, DdpmctlError, ExitCode, UsageError
 from ddpmctl.registry import Registry
 from tests.builders import DIGITS, random_weights, register, register_random, tiny_config

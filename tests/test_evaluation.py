@@ -10,10 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
+from ddpmctl.chain import channels_last_pixels
 from ddpmctl.commands import evaluate
 from ddpmctl.data import load_dataset
 from ddpmctl.data.dataset import Dataset
-from ddpmctl.engine import channels_last_pixels
 from ddpmctl.errors import DdpmctlError
 from ddpmctl.evaluation import cache
 from ddpmctl.evaluation.evaluator import Evaluator, classification_accuracy_score

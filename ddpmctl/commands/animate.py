@@ -121,7 +121,7 @@ def encode(
 def _frame(step: "Step", show: str, pixel_range: tuple[float, float]) -> "Images":
     import numpy as np
 
-    from ddpmctl.engine import to_pixels
+    from ddpmctl.chain import to_pixels
 
     views = {"x": [step.x], "x0": [step.x0], "both": [step.x, step.x0]}[show]
     return np.concatenate([to_pixels(view, pixel_range)[0] for view in views], axis=1)

@@ -105,7 +105,7 @@ def show(
     name, fit, _ = own_images(name, None, None)
     find_loader(name)
     side = int(choose("image size", image_size, IMAGE_SIZES))
-    from ddpmctl.engine import channels_last_pixels
+    from ddpmctl.chain import channels_last_pixels
     from ddpmctl.imaging.files import check_target, free_path, png, write_whole
     from ddpmctl.imaging.sheet import labelled_sheet
     from ddpmctl.imaging.upscale import check_upscale

@@ -267,7 +267,7 @@ def nearest_sheet(evaluator: "Evaluator", images: "Images", made: "Callable[[lis
         images: the samples, uint8[N,..].
         made: tells how those of these numbers were made.
     """
-    from ddpmctl.engine import channels_last_pixels
+    from ddpmctl.chain import channels_last_pixels
     from ddpmctl.evaluation.evaluator import as_tensor
     from ddpmctl.evaluation.metrics import nearest
     from ddpmctl.imaging.files import png

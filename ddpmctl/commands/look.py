@@ -89,7 +89,7 @@ def _made(engine: "Engine", timesteps: list[int], label: int, seed: int) -> "Pro
 
 def _image(out: Output, engine: "Engine", index: int, seed: int, data_dir: Path | None) -> "Images":
     """An image of this class that the model was not trained on; one of its own where there is no data, said aloud."""
-    from ddpmctl.engine import channels_last_pixels
+    from ddpmctl.chain import channels_last_pixels
 
     manifest = engine.checkpoint.manifest
     try:
@@ -107,7 +107,7 @@ def _image(out: Output, engine: "Engine", index: int, seed: int, data_dir: Path 
 
 def _tiles(look: "Look", pixel_range: tuple[float, float]) -> "list[Images]":
     """The five pictures of a row; noise is shown from -3 to 3."""
-    from ddpmctl.engine import to_pixels
+    from ddpmctl.chain import to_pixels
 
     noise = (-3.0, 3.0)
     shown = ((look.x0, pixel_range), (look.x, noise), (look.epsilon, noise), (look.told_epsilon, noise))

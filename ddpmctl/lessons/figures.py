@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ddpmctl.chain import channels_last_pixels
 from ddpmctl.data.dataset import Dataset
-from ddpmctl.engine import channels_last_pixels
 from ddpmctl.errors import DataError
 
 from .findings import Table

@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ddpmctl.chain import to_pixels
 from ddpmctl.data.dataset import to_model_range
-from ddpmctl.engine import Engine, to_pixels
+from ddpmctl.engine import Engine
 from ddpmctl.evaluation.evaluator import as_tensor
 
 from .figures import Figures, Images, comparison, sharpness

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ddpmctl.chain import to_pixels
 from ddpmctl.config import SamplingConfig
-from ddpmctl.engine import Engine, to_pixels
+from ddpmctl.engine import Engine
 from ddpmctl.imaging.animation import animation, pick
 from ddpmctl.imaging.files import png
 from ddpmctl.imaging.sheet import labelled_sheet

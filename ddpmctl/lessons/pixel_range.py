@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import torch
 
+from ddpmctl.chain import to_pixels
 from ddpmctl.data.dataset import to_model_range
-from ddpmctl.engine import Engine, to_pixels
+from ddpmctl.engine import Engine
 
 from .figures import Figures, Images, comparison
 from .findings import HO_2020, Finding, Paper, Picture, Table

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from ddpmctl.chain import channels_last_pixels
 from ddpmctl.data import load_dataset
-from ddpmctl.engine import Engine, channels_last_pixels
+from ddpmctl.engine import Engine
 from ddpmctl.registry import Registry
 from tests.builders import register_random, tiny_config
 from tests.conftest import Cli
