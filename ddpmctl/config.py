@@ -211,9 +211,18 @@ class Preset:
 SAMPLER_STEPS = {"dpmpp": 20, "dpmpp-sde": 20, "ddim": 50, "ddpm": None}
 """The built-in samplers, with the steps each takes unless told otherwise; None is the full chain."""
 
+STRIP_STEPS = 12
+"""Of the sampler, for the strips of small images that a training draws: enough to see what it is."""
+
 PRECISIONS = ("auto", "fp32", "bf16")
 
 PRESETS = ("standard", "quick", "classic")
+
+
+def strip_sampling(config: "Config") -> SamplingConfig:
+    """The way to make the strips that a training draws: the model's own guidance, and few steps."""
+    steps = min(STRIP_STEPS, config.diffusion.timesteps)
+    return dataclasses.replace(config.sampling, sampler="dpmpp", steps=steps)
 
 
 def load_preset(name: str) -> Preset:

@@ -42,6 +42,24 @@ class Output:
         """Whether bars and live tables may be drawn."""
         return self.stderr.is_terminal and not self.quiet
 
+    @property
+    def has_blocks(self) -> bool:
+        """Whether stderr shows half blocks in colours enough for a picture."""
+        colours = self.stderr.color_system in ("256", "truecolor")
+        return colours and not self.stderr.legacy_windows and encodes(self.stderr, "\u2580")
+
+    def draws(self, wanted: bool | None) -> bool:
+        """Whether pictures are drawn on stderr: on a terminal for people, unless told otherwise; never elsewhere.
+
+        Args:
+            wanted: what was asked for, which is said where it cannot be; None for the usual.
+        """
+        if wanted is None:
+            return self.animated and not self.as_json
+        if wanted and not self.stderr.is_terminal:
+            self.note("nothing is drawn: this is no terminal")
+        return wanted and self.stderr.is_terminal
+
     def note(self, message: str) -> None:
         """Say something on stderr that is good to know, unless quiet."""
         if not self.quiet:
@@ -79,6 +97,15 @@ class Output:
             redirect_stdout=False,
             redirect_stderr=False,
         )
+
+
+def encodes(console: Console, text: str) -> bool:
+    """Whether a console can write these characters; those of older Windows and of the C locale cannot write all."""
+    try:
+        text.encode(console.encoding)
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
 
 
 def print_error(message: str, hint: str | None) -> None:

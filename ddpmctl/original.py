@@ -14,7 +14,8 @@ from .data.dataset import DIGITS
 from .errors import CheckpointError, DdpmctlError
 from .registry import DatasetRecord, Manifest, Registry, RunRecord
 from .training.history import to_csv
-from .training.records import new_id, now, versions
+from .training.records import new_id, now
+from .versions import versions
 
 MOST_BYTES = 200_000_000
 """The weights take 26 MB; no such file comes near this."""

@@ -1,5 +1,6 @@
 """``ddpmctl animate``."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ from ddpmctl.errors import UsageError
 from . import options
 from .making import made_by
 from .sampling import Request, prepare, steps_bar
+from .showing import draw, play
 
 if TYPE_CHECKING:
     from ddpmctl.core.samplers import Step
@@ -21,17 +23,27 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".gif", ".webp", ".png")
 SHOWS = ("x", "x0", "both")
+DRAWN, LINES = 5, 12
+"""Frames that a terminal is shown of an animation that does not play, and lines that they fill at most."""
 
 
 def animate(
-    label: Annotated[str, typer.Argument(metavar="LABEL", help="A class name or index: three, 3.")],
+    label: Annotated[str | None, typer.Argument(metavar="LABEL", help="A class name or index: three, 3.")] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="PATH", help="x.gif, x.webp or x.png (animated).")
     ] = None,
+    training: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL", help="Show this model learning, in place of a label.", autocompletion=options.model_names
+        ),
+    ] = None,
     frames: Annotated[int, typer.Option(metavar="N", help="Frames; as many steps unless told otherwise.")] = 60,
-    fps: Annotated[float, typer.Option(metavar="F", help="Frames a second.")] = 20,
+    fps: Annotated[float | None, typer.Option(metavar="F", help="Frames a second; 20, or 5 of a training.")] = None,
     hold: Annotated[float, typer.Option(metavar="SECONDS", help="How long the last frame stays.")] = 2.0,
     show: Annotated[str, typer.Option(metavar="x|x0|both", help="The noisy image, the predicted one, or both.")] = "x",
+    plays: Annotated[bool, typer.Option("--play", help="Play it in the terminal.")] = False,
+    no_show: Annotated[bool, typer.Option("--no-show", help="Draw nothing in the terminal.")] = False,
     model: options.Model = None,
     sampler: options.Sampler = None,
     steps: options.Steps = None,
@@ -45,17 +57,29 @@ def animate(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Show a digit being carved out of noise.
+    """Show a digit being carved out of noise, or a model learning.
 
     Example: ddpmctl animate 3 -o three.gif
 
     The full chain: ddpmctl animate 3 --sampler ddpm --steps 1000
+
+    A model learning: ddpmctl animate --training demo -o learning.gif
     """
     from ddpmctl.imaging.files import check_target, free_path, safe_stem, write_whole
     from ddpmctl.imaging.upscale import check_upscale
 
     out = Output("animate", as_json=as_json, quiet=quiet)
-    check_timing(frames, fps, hold)
+    timing = Timing(frames, (20 if training is None else 5) if fps is None else fps, hold)
+    check_timing(timing)
+    seen = Seen(plays, not no_show)
+    if training is not None:
+        chosen = (label, model, sampler, steps, guidance, guidance_interval, seed)
+        if any(value is not None for value in chosen):
+            raise UsageError("a training is shown as it was kept", "ddpmctl animate --training MODEL, and no label")
+        _show_learning(out, training, output, timing, upscale, seen)
+        return
+    if label is None:
+        raise UsageError("no label was given", "ddpmctl animate 3, or ddpmctl animate --training MODEL")
     choose("view", show, SHOWS)
     way = (sampler, steps, guidance, guidance_interval)
     request = prepare(out, model, *way, seed, device, precision, default_sampler=("ddim", frames))
@@ -68,28 +92,92 @@ def animate(
 
     engine = request.load(out)
     pictures = sample_frames(out, engine, request, index, frames, show)
-    typed: list[object] = ["animate", index, "--frames", frames, "--fps", f"{fps:g}", "--hold", f"{hold:g}"]
-    typed += ["--show", show, "--interpolation", interpolation]
+    typed: list[object] = ["animate", index, *timing.typed(), "--show", show, "--interpolation", interpolation]
     made = made_by(request, engine, "animation", [index], typed, upscale=upscale, interpolation=interpolation)
-    write_whole(path, encode(pictures, path.suffix.lower(), fps, hold, upscale, interpolation, made))
+    write_whole(path, encode(pictures, path.suffix.lower(), timing.fps, hold, upscale, interpolation, made))
     if len(pictures) < frames:
         out.note(f"{len(pictures)} frames, since there are as many steps")
+    seen.show_frames(out, pictures, timing)
     record = {**request.record(), "label": index, "class": manifest.classes[index], "frames": len(pictures)}
     out.result({**record, "show": show, "files": [str(path)]}, bare=[str(path)])
 
 
-def check_timing(frames: int, fps: float, hold: float) -> None:
+def _show_learning(
+    out: Output, reference: str, output: Path | None, timing: "Timing", upscale: int, seen: "Seen"
+) -> None:
+    from ddpmctl.imaging.animation import animation
+    from ddpmctl.imaging.files import check_target, write_whole
+    from ddpmctl.imaging.upscale import check_upscale
+
+    from .learning import Learning
+
+    whole = Learning.of(out, reference)
+    shape = whole.checkpoint.manifest.config.model
+    learning = whole.picked(timing.frames)
+    count = len(learning.labels) * len(learning.steps)
+    check_upscale(upscale, "cubic", count, shape.image_size, shape.channels)
+    path = output or learning.default_file()
+    check_target(path, SUFFIXES)
+    made = learning.made([*map(str, timing.typed()), "--upscale", str(upscale)], upscale)
+    write_whole(path, animation(learning.sheets(upscale), path.suffix.lower(), timing.fps, timing.hold, made))
+    seen.show_frames(out, learning.rows(), timing)
+    record = {"model": learning.checkpoint.name, "digest": learning.checkpoint.digest, "steps": learning.steps}
+    out.result({**record, "frames": len(learning.steps), "files": [str(path)]}, bare=[str(path)])
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How an animation runs.
+
+    Attributes:
+        frames: at most.
+        fps: frames a second.
+        hold: seconds that the last one stays.
+    """
+
+    frames: int
+    fps: float
+    hold: float
+
+    def typed(self) -> list[object]:
+        """As options."""
+        return ["--frames", self.frames, "--fps", f"{self.fps:g}", "--hold", f"{self.hold:g}"]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What is seen of an animation in the terminal.
+
+    Attributes:
+        play: all of it, moving.
+        show: a few of its frames.
+    """
+
+    play: bool
+    show: bool
+
+    def show_frames(self, out: Output, frames: "list[Images]", timing: Timing) -> None:
+        """Play it, or draw it as a row of frames from the first to the last."""
+        from ddpmctl.imaging.animation import pick
+
+        if self.play:
+            play(out, frames, timing.fps, timing.hold)
+        else:
+            draw(out, [frames[k] for k in pick(len(frames), DRAWN)], None if self.show else False, LINES)
+
+
+def check_timing(timing: Timing) -> None:
     """See that an animation of these numbers can be made.
 
     Raises:
         UsageError: when it cannot.
     """
-    if not 1 <= frames <= 1000:
-        raise UsageError(f"{frames} frames are not possible", "--frames 1..1000")
-    if not 1 <= fps <= 50:
-        raise UsageError(f"{fps:g} frames a second are not possible", "--fps 1..50")
-    if not 0 <= hold <= 60:
-        raise UsageError(f"a hold of {hold:g} seconds is not possible", "--hold 0..60")
+    if not 1 <= timing.frames <= 1000:
+        raise UsageError(f"{timing.frames} frames are not possible", "--frames 1..1000")
+    if not 1 <= timing.fps <= 50:
+        raise UsageError(f"{timing.fps:g} frames a second are not possible", "--fps 1..50")
+    if not 0 <= timing.hold <= 60:
+        raise UsageError(f"a hold of {timing.hold:g} seconds is not possible", "--hold 0..60")
 
 
 def sample_frames(

@@ -17,6 +17,7 @@ from .animate import encode, sample_frames
 from .grid import make_sheet
 from .making import made_by
 from .sampling import Request, prepare
+from .showing import draw
 from .training import Order, Resumption, carry_out, go_on
 
 NAME = "demo"
@@ -30,6 +31,7 @@ SEED = 0
 def demo(
     retrain: Annotated[bool, typer.Option("--retrain", help="Train anew though there is a demo model.")] = False,
     data_dir: options.DataDir = None,
+    show: options.Show = None,
     device: options.Device = "auto",
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -56,7 +58,7 @@ def demo(
     else:
         dataset = checkpoint.manifest.dataset.name
         out.note(f"using the model '{NAME}' that is there, trained on {dataset}; --retrain trains anew")
-    files = make_pictures(out, device)
+    files = make_pictures(out, device, show)
     out.note(
         "\ngo on with:\n"
         "  ddpmctl generate 8 --upscale 4 -o eight.png    one digit\n"
@@ -107,10 +109,9 @@ def choose_data(out: Output, data_dir: Path | None) -> str:
     return "mnist"
 
 
-def make_pictures(out: Output, device: str) -> list[str]:
+def make_pictures(out: Output, device: str, show: bool | None = None) -> list[str]:
     """Write a digit, a sheet and an animation, and show the sheet."""
     from ddpmctl.imaging.files import png, write_whole
-    from ddpmctl.imaging.terminal import picture
     from ddpmctl.imaging.upscale import upscale
 
     request = prepare(out, NAME, None, None, None, None, SEED, device, "auto")
@@ -118,14 +119,13 @@ def make_pictures(out: Output, device: str) -> list[str]:
     eight, sheet, three = FOLDER / "eight.png", FOLDER / "sheet.png", FOLDER / "three.gif"
     digit = made_by(request, engine, "image", [8], ["generate", 8], upscale=8, interpolation="cubic")
     write_whole(eight, png(upscale(engine.generate([8], **request.keywords())[0], 8), digit))
-    write_whole(sheet, png(*make_sheet(out, request, rows=1, upscale=4)))
+    laid_out, made, images = make_sheet(out, request, rows=1, upscale=4)
+    write_whole(sheet, png(laid_out, made))
     moving: Request = replace(request, sampling=replace(request.sampling, sampler="ddim", steps=60))
     chain = made_by(moving, engine, "animation", [3], ["animate", 3], upscale=4)
     frames = sample_frames(out, engine, moving, 3, 60, "x")
     write_whole(three, encode(frames, ".gif", 20, 2.0, 4, "nearest", chain))
-    if out.animated and not out.as_json:
-        small, _ = make_sheet(Output("demo", quiet=True), request, rows=1, upscale=1)
-        out.stderr.print(picture(small, out.stderr.width, colour=out.stderr.color_system == "truecolor"))
+    draw(out, images, show)
     return [str(eight), str(sheet), str(three)]
 
 

@@ -9,12 +9,17 @@ from rich.console import Group
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
+from rich.text import Text
 
-from ddpmctl.console import Output
+from ddpmctl.console import Output, encodes
 
 from .duration import words
+from .showing import in_characters
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from ddpmctl.imaging.upscale import Images
     from ddpmctl.plan import Plan
     from ddpmctl.training.history import EpochRow
 
@@ -25,6 +30,13 @@ LONG = 3600.0
 """Seconds from which a run on a CPU is called long."""
 
 VISIBLE_ROWS = 12
+FEWEST_ROWS = 3
+
+HEAD = 4
+"""Lines for the table's head, the two bars, and the one where the cursor waits."""
+
+FEWEST_STRIP_LINES, STRIP_LINES, STRIP_COLUMNS = 7, 21, 110
+CURVE_LINES = 4
 
 
 class Display:
@@ -35,18 +47,21 @@ class Display:
         name: of the model.
         patience: epochs without a better MSE that the run allows.
         where: what it computes on, in words.
+        show: whether to draw a curve and a strip of images, too; None for the usual.
 
     Attributes:
         suggest_quick: whether to name the quick preset where a run will take hours.
     """
 
-    def __init__(self, out: Output, name: str, patience: int, where: str) -> None:
+    def __init__(self, out: Output, name: str, patience: int, where: str, show: bool | None = None) -> None:
         self.out = out
         self.name = name
         self.patience = patience
         self.where = where
         self.suggest_quick = False
         self.rows: list[tuple[EpochRow, int]] = []
+        self.strip: tuple[int, list[Images]] | None = None
+        self.draws = out.animated and out.draws(show)
         self.bars = Progress(
             TextColumn("{task.description:>5}"),
             BarColumn(),
@@ -112,6 +127,12 @@ class Display:
                 f"lr {row.lr:.2g}, {row.images_per_second:,.0f} images/s, {words(row.seconds)}"
             )
 
+    def strip_drawn(self, step: int, images: "Images") -> None:
+        """Show what the network makes now of the noise that it was given before."""
+        self.strip = step, list(images)
+        if self._live and self.draws:
+            self._live.update(self._picture())
+
     def rolled_back(self, why: str, plan: "Plan", step: int) -> None:
         """Say that the run went back, and how it goes on."""
         self.plan = plan
@@ -126,7 +147,9 @@ class Display:
         table = Table(
             "epoch", "train MSE", "held-out MSE", "best", "patience", "learning rate", "images/s", "time", box=None
         )
-        for row, patience_left in self.rows[-VISIBLE_ROWS:]:
+        drawn = list(self._drawn()) if self.draws else []
+        room = self.out.stderr.height - HEAD - sum(height for height, _ in drawn)
+        for row, patience_left in self.rows[-max(FEWEST_ROWS, min(VISIBLE_ROWS, room)) :]:
             table.add_row(
                 str(row.epoch),
                 f"{row.train_mse:.4f}",
@@ -137,7 +160,28 @@ class Display:
                 f"{row.images_per_second:,.0f}",
                 words(row.seconds),
             )
-        return Group(table, self.bars) if self.rows else Group(self.bars)
+        parts = [part for _, part in drawn]
+        return Group(table, *parts, self.bars) if self.rows else Group(*parts, self.bars)
+
+    def _drawn(self) -> "Iterator[tuple[int, RenderableType]]":
+        """The loss curve and the strip, as far as there is room for them, each with its height."""
+        from ddpmctl.imaging.terminal import curve, laid_out
+
+        console = self.out.stderr
+        room = console.height - HEAD - FEWEST_ROWS
+        if self.strip and room > FEWEST_STRIP_LINES:
+            step, images = self.strip
+            lines = max(FEWEST_STRIP_LINES, min(STRIP_LINES, room - CURVE_LINES - FEWEST_ROWS))
+            strip, _ = laid_out(images, min(console.width, STRIP_COLUMNS), lines)
+            lines = (len(strip) + 1) // 2
+            room -= lines + 1
+            title = f"after {step:,} steps, from the same noise:" if step else "the noise that it begins with:"
+            yield lines + 1, Group(Text(title), in_characters(self.out, strip))
+        values = [row.train_mse if row.heldout_mse is None else row.heldout_mse for row, _ in self.rows]
+        if len(values) > 1 and room > CURVE_LINES:
+            plain = not encodes(console, "\u2800")
+            drawn = curve(values, min(60, console.width - 12), CURVE_LINES, plain=plain)
+            yield CURVE_LINES + 1, Group(Text("MSE, logarithmic:"), Text(drawn, no_wrap=True))
 
 
 def _epochs(plan: "Plan") -> str:

@@ -14,6 +14,7 @@ from ddpmctl.errors import UsageError
 from . import options
 from .making import Liked, made_by
 from .sampling import Request, prepare, steps_bar
+from .showing import draw
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,6 +47,7 @@ def generate(
         Path | None, typer.Option("-o", "--output", metavar="PATH", help="x.png, x.npz, a folder, or - for stdout.")
     ] = None,
     like: options.Like = None,
+    show: options.Show = None,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
     as_json: options.Json = False,
@@ -79,8 +81,10 @@ def generate(
     targets = plan_files(output or (liked.default_file() if liked else None), wanted, classes)
 
     engine = request.load(out)
-    images = enlarge.applied(_sample(out, engine, request, wanted))
+    made = _sample(out, engine, request, wanted)
+    images = enlarge.applied(made)
     _write(targets, images, wanted, request.seed, _recorder(request, engine, len(wanted), enlarge))
+    draw(out, made, show)
     comparable = liked and liked.is_asked_for(request, wanted, enlarge.factor)
     same = liked.compare(out, images) if liked and comparable else None
     if output != STDOUT:

@@ -11,6 +11,7 @@ from ddpmctl.errors import UsageError
 from . import options
 from .making import made_by
 from .sampling import Request, prepare, steps_bar
+from .showing import draw
 
 if TYPE_CHECKING:
     from ddpmctl.imaging.provenance import Provenance
@@ -32,6 +33,7 @@ def grid(
     guidance_interval: options.Interval = None,
     seed: options.Seed = None,
     upscale: options.Upscale = 4,
+    show: options.Show = None,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
     as_json: options.Json = False,
@@ -52,12 +54,18 @@ def grid(
     request = prepare(out, model, sampler, steps, guidance, guidance_interval, seed, device, precision)
     shape = request.checkpoint.manifest.config.model
     check_upscale(upscale, "cubic", rows * shape.num_classes, shape.image_size, shape.channels)
-    write_whole(path, png(*make_sheet(out, request, rows, upscale)))
+    sheet, made, images = make_sheet(out, request, rows, upscale)
+    write_whole(path, png(sheet, made))
+    draw(out, images, show)
     out.result({**request.record(), "rows": rows, "upscale": upscale, "files": [str(path)]}, bare=[str(path)])
 
 
-def make_sheet(out: Output, request: Request, rows: int, upscale: int) -> "tuple[Images, Provenance]":
-    """Sample every class and lay the images out: one of each in two titled rows, or a titled column a class."""
+def make_sheet(out: Output, request: Request, rows: int, upscale: int) -> "tuple[Images, Provenance, Images]":
+    """Sample every class and lay the images out: one of each in two titled rows, or a titled column a class.
+
+    Returns:
+        The sheet, how it was made, and the images, uint8[N,..].
+    """
     from ddpmctl.imaging.sheet import labelled_sheet
 
     classes = request.checkpoint.manifest.classes
@@ -84,11 +92,11 @@ def make_sheet(out: Output, request: Request, rows: int, upscale: int) -> "tuple
         sheet = labelled_sheet(
             [[images[i] for i in line] for line in lines], [[classes[i] for i in line] for line in lines], upscale
         )
-        return sheet, made
+        return sheet, made, images
     parts: list[list[Images]] = []
     titles: list[list[str]] = []
     for start in range(0, count, WIDEST):  # a block of rows for so many classes
         shown = range(start, min(start + WIDEST, count))
         parts += [[images[row * count + label] for label in shown] for row in range(rows)]
         titles += [[classes[label] for label in shown], *[[] for _ in range(rows - 1)]]
-    return labelled_sheet(parts, titles, upscale), made
+    return labelled_sheet(parts, titles, upscale), made, images

@@ -61,7 +61,7 @@ def look_at(
 def _made(engine: "Engine", timesteps: list[int], label: int, seed: int) -> "Provenance":
     """The record of the picture: nothing is sampled, each row is one answer of the network."""
     from ddpmctl.imaging.provenance import Provenance
-    from ddpmctl.training.records import versions
+    from ddpmctl.versions import versions
 
     checkpoint, levels = engine.checkpoint, [word for t in timesteps for word in ("--at", str(t))]
     model = told_name(checkpoint)

@@ -52,7 +52,7 @@ def made_by(
     """
     from ddpmctl.engine import BATCH_SIZES
     from ddpmctl.imaging.provenance import Provenance
-    from ddpmctl.training.records import versions
+    from ddpmctl.versions import versions
 
     sampling, start = request.sampling, request.seed if seed is None else seed
     model = told_name(request.checkpoint)

@@ -41,6 +41,9 @@ Interval = Annotated[
     ),
 ]
 Precision = Annotated[str, typer.Option(metavar="auto|fp32|bf16", help="Of the network's arithmetic.")]
+Show = Annotated[
+    bool | None, typer.Option("--show/--no-show", help="Draw it in the terminal; done on one unless told otherwise.")
+]
 Dataset = Annotated[str, typer.Option(metavar="NAME", help="mnist, fashion-mnist, strokes or folder:PATH.")]
 DataDir = Annotated[
     Path | None,

@@ -26,7 +26,7 @@ from ddpmctl.training.saving import Every
 
 from . import options
 from .duration import parse_duration
-from .training import PLANNED, Order, Resumption, carry_out, go_on
+from .training import PLANNED, Order, Resumption, Watch, carry_out, go_on
 
 
 def train(
@@ -65,6 +65,7 @@ def train(
     force: options.Force = False,
     resume: options.Resume = None,
     checkpoint_every: options.CheckpointEvery = None,
+    show: options.Show = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -77,7 +78,7 @@ def train(
     out = Output("train", as_json=as_json, quiet=quiet)
     every = parse_every(checkpoint_every) if checkpoint_every else None
     if resume is not None:
-        trained = go_on(out, _resumption(resume, _given_options(context), data_dir, every))
+        trained = go_on(out, _resumption(resume, _given_options(context), data_dir, every, Watch(show=show)))
     else:
         check_words(device, precision, seed, accumulate, max_steps)
         training = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "patience": patience, "clip_norm": clip}
@@ -86,18 +87,19 @@ def train(
             training |= {"one_timestep": True, "stratified": False}
         training |= {"flip": True} if flip else {}
         config = sized(changed(load_preset(preset).config, training, diffusion, {"norm": norm}), image_size)
-        trained = carry_out(out, _order(context.params, config, every))
+        trained = carry_out(out, _order(context.params, config, every, Watch(show=show)))
     out.note(f"see it: ddpmctl grid --model {trained}")
     out.result(_outcome(trained), bare=[trained])
 
 
-def _order(typed: dict[str, Any], config: Config, every: Every | None) -> Order:
+def _order(typed: dict[str, Any], config: Config, every: Every | None, watch: Watch) -> Order:
     """What was asked of a new training.
 
     Args:
         typed: the command's parameters.
         config: checked settings.
         every: how often to commit.
+        watch: what is seen of it.
     """
     if typed["accumulate"] > 1 and config.model.norm == "batch":
         raise UsageError(
@@ -115,11 +117,14 @@ def _order(typed: dict[str, Any], config: Config, every: Every | None) -> Order:
         max_steps=typed["max_steps"],
         within_epochs=typed["epochs"] is not None,
         every=every,
+        watch=watch,
         **{name: typed[name] for name in same},
     )
 
 
-def _resumption(reference: str, given: dict[str, Any], data_dir: Path | None, every: Every | None) -> Resumption:
+def _resumption(
+    reference: str, given: dict[str, Any], data_dir: Path | None, every: Every | None, watch: Watch
+) -> Resumption:
     """What was asked of a run that goes on.
 
     Raises:
@@ -140,6 +145,7 @@ def _resumption(reference: str, given: dict[str, Any], data_dir: Path | None, ev
         accumulate=accumulate,
         compiled=given.get("compile"),
         every=every,
+        watch=watch,
         keeps={name: value for name, value in given.items() if name in PLANNED},
     )
 

@@ -25,6 +25,17 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Watch:
+    """How a training is watched.
+
+    Attributes:
+        show: whether a curve and images are drawn; None for the usual.
+    """
+
+    show: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
     """What was asked of a training.
 
@@ -46,6 +57,7 @@ class Order:
         accumulate: parts of a batch.
         compiled: whether to compile the network.
         every: how often to commit; None for the usual.
+        watch: what is seen and logged of it.
     """
 
     config: Config
@@ -65,6 +77,7 @@ class Order:
     accumulate: int = 1
     compiled: bool = False
     every: Every | None = None
+    watch: Watch = Watch()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +93,7 @@ class Resumption:
         accumulate: parts of a batch; None for as many as it had.
         compiled: whether to compile the network; None for as it was.
         every: how often to commit; None for the usual.
+        watch: what is seen and logged of it.
         keeps: settings that were given again, by option: they must be those of the run.
     """
 
@@ -91,6 +105,7 @@ class Resumption:
     accumulate: int | None = None
     compiled: bool | None = None
     every: Every | None = None
+    watch: Watch = Watch()
     keeps: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -153,7 +168,9 @@ def carry_out(out: Output, order: Order) -> str:
             accumulate=order.accumulate,
             compiled=order.compiled,
         )
-        display = Display(out, writer.name, config.training.patience, f"on {device} in {precision} ({why})")
+        display = Display(
+            out, writer.name, config.training.patience, f"on {device} in {precision} ({why})", order.watch.show
+        )
         display.suggest_quick = device.type == "cpu" and order.preset != "quick"
         _run(out, display, Trainer(config, data, run, writer, display, every=order.every or HALF_A_MINUTE))
         return writer.name
@@ -203,7 +220,7 @@ def go_on(out: Output, asked: Resumption) -> str:
         )
         for difference in differences(manifest.run, run):
             out.warn(f"from here on not bit for bit what an uncut run gives: {difference}")
-        display = Display(out, name, manifest.config.training.patience, f"on {device} in {precision}")
+        display = Display(out, name, manifest.config.training.patience, f"on {device} in {precision}", asked.watch.show)
         trainer = Trainer(
             manifest.config, data, run, writer, display,
             every=asked.every or HALF_A_MINUTE, resumed=last, more_epochs=asked.more_epochs,

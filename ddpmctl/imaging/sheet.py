@@ -16,7 +16,11 @@ MARGIN = 8
 
 
 def labelled_sheet(
-    rows: Sequence[Sequence[Images]], titles: Sequence[Sequence[str]], factor: int, names: Sequence[str] = ()
+    rows: Sequence[Sequence[Images]],
+    titles: Sequence[Sequence[str]],
+    factor: int,
+    names: Sequence[str] = (),
+    caption: str = "",
 ) -> Images:
     """Lay images out in rows, each row under its titles.
 
@@ -25,6 +29,7 @@ def labelled_sheet(
         titles: for each row a title an image; an empty list for a row without.
         factor: how much each image is enlarged.
         names: of the rows, written to their left.
+        caption: a line below all of them.
 
     Returns:
         uint8[H,W] or uint8[H,W,3]: dark titles on white paper.
@@ -33,7 +38,7 @@ def labelled_sheet(
     band = max(14, high // 5)
     margin = band * MARGIN if names else 0
     columns = max(len(row) for row in rows)
-    height = GAP + sum((band if above else 0) + high + GAP for above in titles)
+    height = GAP + sum((band if above else 0) + high + GAP for above in titles) + (band + GAP if caption else 0)
     colour = rows[0][0].ndim == 3
     width = margin + GAP + columns * (wide + GAP)
     sheet = Image.new("RGB" if colour else "L", (width, height), (PAPER,) * 3 if colour else PAPER)
@@ -48,6 +53,8 @@ def labelled_sheet(
         for column, image in enumerate(row):
             sheet.paste(Image.fromarray(upscale(image, factor)), (margin + GAP + column * (wide + GAP), y))
         y += high + GAP
+    if caption:
+        _write(draw, caption, (GAP, y), (width - 2 * GAP, band))
     return np.asarray(sheet)
 
 

@@ -1,5 +1,7 @@
 """Pictures in characters. No OpenCV: commands that start fast use it."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -11,6 +13,9 @@ from rich.text import Text
 Images = NDArray[np.uint8]
 
 SHADES = " .:-=+*#%@"
+
+SMALLEST_TILE = 12
+"""Pixels across an image that one can still make out."""
 
 
 def picture(image: Images, columns: int, *, colour: bool) -> Segments | Text:
@@ -26,6 +31,43 @@ def picture(image: Images, columns: int, *, colour: bool) -> Segments | Text:
     if width > columns:
         fitted = fitted.resize((columns, max(2, round(height * columns / width))), Image.Resampling.BOX)
     return _half_blocks(fitted) if colour else _shades(fitted)
+
+
+def laid_out(images: Sequence[Images], columns: int, lines: int) -> tuple[Images, int]:
+    """Images in rows, as large as a terminal has room for.
+
+    Args:
+        images: of one size, uint8[H,W] or uint8[H,W,3].
+        columns: of the terminal.
+        lines: of it that may be filled.
+
+    Returns:
+        The picture, a column of it a character wide and a line two pixels high; and how many images are in it.
+    """
+    high, wide = images[0].shape[:2]
+    shown = len(images)
+    while True:
+        sizes = {rows: _width(-(-shown // rows), rows, (high, wide), columns, lines) for rows in range(1, shown + 1)}
+        rows = max(sizes, key=lambda rows: sizes[rows])
+        if sizes[rows] >= min(wide, SMALLEST_TILE) or shown == 1:
+            break
+        shown -= 1
+    across, width = -(-shown // rows), max(1, sizes[rows])
+    height = max(1, round(width * high / wide))
+    paper = np.zeros((rows * (height + 1) - 1, across * (width + 1) - 1, *images[0].shape[2:]), np.uint8)
+    for number in range(shown):
+        y, x = number // across * (height + 1), number % across * (width + 1)
+        tile = Image.fromarray(images[number])
+        paper[y : y + height, x : x + width] = (
+            tile if width == wide else tile.resize((width, height), Image.Resampling.BOX)
+        )
+    return paper, shown
+
+
+def _width(across: int, down: int, size: tuple[int, int], columns: int, lines: int) -> int:
+    """The width of each of so many images, which have a pixel between them."""
+    high, wide = size
+    return min(wide, (columns + 1) // across - 1, ((2 * lines + 1) // down - 1) * wide // high)
 
 
 def _half_blocks(image: Image.Image) -> Segments:
@@ -51,9 +93,16 @@ def _shades(image: Image.Image) -> Text:
     return Text("\n".join(lines))
 
 
-def curve(values: list[float], columns: int = 60, rows: int = 8) -> str:
-    """Positive values over their index as a picture in braille dots, on a logarithmic axis with its two ends named."""
-    width, height = 2 * columns, 4 * rows
+def curve(values: list[float], columns: int = 60, rows: int = 8, *, plain: bool = False) -> str:
+    """Positive values over their index as a picture, on a logarithmic axis with its two ends named.
+
+    Args:
+        values: from left to right.
+        columns: characters across.
+        rows: characters down.
+        plain: stars in place of braille dots, where those cannot be written.
+    """
+    width, height = (columns, rows) if plain else (2 * columns, 4 * rows)
     logs = np.log(np.maximum(np.array(values), 1e-12))
     low, high = float(logs.min()), float(logs.max())
     span = (high - low) or 1.0
@@ -61,13 +110,17 @@ def curve(values: list[float], columns: int = 60, rows: int = 8) -> str:
     positions = np.linspace(0, len(logs) - 1, width) if len(logs) > 1 else np.zeros(width)
     for x, value in enumerate(np.interp(positions, np.arange(len(logs)), logs)):
         dots[round((high - value) / span * (height - 1)), x] = True
-    # Unicode numbers a braille cell's dots column by column, the lowest row last.
-    bits = np.array([[1, 8], [2, 16], [4, 32], [64, 128]])
-    lines = []
-    for row in range(rows):
-        cells = dots[4 * row : 4 * row + 4].reshape(4, columns, 2)
-        lines.append("".join(chr(0x2800 + int((cells[:, i] * bits).sum())) for i in range(columns)))
+    lines = ["".join(" *"[dot] for dot in row) for row in dots] if plain else _braille(dots)
     top, bottom = f"{np.exp(high):.4g}", f"{np.exp(low):.4g}"
     margin = max(len(top), len(bottom))
     names = [top, *[""] * (rows - 2), bottom]
     return "\n".join(f"{name:>{margin}} {line}" for name, line in zip(names, lines, strict=True))
+
+
+def _braille(dots: NDArray[np.bool_]) -> list[str]:
+    """Lines of characters, each of four dots by two."""
+    # Unicode numbers a braille cell's dots column by column, the lowest row last.
+    bits = np.array([[1, 8], [2, 16], [4, 32], [64, 128]])
+    rows, columns = len(dots) // 4, dots.shape[1] // 2
+    cells = dots.reshape(rows, 4, columns, 2)
+    return ["".join(chr(0x2800 + int((cells[row, :, i] * bits).sum())) for i in range(columns)) for row in range(rows)]

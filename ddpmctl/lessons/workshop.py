@@ -203,6 +203,9 @@ class _Watcher:
         done = (row.step - 1) % self.trainer.plan.steps_per_epoch + 1
         self.epochs[row.epoch] = self.trainer.progress[:done].cpu().numpy().copy()
 
+    def strip_drawn(self, step: int, images: NDArray[np.uint8]) -> None:
+        """The lessons have pictures of their own."""
+
     def rolled_back(self, why: str, plan: Plan, step: int) -> None:
         """Keep what went wrong."""
         self.troubles.append(f"{why}; it went on from step {step:,} at half the rate")

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +21,13 @@ WEIGHTS = "weights.safetensors"
 STATE = "state.safetensors"
 HISTORY = "history.csv"
 MANIFEST = "manifest.json"
+
+STRIPS, STEPS_OF_STRIPS = "strips.images", "strips.steps"
+"""Arrays in the state of a training: what the network made of the same noise, uint8[N,K,S,S] or [N,K,S,S,3], after so
+many steps, int64[N]. Nobody needs them to go on."""
+
+
+_TYPES = {STRIPS: "uint8", STEPS_OF_STRIPS: "int64"}
 
 
 class Vanished(CheckpointError):
@@ -126,15 +134,41 @@ class Checkpoint:
             tensors = load(self.read(file))
         except (SafetensorError, ValueError, KeyError, TypeError, MemoryError) as error:
             raise damaged(self.path / file, f"it is no safetensors file: {error}") from error
-        strange = [name for name, tensor in tensors.items() if tensor.dtype != "float32"]
+        strange = [name for name, tensor in tensors.items() if tensor.dtype != _TYPES.get(name, "float32")]
         if strange:
-            raise damaged(self.path / file, f"{strange[0]} is not float32")
+            raise damaged(self.path / file, f"{strange[0]} is not {_TYPES.get(strange[0], 'float32')}")
         return tensors
+
+    def strips(self) -> "tuple[np.ndarray, list[int]]":
+        """What the network made of the same noise while it learnt: uint8[N,K,S,S] or [N,K,S,S,3], and the steps.
+
+        Raises:
+            CheckpointError: where this commit is not one to go on from, or is damaged.
+        """
+        try:
+            return strips_of(self.state())
+        except ValueError as error:
+            raise damaged(self.path / STATE, str(error)) from error
 
     @property
     def digest(self) -> str:
         """sha256 of the weights, hexadecimal."""
         return self.manifest.files[WEIGHTS].sha256
+
+
+def strips_of(state: "Mapping[str, np.ndarray]") -> "tuple[np.ndarray, list[int]]":
+    """The strips in the state of a training and their steps; none where it has none.
+
+    Raises:
+        ValueError: when they are no strips.
+    """
+    import numpy as np
+
+    images = state.get(STRIPS, np.empty((0, 0, 0, 0), np.uint8))
+    steps = state.get(STEPS_OF_STRIPS, np.empty(0, np.int64))
+    if images.ndim not in (4, 5) or steps.shape != images.shape[:1]:
+        raise ValueError("its strips do not fit together")
+    return images, [int(step) for step in steps]
 
 
 def read_manifest(path: Path) -> tuple[Manifest, str]:

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from ddpmctl import assembly
-from ddpmctl.config import Config
+from ddpmctl.chain import Images, run_chain, to_pixels
+from ddpmctl.config import Config, strip_sampling
 from ddpmctl.core.diffusion import stratified_timesteps
 from ddpmctl.core.ema import EMA
 from ddpmctl.data.dataset import Dataset, to_model_range
@@ -18,6 +19,7 @@ from ddpmctl.plan import Plan
 
 from .optimizers import fill, make_optimizers, memories, remember
 from .run import Run
+from .strips import COUNT
 
 JUDGED_TOGETHER = 250
 """Held-out images a pass: a wish to stop is heard between two of them."""
@@ -156,6 +158,23 @@ class Learner:
                 losses = self.diffusion.loss(self.ema.module, x0, timesteps[ids], epsilon, heldout.labels[ids])
             total += losses.sum()
         return total.item() / count
+
+    def strip(self) -> Images:
+        """What the averaged weights make of noise that is always the same: uint8[K,S,S] or [K,S,S,3]."""
+        model, way = self.config.model, strip_sampling(self.config)
+        labels = [k % model.num_classes for k in range(COUNT)]
+        chain = run_chain(
+            self.ema.module, self.diffusion, model, way, labels, range(COUNT), self.run.device, self.run.precision
+        )
+        *_, last = chain
+        return to_pixels(last.x0, self.diffusion.pixel_range)
+
+    def noise(self) -> Images:
+        """That noise."""
+        model = self.config.model
+        shape = (model.channels, model.image_size, model.image_size)
+        drawn = [torch.randn(shape, generator=torch.Generator().manual_seed(k)) for k in range(COUNT)]
+        return to_pixels(torch.stack(drawn), self.diffusion.pixel_range)
 
     def order(self, epoch: int) -> Tensor:
         """The order in which an epoch, counted from 1, shows the images: int64[N] on the device."""

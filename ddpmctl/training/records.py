@@ -1,11 +1,9 @@
 """What a run writes down about itself."""
 
-import platform
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib import metadata
 
 import numpy as np
 import torch
@@ -13,6 +11,7 @@ import torch
 from ddpmctl.devices import describe_device
 from ddpmctl.plan import Plan
 from ddpmctl.registry import FileRecord, Manifest, ResumeRecord, RunRecord, SegmentRecord
+from ddpmctl.versions import versions
 
 from .run import Run
 
@@ -41,12 +40,6 @@ def new_id() -> str:
 def now() -> str:
     """UTC, ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
-
-
-def versions() -> dict[str, str]:
-    """What made a model: versions by name."""
-    packages = ("ddpmctl", "torch", "torchvision", "numpy")
-    return {"python": platform.python_version(), **{name: metadata.version(name) for name in packages}}
 
 
 def segment(why: str, run: Run, plan: Plan, step: int, *, exact: bool) -> SegmentRecord:

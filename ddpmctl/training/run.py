@@ -5,6 +5,7 @@ from typing import Literal, Protocol
 
 import torch
 
+from ddpmctl.chain import Images
 from ddpmctl.plan import Plan
 
 from .history import EpochRow
@@ -23,6 +24,9 @@ class Observer(Protocol):
 
     def epoch_done(self, row: EpochRow, patience_left: int) -> None:
         """An epoch was judged."""
+
+    def strip_drawn(self, step: int, images: Images) -> None:
+        """After so many steps the network makes these of the noise that it is always given: uint8[K,S,S] or colour."""
 
     def rolled_back(self, why: str, plan: Plan, step: int) -> None:
         """Something was not finite: the run goes on from an earlier step under this plan."""

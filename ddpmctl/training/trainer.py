@@ -23,12 +23,14 @@ from ddpmctl.registry import (
     ResumeRecord,
     SegmentRecord,
 )
+from ddpmctl.versions import versions
 
 from . import records
 from .history import EpochRow, from_csv, to_csv
 from .learner import Learner
 from .run import Observer, Run, Stopped
 from .saving import HALF_A_MINUTE, Every
+from .strips import SHARE, Strips
 
 OVERTIME = 1.1
 """The clock ends a run that takes this much longer than the time it was fitted into."""
@@ -92,6 +94,7 @@ class Trainer:
         self.classes = data.classes
         self.train_set, self.heldout_set = data.to(run.device).split(config.training.heldout)
         self.learner = Learner(config, self.train_set, run)
+        self.strips = Strips(self.learner.strip, clock, observer.strip_drawn)
         self.id = records.new_id()
         self.step = 0
         self.seconds = 0.0
@@ -126,6 +129,8 @@ class Trainer:
         if not self.resumed or self.more_epochs:
             self._save("running")
         self.observer.started(self.plan, self.step)
+        if not self.strips.steps:
+            self.strips.add(0, self.learner.noise())
         stopped: Stopped = "running"
         while stopped == "running":
             try:
@@ -162,6 +167,7 @@ class Trainer:
             self.rows = from_csv(checkpoint.history)
             progress = torch.from_numpy(state.pop("progress"))
             self.progress[: len(progress)] = progress.to(self.run.device)
+            self.strips.restore(state, manifest.run.seconds)
             self.learner.restore(checkpoint.weights(), state, manifest.run.step)
         except (ValueError, LookupError, TypeError, RuntimeError) as error:
             if is_out_of_memory(error):
@@ -194,7 +200,7 @@ class Trainer:
             probe = Learner(self.config, self.train_set, self.run)
             seconds_per_step = probe.seconds_per_step(full, min(5.0, 0.03 * self.run.max_time), self.clock)
             self.seconds = self.clock() - started
-            limits.append(steps_that_fit(self.run.max_time - self.seconds, seconds_per_step))
+            limits.append(steps_that_fit((self.run.max_time - self.seconds) * (1 - SHARE), seconds_per_step))
         if self.run.within_epochs or not limits:
             limits.append(full.steps)
         self.progress = torch.zeros(full.steps_per_epoch, 2, device=self.run.device)
@@ -209,8 +215,7 @@ class Trainer:
             return self._judge(rate=0.0)  # stopped between the last step and the judgement
         end = min((number + 1) * plan.steps_per_epoch, plan.steps)
         batches = torch.split(self.learner.order(number + 1), plan.batch_size)
-        first, before, started = self.step, self.seconds, self.clock()
-        rate = 0.0
+        first, before, started, rate = self.step, self.seconds, self.clock(), 0.0
         while self.step < end:
             place = self.step % plan.steps_per_epoch
             self.progress[place] = self.learner.step(batches[place], self.step, plan.lr(self.step))
@@ -229,6 +234,7 @@ class Trainer:
             if self.step < end and self._is_due(now):
                 self._save("running")
                 started += self.cost
+            started += self.strips.offer(self.step, self.seconds, rate, (plan.steps - self.step) * plan.batch_size)
         return self._judge(rate)
 
     def _judge(self, rate: float, *, by_the_clock: bool = False) -> Stopped:
@@ -259,6 +265,8 @@ class Trainer:
             stopped = "time"
         elif patience_left <= 0:
             stopped = "early"
+        if stopped != "running":
+            self.strips.offer(self.step, self.seconds, rate, images_left=0)
         if stopped != "running" or first or self._is_due(self.clock()):
             self._save(stopped, metric)
         self.observer.epoch_done(row, patience_left)
@@ -315,7 +323,7 @@ class Trainer:
             to_csv(self.rows),
             self._describing(metric, stopped, resume),
             best=best,
-            state={**self.learner.state(), "progress": self.progress.cpu().numpy()},
+            state={**self.learner.state(), **self.strips.arrays(), "progress": self.progress.cpu().numpy()},
         )
         self.saved = Checkpoint.open(self.writer.name, path)
         self._saved_at = (self.clock(), self.step)
@@ -346,7 +354,7 @@ class Trainer:
             "best": self.best or metric,
             "resume": resume,
             "parameters": sum(tensor.numel() for tensor in self.learner.model.state_dict().values()),
-            "versions": records.versions(),
+            "versions": versions(),
         }
         return lambda files: Manifest(**known, files=files)
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ddpmctl.plan import Plan
 from ddpmctl.registry import Checkpoint, Registry
@@ -22,10 +23,14 @@ class Watcher:
     plan: Plan | None = None
     steps: list[int] = field(default_factory=list)
     epochs: list[tuple[EpochRow, int]] = field(default_factory=list)
+    strips: list[tuple[int, NDArray[np.uint8]]] = field(default_factory=list)
     rollbacks: list[tuple[str, float, int]] = field(default_factory=list)
 
     def started(self, plan: Plan, step: int) -> None:
         self.plan = plan
+
+    def strip_drawn(self, step: int, images: NDArray[np.uint8]) -> None:
+        self.strips.append((step, images))
 
     def rolled_back(self, why: str, plan: Plan, step: int) -> None:
         self.rollbacks.append((why, plan.peak_lr, step))
@@ -56,6 +61,11 @@ class Trained:
     @property
     def last(self) -> Checkpoint:
         return open_commit(self.name, self.registry.models / self.name, "last")
+
+    @property
+    def state(self) -> dict[str, np.ndarray]:
+        """Of the last commit; without the strips, which hang on the clock and change nothing."""
+        return {name: array for name, array in self.last.state().items() if not name.startswith("strips.")}
 
     def weights(self) -> dict[str, np.ndarray]:
         return self.last.weights()

@@ -22,7 +22,7 @@ from .support import Train, Trained, Watcher
 
 def apart(one: Trained, other: Trained) -> list[str]:
     """Names of what two runs do not have bit for bit alike, the optimizers' memories among it."""
-    first, second = ({**run.last.state(), **run.last.weights()} for run in (one, other))
+    first, second = ({**run.state, **run.last.weights()} for run in (one, other))
     assert first.keys() == second.keys()
     return [name for name in first if first[name].tobytes() != second[name].tobytes()]
 

@@ -1,0 +1,86 @@
+"""Pictures in the terminal: what every command that makes one does with it there."""
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ddpmctl.console import Output
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from ddpmctl.imaging.upscale import Images
+
+MOST = 120
+"""Images that are drawn at most."""
+
+LINES_LEFT = 4
+"""Of the terminal, for what is said beside a picture."""
+
+
+def draw(out: Output, images: "Sequence[Images] | Images", wanted: bool | None, lines: int = 1000) -> None:
+    """Draw images on stderr, where that is a terminal and nobody said otherwise.
+
+    Args:
+        out: the voice of the command.
+        images: uint8[S,S] or uint8[S,S,3], not enlarged.
+        wanted: as in ``--show/--no-show``.
+        lines: that they may fill at most.
+    """
+    if not out.draws(wanted):
+        return
+    from ddpmctl.imaging.graphics import graphics
+    from ddpmctl.imaging.terminal import laid_out
+
+    columns, lines = out.stderr.width, min(lines, max(8, out.stderr.height - LINES_LEFT))
+    few = list(images[:MOST])
+    # A picture in pixels has room for more of them than one in characters.
+    fine, shown = laid_out(few, 4 * columns, 4 * lines)
+    drawn = graphics(fine, columns)
+    if drawn is None:
+        coarse, shown = laid_out(few, columns, lines)
+        drawn = in_characters(out, coarse)
+    out.stderr.print(drawn, end="")
+    if shown < len(images):
+        out.note(f"and {len(images) - shown:,} more")
+
+
+def draw_sheet(out: Output, image: "Images", wanted: bool | None) -> None:
+    """Draw one picture as wide as the terminal; otherwise as `draw`."""
+    if not out.draws(wanted):
+        return
+    from ddpmctl.imaging.graphics import graphics
+
+    out.stderr.print(graphics(image, out.stderr.width) or in_characters(out, image), end="")
+
+
+def in_characters(out: Output, image: "Images") -> "RenderableType":
+    """A picture in half blocks, or in shades where the terminal has no colours or not these characters."""
+    from ddpmctl.imaging.terminal import picture
+
+    return picture(image, out.stderr.width, colour=out.has_blocks)
+
+
+def play(out: Output, frames: "Sequence[Images]", fps: float, hold: float) -> None:
+    """Play frames in place, once, where stderr is a terminal.
+
+    Args:
+        out: the voice of the command.
+        frames: uint8[H,W] or uint8[H,W,3], not enlarged.
+        fps: frames a second; a terminal that is slower skips some.
+        hold: seconds that the last one stays.
+    """
+    if not out.draws(True):
+        return
+    from rich.live import Live
+
+    with Live(console=out.stderr, auto_refresh=False, redirect_stdout=False, redirect_stderr=False) as live:
+        started = time.perf_counter()
+        for number, frame in enumerate(frames):
+            ahead = started + number / fps - time.perf_counter()
+            if ahead > 0:
+                time.sleep(ahead)
+            elif number < len(frames) - 1 and ahead < -1 / fps:
+                continue
+            live.update(in_characters(out, frame), refresh=True)
+        time.sleep(hold)
