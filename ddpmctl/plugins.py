@@ -25,11 +25,13 @@ SUMMARIES = {
     "grid": "Make the test sheet: every class, titled.",
     "animate": "Show a digit being carved out of noise.",
     "lessons": "Train three traps beside their fixes, and see what comes of it.",
+    "report": "Write all about models into one page to look at.",
     "inspect": "Tell what a model is, or how a picture was made.",
     "evaluate": "Tell how good a model is, against the real images.",
     "models": "List the models in the registry.",
     "data": "List, fetch, check and show the images to learn from.",
     "plugins": "List what other packages add.",
+    "info": "Tell what is installed and computed on here: for reports of faults.",
 }
 """Help of the built-in commands, known without importing them; in the order of ``--help``."""
 

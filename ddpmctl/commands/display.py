@@ -17,6 +17,8 @@ from .duration import words
 from .showing import in_characters
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from rich.console import RenderableType
 
     from ddpmctl.imaging.upscale import Images
@@ -114,7 +116,7 @@ class Display:
         )
         self.bars.update(self._run_bar, completed=step, note=f"{words(left)} left at most")
 
-    def epoch_done(self, row: "EpochRow", patience_left: int) -> None:
+    def epoch_done(self, row: "EpochRow", patience_left: int, figures: "NDArray[np.float32]") -> None:
         """Add a row to the table, or print it as a line."""
         self.rows.append((row, patience_left))
         if self._live:

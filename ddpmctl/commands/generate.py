@@ -1,7 +1,7 @@
 """``ddpmctl generate``."""
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
@@ -12,6 +12,7 @@ from ddpmctl.console import Output
 from ddpmctl.errors import UsageError
 
 from . import options
+from .interactive import ask
 from .making import Liked, made_by
 from .sampling import Request, prepare, steps_bar
 from .showing import draw
@@ -47,6 +48,9 @@ def generate(
         Path | None, typer.Option("-o", "--output", metavar="PATH", help="x.png, x.npz, a folder, or - for stdout.")
     ] = None,
     like: options.Like = None,
+    interactive: Annotated[
+        bool, typer.Option("--interactive", "-i", help="Keep the model loaded and ask for one label after the other.")
+    ] = False,
     show: options.Show = None,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
@@ -60,25 +64,28 @@ def generate(
     Image k of the whole request is made from seed + k, so that any one can be made again alone.
 
     A picture tells how it was made: ddpmctl inspect eight.png; ddpmctl generate --like eight.png makes it again.
-    """
-    from ddpmctl.imaging.upscale import check_upscale
 
+    One label after the other, with the model in memory: ddpmctl generate --interactive
+    """
     out = Output("generate", as_json=as_json, quiet=quiet)
     if not 1 <= count <= MAX_COUNT:
         raise UsageError(f"a count of {count} is out of range", f"-n 1..{MAX_COUNT}")
     if output == STDOUT and as_json:
         raise UsageError("-o - and --json both want stdout", "choose one of them")
     liked = Liked.read(like) if like else None
-    if not labels and not liked:
+    if not labels and not liked and not interactive:
         raise UsageError("no label was given", "ddpmctl generate 8, or ddpmctl generate --like PICTURE")
     given: dict[str, Any] = {"model": model, "seed": seed, "device": device, "precision": precision}
     given |= {"sampler": sampler, "steps": steps, "guidance": guidance, "interval": guidance_interval}
     request = prepare(out, **(liked.completed(given) if liked else given))
-    wanted = wanted_labels(request, labels or [], count) or (liked.labels if liked else [])
     enlarge = Enlargement.of(upscale, interpolation, liked)
-    classes, shape = request.checkpoint.manifest.classes, request.checkpoint.manifest.config.model
-    check_upscale(enlarge.factor, enlarge.how, len(wanted), shape.image_size, shape.channels)
-    targets = plan_files(output or (liked.default_file() if liked else None), wanted, classes)
+    if interactive:
+        if labels or liked or as_json:
+            raise UsageError("--interactive asks for labels itself", "ddpmctl generate --interactive, without them")
+        _converse(out, request, enlarge, count, output, show)
+        return
+    wanted = wanted_labels(request, labels or [], count) or (liked.labels if liked else [])
+    targets = _checked_targets(request, wanted, enlarge, output or (liked.default_file() if liked else None))
 
     engine = request.load(out)
     made = _sample(out, engine, request, wanted)
@@ -91,6 +98,38 @@ def generate(
         paths = [str(path) for path in targets]
         told = {**request.record(), "upscale": enlarge.factor, "files": paths, "images": _each(request, wanted)}
         out.result({**told, "like": {"file": str(like), "same": same}} if like else told, bare=paths)
+
+
+def _converse(
+    out: Output, request: Request, enlarge: "Enlargement", count: int, output: Path | None, show: bool | None
+) -> None:
+    """Make what is typed, each line from the seeds after those of the line before."""
+    if output is not None and not output.is_dir():
+        raise UsageError(f"--interactive makes a file for each image, and {output} is no folder", "-o FOLDER")
+    classes = request.checkpoint.manifest.classes
+    engine = request.load(out)
+    silent = Output("generate", quiet=True)
+
+    def make(labels: list[str], before: int) -> int:
+        one = replace(request, seed=request.seed + before)
+        wanted = wanted_labels(one, labels, count)
+        targets = _checked_targets(one, wanted, enlarge, output)
+        made = _sample(silent, engine, one, wanted)
+        _write(targets, enlarge.applied(made), wanted, one.seed, _recorder(one, engine, len(wanted), enlarge))
+        draw(out, made, show)
+        out.result({}, bare=[str(path) for path in targets])
+        return len(wanted)
+
+    ask(out, make, ", ".join(classes[:30]) + (", .." if len(classes) > 30 else ""))
+
+
+def _checked_targets(request: Request, wanted: list[int], enlarge: "Enlargement", output: Path | None) -> list[Path]:
+    """Where the images go, once it is seen that they can be made and written."""
+    from ddpmctl.imaging.upscale import check_upscale
+
+    shape = request.checkpoint.manifest.config.model
+    check_upscale(enlarge.factor, enlarge.how, len(wanted), shape.image_size, shape.channels)
+    return plan_files(output, wanted, request.checkpoint.manifest.classes)
 
 
 @dataclass(frozen=True, slots=True)

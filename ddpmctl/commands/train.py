@@ -1,6 +1,7 @@
 """``ddpmctl train``."""
 
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,7 +21,7 @@ from ddpmctl.config import (
 )
 from ddpmctl.console import Output
 from ddpmctl.data import OWN
-from ddpmctl.errors import UsageError
+from ddpmctl.errors import DdpmctlError, UsageError
 from ddpmctl.registry import Registry, last_of
 from ddpmctl.training.saving import Every
 
@@ -65,6 +66,7 @@ def train(
     force: options.Force = False,
     resume: options.Resume = None,
     checkpoint_every: options.CheckpointEvery = None,
+    log: Annotated[str | None, typer.Option(metavar="tensorboard", help="Write it down for TensorBoard, too.")] = None,
     show: options.Show = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -77,8 +79,9 @@ def train(
     """
     out = Output("train", as_json=as_json, quiet=quiet)
     every = parse_every(checkpoint_every) if checkpoint_every else None
+    watch = Watch(show=show, log=is_logged(log))
     if resume is not None:
-        trained = go_on(out, _resumption(resume, _given_options(context), data_dir, every, Watch(show=show)))
+        trained = go_on(out, _resumption(resume, _given_options(context), data_dir, every, watch))
     else:
         check_words(device, precision, seed, accumulate, max_steps)
         training = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "patience": patience, "clip_norm": clip}
@@ -87,7 +90,7 @@ def train(
             training |= {"one_timestep": True, "stratified": False}
         training |= {"flip": True} if flip else {}
         config = sized(changed(load_preset(preset).config, training, diffusion, {"norm": norm}), image_size)
-        trained = carry_out(out, _order(context.params, config, every, Watch(show=show)))
+        trained = carry_out(out, _order(context.params, config, every, watch))
     out.note(f"see it: ddpmctl grid --model {trained}")
     out.result(_outcome(trained), bare=[trained])
 
@@ -181,6 +184,21 @@ def sized(config: Config, image_size: str | None) -> Config:
         return replace(config, model=replace(config.model, image_size=side, widths=widths))
     except ValueError as error:
         raise UsageError(f"that cannot be trained: {error}", "--preset standard or quick") from error
+
+
+def is_logged(log: str | None) -> bool:
+    """Whether a training is written down for TensorBoard, which must be here then.
+
+    Raises:
+        UsageError: for another name.
+        DdpmctlError: where it is not installed.
+    """
+    if log is None:
+        return False
+    choose("log", log, ("tensorboard",))
+    if find_spec("tensorboard") is None:
+        raise DdpmctlError("tensorboard is not installed", "in the project's folder: pip install '.[tensorboard]'")
+    return True
 
 
 def parse_every(text: str) -> Every:

@@ -21,6 +21,7 @@ from .duration import words
 
 if TYPE_CHECKING:
     from ddpmctl.data.dataset import Dataset
+    from ddpmctl.training.run import Observer
     from ddpmctl.training.trainer import Trainer
 
 
@@ -30,9 +31,11 @@ class Watch:
 
     Attributes:
         show: whether a curve and images are drawn; None for the usual.
+        log: whether it is written down for TensorBoard.
     """
 
     show: bool | None = None
+    log: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,7 +175,10 @@ def carry_out(out: Output, order: Order) -> str:
             out, writer.name, config.training.patience, f"on {device} in {precision} ({why})", order.watch.show
         )
         display.suggest_quick = device.type == "cpu" and order.preset != "quick"
-        _run(out, display, Trainer(config, data, run, writer, display, every=order.every or HALF_A_MINUTE))
+        trainer = Trainer(
+            config, data, run, writer, _observer(out, display, order.watch), every=order.every or HALF_A_MINUTE
+        )
+        _run(out, display, trainer)
         return writer.name
 
 
@@ -222,12 +228,24 @@ def go_on(out: Output, asked: Resumption) -> str:
             out.warn(f"from here on not bit for bit what an uncut run gives: {difference}")
         display = Display(out, name, manifest.config.training.patience, f"on {device} in {precision}", asked.watch.show)
         trainer = Trainer(
-            manifest.config, data, run, writer, display,
+            manifest.config, data, run, writer, _observer(out, display, asked.watch),
             every=asked.every or HALF_A_MINUTE, resumed=last, more_epochs=asked.more_epochs,
             best_is_lost=_best_is_lost(out, name),
         )  # fmt: skip
         _run(out, display, trainer)
         return name
+
+
+def _observer(out: Output, display: Display, watch: Watch) -> "Observer":
+    """The display, and whoever else is to be told of the run."""
+    if not watch.log:
+        return display
+    from ddpmctl.training.run import Together
+    from ddpmctl.training.tensorboard import TensorBoard
+
+    folder = Registry().home / "tensorboard"
+    out.note(f"watch it: tensorboard --logdir '{folder}'")
+    return Together(display, TensorBoard(folder / display.name))
 
 
 def same_images(manifest: Manifest, data_dir: Path | None, *, train: bool = True) -> "Dataset":

@@ -136,7 +136,6 @@ class Workshop:
         ):
             watcher = _Watcher(progress)
             trainer = Trainer(config, self.data, run, writer, watcher)
-            watcher.trainer = trainer
             try:
                 trainer.train()
             except DdpmctlError as error:
@@ -184,8 +183,6 @@ class Workshop:
 class _Watcher:
     """An observer that keeps the loss and the gradient's norm of each step."""
 
-    trainer: Trainer
-
     def __init__(self, progress: Callable[[int], None]) -> None:
         self.progress = progress
         self.troubles: list[str] = []
@@ -198,10 +195,9 @@ class _Watcher:
         """Tell how far it is."""
         self.progress(step)
 
-    def epoch_done(self, row: EpochRow, patience_left: int) -> None:
-        """Keep the epoch's figures before the next one writes over them."""
-        done = (row.step - 1) % self.trainer.plan.steps_per_epoch + 1
-        self.epochs[row.epoch] = self.trainer.progress[:done].cpu().numpy().copy()
+    def epoch_done(self, row: EpochRow, patience_left: int, figures: NDArray[np.float32]) -> None:
+        """Keep the epoch's figures."""
+        self.epochs[row.epoch] = figures
 
     def strip_drawn(self, step: int, images: NDArray[np.uint8]) -> None:
         """The lessons have pictures of their own."""

@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ddpmctl.chain import Images
 from ddpmctl.plan import Plan
@@ -22,8 +24,8 @@ class Observer(Protocol):
     def stepped(self, step: int, images_per_second: float) -> None:
         """A step was issued."""
 
-    def epoch_done(self, row: EpochRow, patience_left: int) -> None:
-        """An epoch was judged."""
+    def epoch_done(self, row: EpochRow, patience_left: int, figures: NDArray[np.float32]) -> None:
+        """An epoch was judged; the figures are loss and norm of the gradient of each of its steps, float32[N,2]."""
 
     def strip_drawn(self, step: int, images: Images) -> None:
         """After so many steps the network makes these of the noise that it is always given: uint8[K,S,S] or colour."""
@@ -61,3 +63,35 @@ class Run:
     within_epochs: bool = False
     accumulate: int = 1
     compiled: bool = False
+
+
+class Together:
+    """Several observers as one, told in their order."""
+
+    def __init__(self, *observers: Observer) -> None:
+        self.observers = observers
+
+    def started(self, plan: Plan, step: int) -> None:
+        """Tell each."""
+        for observer in self.observers:
+            observer.started(plan, step)
+
+    def stepped(self, step: int, images_per_second: float) -> None:
+        """Tell each."""
+        for observer in self.observers:
+            observer.stepped(step, images_per_second)
+
+    def epoch_done(self, row: EpochRow, patience_left: int, figures: NDArray[np.float32]) -> None:
+        """Tell each."""
+        for observer in self.observers:
+            observer.epoch_done(row, patience_left, figures)
+
+    def strip_drawn(self, step: int, images: Images) -> None:
+        """Tell each."""
+        for observer in self.observers:
+            observer.strip_drawn(step, images)
+
+    def rolled_back(self, why: str, plan: Plan, step: int) -> None:
+        """Tell each."""
+        for observer in self.observers:
+            observer.rolled_back(why, plan, step)

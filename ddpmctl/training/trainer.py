@@ -245,7 +245,7 @@ class Trainer:
             if heldout_mse is None:
                 self._save("interrupted")
                 return "interrupted"
-        train_mse = self._train_mse()
+        train_mse = self._figures()[:, 0].mean().item()
         name, value = ("train_mse", train_mse) if heldout_mse is None else ("heldout_mse", heldout_mse)
         if not math.isfinite(value):
             raise self._not_finite("the held-out loss", self.step)
@@ -269,15 +269,15 @@ class Trainer:
             self.strips.offer(self.step, self.seconds, rate, images_left=0)
         if stopped != "running" or first or self._is_due(self.clock()):
             self._save(stopped, metric)
-        self.observer.epoch_done(row, patience_left)
+        self.observer.epoch_done(row, patience_left, self._figures().cpu().numpy().copy())
         return stopped
 
     def _heldout_mse(self) -> float | None:
         return self.learner.judge(self.heldout_set, self.should_stop)
 
-    def _train_mse(self) -> float:
-        """Mean loss of the steps of this epoch."""
-        return self.progress[: (self.step - 1) % self.plan.steps_per_epoch + 1, 0].mean().item()
+    def _figures(self) -> torch.Tensor:
+        """Losses and norms of the gradients, of the steps of this epoch so far: float32[N,2]."""
+        return self.progress[: (self.step - 1) % self.plan.steps_per_epoch + 1]
 
     def _metric(self, name: str, value: float) -> Metric:
         epoch = -(-self.step // self.plan.steps_per_epoch)
@@ -316,7 +316,7 @@ class Trainer:
         best = metric is not None and metric == self.best
         if stopped == "interrupted" and self.best is None and self._provisional and self.step:
             # Better to have something to look at than nothing.
-            metric, best = self._metric("train_mse", self._train_mse()), True
+            metric, best = self._metric("train_mse", self._figures()[:, 0].mean().item()), True
         resume = records.resume_record(self.plan, self.run, self.epochs_without_better, self.rollbacks)
         path = self.writer.commit(
             self.learner.weights(),

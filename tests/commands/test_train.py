@@ -11,6 +11,7 @@ from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from rich.console import Console
@@ -383,7 +384,7 @@ def test_the_live_table_shows_the_last_epochs_the_best_marked(monkeypatch: pytes
                 epoch=epoch, step=epoch, train_mse=0.5, heldout_mse=0.25, lr=1e-3,
                 images_per_second=1234.5, seconds=100 * epoch, best=epoch == 19,
             )  # fmt: skip
-            watcher.epoch_done(row, 14 if epoch == 20 else 15)
+            watcher.epoch_done(row, 14 if epoch == 20 else 15, np.ones((1, 2), np.float32))
     table = [line.split() for line in console.export_text().splitlines() if re.match(r" +\d+ +0\.5000", line)]
     assert table[-2:] == [
         ["19", "0.5000", "0.2500", "*", "15/15", "0.001", "1,234", "32", "min"],

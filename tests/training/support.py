@@ -40,7 +40,8 @@ class Watcher:
         self.steps.append(step)
         self.on_step(step)
 
-    def epoch_done(self, row: EpochRow, patience_left: int) -> None:
+    def epoch_done(self, row: EpochRow, patience_left: int, figures: NDArray[np.float32]) -> None:
+        assert figures.shape[1] == 2
         self.epochs.append((row, patience_left))
 
 

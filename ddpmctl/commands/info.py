@@ -1,0 +1,155 @@
+"""``ddpmctl info``."""
+
+import os
+import platform
+import sys
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from ddpmctl import __version__, plugins
+from ddpmctl.console import Output
+from ddpmctl.errors import DdpmctlError
+from ddpmctl.registry import Registry
+
+from .options import Json
+
+PACKAGES = (
+    "torch", "torchvision", "numpy", "typer", "rich", "opencv-python", "pillow", "platformdirs", "safetensors",
+    "filelock", "jinja2", "matplotlib",
+)  # fmt: skip
+
+EXTRAS = {"eval": "torchmetrics", "images": "textual_image", "tensorboard": "tensorboard"}
+"""What each extra brings, as it is imported."""
+
+
+def info(as_json: Json = False) -> None:
+    """Tell what is installed and computed on here: for reports of faults.
+
+    Example: ddpmctl info
+    """
+    out = Output("info", as_json=as_json)
+    data = {
+        "ddpmctl": __version__,
+        "python": f"{platform.python_version()} in {sys.prefix}",
+        "system": platform.platform(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "extras": {name: find_spec(module) is not None for name, module in EXTRAS.items()},
+        "computing": _computing(),
+        "torchvision": _torchvision(),
+        "opencv": _opencv(),
+        "directories": _directories(),
+        "settings": {name: value for name, value in sorted(os.environ.items()) if name.startswith("DDPMCTL_")},
+        "plugins": [
+            {"name": plugin.name, "package": plugin.distribution, "version": plugin.version}
+            for group in (plugins.COMMANDS, plugins.DATASETS, plugins.SAMPLERS)
+            for plugin in plugins.discover(group)
+            if not plugin.builtin
+        ],
+        "terminal": {
+            "colours": out.stderr.color_system or "none",
+            "encoding": out.stderr.encoding,
+            "size": f"{out.stderr.width}x{out.stderr.height}" if out.stderr.is_terminal else "no terminal",
+        },
+    }
+    out.result(data, _table(data))
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _computing() -> dict[str, str]:
+    """What is computed on unless told otherwise, and how finely; or why nothing can be."""
+    try:
+        import torch
+
+        from ddpmctl.devices import choose_device, choose_precision, describe_device
+    except (ImportError, OSError, RuntimeError) as error:
+        return {"problem": f"torch does not load: {error}"}
+    device = choose_device("auto")
+    precision, why = choose_precision("auto", device)
+    cuda = f"CUDA {torch.version.cuda}" if torch.version.cuda else "no CUDA"
+    return {
+        "device": str(device),
+        "described": describe_device(device),
+        "precision": precision,
+        "why": why,
+        "threads": str(torch.get_num_threads()),
+        "build": f"torch {torch.__version__}, {cuda}, {torch.cuda.device_count()} GPUs seen",
+    }
+
+
+def _torchvision() -> str:
+    from ddpmctl.imports import load_torchvision
+
+    try:
+        load_torchvision("datasets")
+    except DdpmctlError as error:
+        return f"{error.message}; {error.hint}"
+    return "fits torch"
+
+
+def _opencv() -> str:
+    from ddpmctl.imports import load_cv2
+
+    try:
+        load_cv2()
+    except DdpmctlError as error:
+        return f"{error.message}; {error.hint}"
+    return "loads"
+
+
+def _directories() -> dict[str, dict[str, Any]]:
+    from platformdirs import user_cache_path
+
+    registry, cache = Registry(), user_cache_path("ddpmctl", appauthor=False)
+    places = {"models": registry.models, "cache of data": cache / "datasets", "cache of judges": cache / "classifiers"}
+    return {name: {"path": str(path), "exists": path.is_dir(), "bytes": _size(path)} for name, path in places.items()}
+
+
+def _size(path: Path) -> int:
+    """Bytes below a directory, as far as it can be read."""
+    total = 0
+    for folder, _, files in os.walk(path):
+        for file in files:
+            try:
+                total += (Path(folder) / file).lstat().st_size
+            except OSError:
+                continue
+    return total
+
+
+def _table(data: dict[str, Any]) -> RenderableType:
+    table = Table.grid(padding=(0, 2))
+
+    def row(name: str, value: str) -> None:
+        table.add_row(Text(name, style="bold"), Text(value))
+
+    for name in ("ddpmctl", "python", "system"):
+        row(name, data[name])
+    row("packages", ", ".join(f"{name} {version or 'MISSING'}" for name, version in data["packages"].items()))
+    row("extras", ", ".join(f"{name} {'yes' if there else 'no'}" for name, there in data["extras"].items()))
+    computing = data["computing"]
+    if "problem" in computing:
+        row("computing", computing["problem"])
+    else:
+        row("computing", f"{computing['described']}, in {computing['precision']}: {computing['why']}")
+        row("torch", computing["build"])
+    row("torchvision", data["torchvision"])
+    row("OpenCV", data["opencv"])
+    for name, place in data["directories"].items():
+        row(name, f"{place['path']}, {place['bytes'] / 1e6:,.1f} MB" if place["exists"] else f"{place['path']}, empty")
+    row("settings", ", ".join(f"{name}={value}" for name, value in data["settings"].items()) or "none")
+    row("plugins", ", ".join(f"{p['name']} from {p['package']} {p['version']}" for p in data["plugins"]) or "none")
+    terminal = data["terminal"]
+    row("terminal", f"{terminal['size']}, colours {terminal['colours']}, {terminal['encoding']}")
+    return table
