@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from functools import partial
 from importlib.util import find_spec
 from itertools import product
@@ -17,6 +18,7 @@ from ddpmctl import plugins
 from ddpmctl.config import SamplingConfig, resolve_sampling
 from ddpmctl.console import Output
 from ddpmctl.errors import DdpmctlError, UsageError
+from ddpmctl.registry.evaluations import keep_evaluation
 
 from . import options
 from .making import made_by
@@ -123,12 +125,20 @@ def evaluate(
             show_nearest,
             nearest_sheet(evaluator, images, partial(_made, replace(request, sampling=ways[-1]), engine, labels)),
         )
+    if not sweep and not keep_evaluation(request.checkpoint, _kept(data, judged[0])):
+        out.note("kept nowhere: the model has no place for it")
     if plot:
         write_whole(plot, quality_plot(judged))
     data["files"] = [str(path) for path in (show_nearest, plot) if path]
     for file in data["files"]:
         out.note(f"drawn into {file}")
     out.result(data, Group(*parts))
+
+
+def _kept(data: dict[str, Any], judged: Judged) -> dict[str, Any]:
+    """What is kept of an evaluation in the model's own way, for whoever tells of it later."""
+    circumstances = {name: data[name] for name in ("seed", "device", "precision")}
+    return {**judged.record(), **circumstances, "created": f"{datetime.now(UTC):%Y-%m-%d}"}
 
 
 def judge(

@@ -38,13 +38,17 @@ class Learning:
 
     @classmethod
     def of(cls, out: Output, reference: str) -> Self:
-        """Open a model and read the strips of its training.
+        """Open a model and read the strips of its training; the errors are those of `read`, too."""
+        checkpoint = open_model(out, reference)
+        return cls.read(checkpoint, last_commit(out, checkpoint))
+
+    @classmethod
+    def read(cls, checkpoint: Checkpoint, last: Checkpoint) -> Self:
+        """Read the strips that the last commit of a model holds.
 
         Raises:
-            CheckpointError: when there is no such model, or nothing of its training is here.
+            CheckpointError: when it holds none.
         """
-        checkpoint = open_model(out, reference)
-        last = last_commit(out, checkpoint)
         if last.manifest.resume is None:
             raise CheckpointError(
                 f"'{checkpoint.name}' holds a model and nothing of its training",

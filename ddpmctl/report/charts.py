@@ -1,0 +1,133 @@
+"""Curves as a page draws them: in pixels of a small picture that grows with the page."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+WIDTH, HEIGHT = 360, 220
+LEFT, RIGHT, TOP, BOTTOM = 50, 350, 10, 186
+"""Of the area of the curves."""
+
+TICKS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One curve.
+
+    Attributes:
+        name: in the legend.
+        points: x and y of each, from left to right; finite.
+        told: what is said of each point when one points at it.
+        colour: number of it; the curves of one model share one.
+        dashed: to be told from another of the same colour.
+    """
+
+    name: str
+    points: Sequence[tuple[float, float]]
+    told: Sequence[str]
+    colour: int
+    dashed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """Curves over one axis, ready to be drawn.
+
+    Attributes:
+        title: above it.
+        across: what the axis from left to right is.
+        x_ticks: positions in pixels and their names.
+        y_ticks: the same.
+        lines: those that were given.
+        places: for each line its points in pixels.
+    """
+
+    title: str
+    across: str
+    x_ticks: list[tuple[float, str]]
+    y_ticks: list[tuple[float, str]]
+    lines: list[Line]
+    places: list[list[tuple[float, float]]]
+
+    def data(self) -> list[dict[str, object]]:
+        """What the page's script needs of it."""
+        return [
+            {"name": line.name, "points": [[x, y, told] for (x, y), told in zip(places, line.told, strict=True)]}
+            for line, places in zip(self.lines, self.places, strict=True)
+        ]
+
+    def path(self, number: int) -> str:
+        """A line as the points of an SVG polyline."""
+        return " ".join(f"{x:.1f},{y:.1f}" for x, y in self.places[number])
+
+
+def chart(title: str, across: str, lines: Sequence[Line], *, log: bool = False) -> Chart | None:
+    """Lay curves out; None where there is no curve, which takes two points.
+
+    Args:
+        title: above it.
+        across: what the axis from left to right is.
+        lines: those of fewer than two points are left out.
+        log: whether the axis upwards is logarithmic; values of 0 and below are left out then.
+    """
+    drawn = [line for line in map(_positive if log else _same, lines) if len(line.points) > 1]
+    if not drawn:
+        return None
+    xs = [x for line in drawn for x, _ in line.points]
+    ys = [math.log10(y) if log else y for line in drawn for _, y in line.points]
+    (left, right), (low, high) = (_span(values) for values in (xs, ys))
+
+    def place_x(x: float) -> float:
+        return round(LEFT + (x - left) / (right - left) * (RIGHT - LEFT), 2)
+
+    def place_y(y: float) -> float:
+        return round(BOTTOM - ((math.log10(y) if log else y) - low) / (high - low) * (BOTTOM - TOP), 2)
+
+    marks = log_ticks(low, high) if log else ticks(low, high)
+    return Chart(
+        title,
+        across,
+        [(place_x(value), f"{value:,g}") for value in ticks(left, right)],
+        [(place_y(value), f"{value:g}") for value in marks],
+        drawn,
+        [[(place_x(x), place_y(y)) for x, y in line.points] for line in drawn],
+    )
+
+
+def ticks(low: float, high: float) -> list[float]:
+    """A handful of round numbers between two."""
+    raw = (high - low) / TICKS
+    power = 10 ** math.floor(math.log10(raw))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [round(number * step, 12) for number in range(first, last + 1)]
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """Round numbers between two, which are given as their logarithms."""
+    for factors in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 8)):
+        found = [
+            float(f"{factor * 10.0**power:.6g}")
+            for power in range(math.floor(low), math.ceil(high) + 1)
+            for factor in factors
+            if low - 1e-9 <= math.log10(factor) + power <= high + 1e-9
+        ]
+        if len(found) >= 3:
+            return found
+    return [float(f"{10**low:.3g}"), float(f"{10**high:.3g}")]
+
+
+def _span(values: list[float]) -> tuple[float, float]:
+    """The least and the largest, apart even where all are the same."""
+    low, high = min(values), max(values)
+    return (low, high) if high > low else (low - 0.5, high + 0.5)
+
+
+def _same(line: Line) -> Line:
+    return line
+
+
+def _positive(line: Line) -> Line:
+    kept = [(point, told) for point, told in zip(line.points, line.told, strict=True) if point[1] > 0]
+    return Line(line.name, [point for point, _ in kept], [told for _, told in kept], line.colour, line.dashed)
