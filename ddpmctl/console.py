@@ -45,7 +45,7 @@ class Output:
     @property
     def has_blocks(self) -> bool:
         """Whether stderr shows half blocks in colours enough for a picture."""
-        colours = self.stderr.color_system in ("256", "truecolor")
+        colours = self.stderr.color_system in ("256", "truecolor") and not self.stderr.no_color
         return colours and not self.stderr.legacy_windows and encodes(self.stderr, "\u2580")
 
     def draws(self, wanted: bool | None) -> bool:

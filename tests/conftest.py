@@ -1,11 +1,17 @@
 """What the tests share: a clean world, the command line in a process of its own, and one tiny trained model."""
 
 import os
+
+# Several tests run at once, and threads that wait for a processor are slower than none. Before torch is imported.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,7 +34,7 @@ def clean_environment(home: Path) -> dict[str, str]:
         "TTY_COMPATIBLE": "0",
         "COLUMNS": "100",
         "NO_COLOR": "1",
-        "OMP_NUM_THREADS": "2",
+        "OMP_NUM_THREADS": "1",
     }
 
 
@@ -85,6 +91,25 @@ def mnist_dir() -> Path:
     if REAL_DATA_DIR is None:
         pytest.skip("the real MNIST is not here: set DDPMCTL_DATA_DIR to the folder that holds MNIST/raw")
     return Path(REAL_DATA_DIR)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Headless Chromium, which tells what it asked for and what went wrong."""
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not chromium or not driver:
+        pytest.skip("Chromium is not here: Debian's packages chromium and chromium-driver")
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for switch in ("headless=new", "no-sandbox", "disable-gpu", "no-first-run", "disable-background-networking"):
+        options.add_argument(f"--{switch}")
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
+    opened = webdriver.Chrome(options=options, service=Service(driver))
+    yield opened
+    opened.quit()
 
 
 REAL_DATA_DIR = os.environ.get("DDPMCTL_DATA_DIR")

@@ -12,7 +12,8 @@ from ddpmctl.console import Output
 from ddpmctl.data import DATASETS, OWN, find_loader, load_dataset
 from ddpmctl.errors import DataError, ExitCode, UsageError
 
-from .options import DataDir, Json, Quiet
+from .options import DataDir, Json, Quiet, Show
+from .showing import draw
 from .train import own_images
 
 if TYPE_CHECKING:
@@ -88,11 +89,12 @@ def verify(name: Name = "mnist", data_dir: DataDir = None, as_json: Json = False
 
 
 @app.command("show")
-def show(
+def show_sheet(
     name: Name = "mnist",
     output: Annotated[Path | None, typer.Option("-o", "--output", metavar="PATH", help="A .png file.")] = None,
     image_size: Annotated[str, typer.Option(metavar="32|64", help="Side of the images.")] = "32",
     upscale: Annotated[int, typer.Option(metavar="K", help="Enlarge K times.")] = 2,
+    show: Show = None,
     data_dir: DataDir = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -126,6 +128,7 @@ def show(
             titles.append([loaded.classes[label] for label in shown] if row == 0 else [])
     write_whole(path, png(labelled_sheet(rows, titles, upscale)))
     record = {"name": name, "images": len(loaded), "classes": list(loaded.classes), "files": [str(path)]}
+    draw(out, [image for row in rows for image in row], show)
     out.note(f"{len(loaded):,} images of {len(loaded.classes)} classes")
     out.result(record, bare=[str(path)])
 

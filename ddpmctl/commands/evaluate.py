@@ -16,7 +16,7 @@ from rich.table import Table
 
 from ddpmctl import plugins
 from ddpmctl.config import SamplingConfig, resolve_sampling
-from ddpmctl.console import Output
+from ddpmctl.console import Output, encodes
 from ddpmctl.errors import DdpmctlError, UsageError
 from ddpmctl.registry.evaluations import keep_evaluation
 
@@ -113,7 +113,9 @@ def evaluate(
     data: dict[str, Any] = {"model": request.checkpoint.name, "digest": request.checkpoint.digest, "seed": seed}
     data |= {"device": str(engine.device), "precision": engine.precision}
     data["results"] = [each.record() for each in judged]
-    parts: list[RenderableType] = [figures(judged[0], engine.classes)] if len(judged) == 1 else [comparison(judged)]
+    bar = "█" if encodes(out.stdout, "█") else "#"
+    single = len(judged) == 1
+    parts: list[RenderableType] = [figures(judged[0], engine.classes) if single else comparison(judged, bar)]
     if cas:
         made, real = _cas(out, evaluator, engine, images, labels)
         data["cas"] = {"made": made, "real": real, "count": count}
@@ -236,7 +238,7 @@ def figures(judged: Judged, classes: tuple[str, ...]) -> Table:
     return table
 
 
-def comparison(judged: list[Judged]) -> Group:
+def comparison(judged: list[Judged], bar: str) -> Group:
     """Several ways of sampling: a row each, and quality against cost as bars."""
     table = Table(
         "way", "steps", "evaluations", "accuracy", "Frechet", "ratio", "recall", "coverage", "images/s",
@@ -253,7 +255,7 @@ def comparison(judged: list[Judged]) -> Group:
     bars = Table.grid(padding=(0, 1))
     for each in sorted(judged, key=lambda one: (one.evaluations, one.report.frechet.ratio)):
         ratio = each.report.frechet.ratio
-        bars.add_row(str(each.evaluations), _way(each.sampling), "█" * max(1, round(40 * ratio / most)), f"{ratio:.2f}")
+        bars.add_row(str(each.evaluations), _way(each.sampling), bar * max(1, round(40 * ratio / most)), f"{ratio:.2f}")
     return Group(table, "\nFrechet distance over the floor, by evaluations of the network:", bars)
 
 

@@ -13,15 +13,17 @@ from rich.table import Table
 from rich.text import Text
 
 from ddpmctl.config import DiffusionConfig
-from ddpmctl.console import Output
+from ddpmctl.console import Output, encodes
 from ddpmctl.registry import Checkpoint, RunRecord, SegmentRecord
 
 from . import options
 from .duration import age, words
 from .making import as_record, is_picture, tell
 from .sampling import last_commit, open_model
+from .showing import draw, draw_picture, draw_sheet
 
 SCHEDULE_ROWS = 11
+STRIP_LINES = 12
 
 
 def inspect(
@@ -45,6 +47,7 @@ def inspect(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="PATH", help="Of the picture, with --at.")
     ] = None,
+    show: options.Show = None,
     as_json: options.Json = False,
 ) -> None:
     """Tell what a model is, or how a picture was made.
@@ -53,13 +56,15 @@ def inspect(
     """
     out = Output("inspect", as_json=as_json)
     if model is not None and is_picture(model):
+        draw_picture(out, Path(model), show)
         out.result(as_record(Path(model)), _pairs(tell(Path(model))))
         return
     checkpoint = open_model(out, model)
     if at:
         from .look import look_at
 
-        path, levels = look_at(out, checkpoint, at, label, seed, data_dir, device, output)
+        path, levels, sheet = look_at(out, checkpoint, at, label, seed, data_dir, device, output)
+        draw_sheet(out, sheet, show)
         told = _table([{name: f"{value:.4g}" for name, value in level.items()} for level in levels])
         out.result({"name": checkpoint.name, "file": str(path), "levels": levels}, Group(told, Text(f"\n{path}")))
         return
@@ -67,7 +72,9 @@ def inspect(
     rows = last.history
     shapes = checkpoint.shapes()
     data = overview(checkpoint, last)
-    parts: list[RenderableType] = [_pairs(describe(checkpoint, last.manifest.run)), *_loss_curve(rows)]
+    curves = _loss_curve(rows, plain=not encodes(out.stdout, "\u2800"))
+    parts: list[RenderableType] = [_pairs(describe(checkpoint, last.manifest.run)), *curves]
+    _draw_strip(out, last, show)
     if history:
         data["history"] = rows
         parts += ["", _table(rows)]
@@ -162,7 +169,16 @@ def _segment(part: SegmentRecord) -> str:
     return f"{part.why} at step {part.step:,} of {part.planned_steps:,}, rate {part.peak_lr:g}, {part.device}{exactly}"
 
 
-def _loss_curve(rows: list[dict[str, str]]) -> Iterator[RenderableType]:
+def _draw_strip(out: Output, last: Checkpoint, show: bool | None) -> None:
+    """Draw what the training made last of the noise that it was always given, where that was kept."""
+    if not out.draws(show) or last.manifest.resume is None:
+        return
+    strips, _ = last.strips()
+    if len(strips) > 1:
+        draw(out, strips[-1], show, STRIP_LINES)
+
+
+def _loss_curve(rows: list[dict[str, str]], *, plain: bool) -> Iterator[RenderableType]:
     if len(rows) < 2:
         return
     from ddpmctl.imaging.terminal import curve
@@ -171,7 +187,7 @@ def _loss_curve(rows: list[dict[str, str]]) -> Iterator[RenderableType]:
         values = [float(row[column]) for row in rows if row.get(column)]
         if len(values) > 1:
             yield f"\n{title} over {len(values)} epochs, logarithmic"
-            yield Text(curve(values))
+            yield Text(curve(values, plain=plain))
 
 
 def _pairs(pairs: Iterator[tuple[str, str]]) -> Table:

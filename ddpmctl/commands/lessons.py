@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ddpmctl.config import choose, load_preset
-from ddpmctl.console import Output
+from ddpmctl.console import Output, encodes
 from ddpmctl.data import OWN, find_loader, load_dataset
 from ddpmctl.errors import DataError, DdpmctlError, Interrupted, UsageError
 from ddpmctl.lessons.findings import NAMES, Finding
@@ -177,7 +177,8 @@ def told(out: Output, folder: Path, finding: Finding) -> Iterator[RenderableType
         for what, values in (("loss", network.losses), ("norm of the gradient", network.gradients)):
             if values:
                 yield f"{what} of '{network.name}', {network.role}, over {network.steps:,} steps:"
-                yield Text(curve(list(values), rows=4), no_wrap=True)
+                plain = not encodes(out.stdout, "\u2800")
+                yield Text(curve(list(values), rows=4, plain=plain), no_wrap=True)
     yield f"pictures: {', '.join(str(folder / picture.file) for picture in finding.pictures)}"
     yield f"networks: ddpmctl grid --model {folder / 'models' / finding.networks[0].name}"
 

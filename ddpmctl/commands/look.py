@@ -30,8 +30,8 @@ def look_at(
     data_dir: Path | None,
     device: str,
     output: Path | None,
-) -> tuple[Path, list[dict[str, Any]]]:
-    """Write a picture with a row a timestep; returns its path and the figures of each row.
+) -> "tuple[Path, list[dict[str, Any]], Images]":
+    """Write a picture with a row a timestep; returns its path, the figures of each row, and the picture.
 
     Raises:
         UsageError: for a label or a timestep that the model has not.
@@ -54,8 +54,9 @@ def look_at(
     looks = [engine.look(image, index, t, seed) for t in timesteps]
     rows = [_tiles(look, engine.diffusion.pixel_range) for look in looks]
     titles = [[f"x0, t = {t}", *TITLES[1:]] for t in timesteps]
-    write_whole(path, png(labelled_sheet(rows, titles, ENLARGED), _made(engine, timesteps, index, seed)))
-    return path, [_figures(engine, look, t) for t, look in zip(timesteps, looks, strict=True)]
+    sheet = labelled_sheet(rows, titles, ENLARGED)
+    write_whole(path, png(sheet, _made(engine, timesteps, index, seed)))
+    return path, [_figures(engine, look, t) for t, look in zip(timesteps, looks, strict=True)], sheet
 
 
 def _made(engine: "Engine", timesteps: list[int], label: int, seed: int) -> "Provenance":

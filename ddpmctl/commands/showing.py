@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ddpmctl.console import Output
@@ -52,6 +53,31 @@ def draw_sheet(out: Output, image: "Images", wanted: bool | None) -> None:
     from ddpmctl.imaging.graphics import graphics
 
     out.stderr.print(graphics(image, out.stderr.width) or in_characters(out, image), end="")
+
+
+def draw_picture(out: Output, path: Path, wanted: bool | None) -> None:
+    """Draw a picture from a file, or the first images of an archive; otherwise as `draw`.
+
+    Raises:
+        DataError: when it cannot be read.
+    """
+    if not out.draws(wanted):
+        return
+    import numpy as np
+    from PIL import Image
+
+    from ddpmctl.imaging.provenance import read_provenance
+
+    made = read_provenance(path)  # what is none of ours is not even decoded
+    if made.kind == "images":
+        with np.load(path, allow_pickle=False) as archive:
+            draw(out, archive["images"][:MOST], wanted)
+        return
+    with Image.open(path) as image:
+        image.seek(getattr(image, "n_frames", 1) - 1)
+        pixels = np.asarray(image.convert("L" if image.mode in ("1", "L") else "RGB"))
+    small = made.upscale if made.kind in ("image", "animation") else 1
+    draw_sheet(out, pixels[small // 2 :: small, small // 2 :: small], wanted)
 
 
 def in_characters(out: Output, image: "Images") -> "RenderableType":

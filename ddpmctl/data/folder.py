@@ -55,6 +55,11 @@ def load_folder(
         DataError: when there is no image, or a file that cannot be an image's name.
     """
     names = [folder.name for folder in _folders(path) if _files(folder)]
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            raise DataError(f"the name of a folder in {path} is no text: {name!r}", "rename it") from error
     clash = {name.casefold() for name in names}
     if len(clash) < len(names):
         raise DataError(f"two classes in {path} differ in nothing but their case", "rename one of the folders")

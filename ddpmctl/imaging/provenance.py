@@ -115,7 +115,15 @@ def read_provenance(path: Path) -> Provenance:
         text = _in_archive(path) if path.suffix.lower() == ".npz" else _in_picture(path)
     except FileNotFoundError as error:
         raise DataError(f"there is no file {path}", "name a picture that ddpmctl made") from error
-    except (OSError, ValueError, SyntaxError, LookupError, EOFError, zipfile.BadZipFile) as error:
+    except (
+        OSError,
+        ValueError,
+        SyntaxError,
+        LookupError,
+        EOFError,
+        zipfile.BadZipFile,
+        Image.DecompressionBombError,
+    ) as error:
         reason = "it is no picture" if isinstance(error, UnidentifiedImageError) else str(error)
         raise DataError(f"{path} cannot be read: {reason}", "name a picture that ddpmctl made") from error
     if text is None:

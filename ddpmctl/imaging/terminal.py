@@ -110,7 +110,7 @@ def curve(values: list[float], columns: int = 60, rows: int = 8, *, plain: bool 
     positions = np.linspace(0, len(logs) - 1, width) if len(logs) > 1 else np.zeros(width)
     for x, value in enumerate(np.interp(positions, np.arange(len(logs)), logs)):
         dots[round((high - value) / span * (height - 1)), x] = True
-    lines = ["".join(" *"[dot] for dot in row) for row in dots] if plain else _braille(dots)
+    lines = ["".join("*" if dot else " " for dot in row) for row in dots] if plain else _braille(dots)
     top, bottom = f"{np.exp(high):.4g}", f"{np.exp(low):.4g}"
     margin = max(len(top), len(bottom))
     names = [top, *[""] * (rows - 2), bottom]

@@ -105,7 +105,7 @@ def ticks(low: float, high: float) -> list[float]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Round numbers between two, which are given as their logarithms."""
+    """Round numbers between two, which are given as their logarithms; evenly spaced where the two are close."""
     for factors in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 8)):
         found = [
             float(f"{factor * 10.0**power:.6g}")
@@ -115,7 +115,7 @@ def log_ticks(low: float, high: float) -> list[float]:
         ]
         if len(found) >= 3:
             return found
-    return [float(f"{10**low:.3g}"), float(f"{10**high:.3g}")]
+    return ticks(10**low, 10**high)
 
 
 def _span(values: list[float]) -> tuple[float, float]:

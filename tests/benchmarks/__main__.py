@@ -10,12 +10,13 @@ from pathlib import Path
 
 from .contenders import CONTENDERS
 from .growth import growth
+from .original import original
 from .saving import saving
 from .side_by_side import compare, one
 from .speed import race, sampling, training
 from .startup import startup
 
-KINDS = ("startup", "training", "sampling", "saving", "growth", "side-by-side", "race", "all", "one")
+KINDS = ("startup", "training", "sampling", "saving", "growth", "side-by-side", "race", "original", "all", "one")
 
 
 def main() -> None:
@@ -23,7 +24,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kind", choices=KINDS)
     parser.add_argument("--data-dir", type=Path, required=True)
-    parser.add_argument("--minutes", type=float, default=5, help="of training, side by side")
+    parser.add_argument("--minutes", type=float, default=5, help="of training, side by side and of an original")
     parser.add_argument("-n", type=int, help="digits: 100 side by side, 500 in sampling, 1000 in the race")
     parser.add_argument("--most", type=float, default=30, help="times as long, in the race")
     parser.add_argument("--name", action="append", choices=list(CONTENDERS), help="only this one, side by side")
@@ -42,6 +43,7 @@ def main() -> None:
         "saving": lambda: saving(given.data_dir),
         "growth": lambda: growth(given.data_dir),
         "side-by-side": lambda: compare(given.data_dir, given.minutes, given.n or 100, names),
+        "original": lambda: original(given.data_dir, given.minutes),
         "race": lambda: race(given.data_dir, given.n or 1000, given.most),
     }
     for kind in ways if given.kind == "all" else [given.kind]:

@@ -1,5 +1,6 @@
 """What the tests of the command line look with: complaints, folders, pictures, and a terminal to sit at."""
 
+import codecs
 import hashlib
 import json
 import os
@@ -103,6 +104,14 @@ def frames(path: Path) -> tuple[list[NDArray[np.uint8]], list[int]]:
     return pictures, durations
 
 
+OFTEN = (
+    sys.executable,
+    "-c",
+    "from ddpmctl.training import strips; strips.SHARE = 1e9; from ddpmctl.cli import main; main()",
+)
+"""A ddpmctl that draws a strip after each step, however long that takes."""
+
+
 class Running:
     """A ``ddpmctl`` in the background, whose stderr can be read while it goes on."""
 
@@ -158,6 +167,8 @@ class Terminal:
         *arguments: object,
         cwd: Path | None = None,
         program: tuple[str, ...] = (sys.executable, "-m", "ddpmctl"),
+        lines: int = 40,
+        columns: int = 110,
         **environment: str,
     ) -> None:
         import fcntl
@@ -166,7 +177,7 @@ class Terminal:
         import termios
 
         self.master, slave = pty.openpty()
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 110, 0, 0))
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
         kept = {k: v for k, v in clean_environment(home).items() if k not in ("TTY_COMPATIBLE", "COLUMNS", "NO_COLOR")}
         self.process = subprocess.Popen(
             [*program, *map(str, arguments)],
@@ -181,6 +192,7 @@ class Terminal:
         )
         os.close(slave)
         self.screen = ""
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def __enter__(self) -> "Terminal":
         return self
@@ -198,15 +210,15 @@ class Terminal:
             drawn = os.read(self.master, 65536)
         except OSError:  # Linux says EIO where others say end of file
             return False
-        self.screen += drawn.decode(errors="replace")
+        self.screen += self._decoder.decode(drawn)
         return bool(drawn)
 
-    def wait_for(self, words: str, seconds: float = 300) -> None:
-        """Read until words have been drawn."""
+    def wait_for(self, words: str, seconds: float = 300, *, raw: bool = False) -> None:
+        """Read until words have been drawn; with ``raw``, anything that was sent."""
         end = time.monotonic() + seconds
-        while words not in self.text:
+        while words not in (self.screen if raw else self.text):
             alive = self._read(1)
-            assert alive or words in self.text, f"ended before it showed '{words}':\n{self.text}"
+            assert alive or words in (self.screen if raw else self.text), f"never showed '{words}':\n{self.text}"
             assert time.monotonic() < end, f"never showed '{words}':\n{self.text}"
 
     def type(self, keys: str) -> None:

@@ -34,6 +34,8 @@ EXAMPLES = {
     "data verify": "ddpmctl data verify strokes",
     "data show": "ddpmctl data show strokes -o strokes.png",
     "plugins": "ddpmctl plugins",
+    "info": "ddpmctl info",
+    "report": "ddpmctl report -o report.html",
 }
 
 LONG = ("demo", "train", "lessons", "evaluate", "models use", "models mv", "data fetch")
@@ -89,6 +91,8 @@ REPORTING = [
     "models",
     "models ls",
     "plugins",
+    "info",
+    "report",
 ]
 
 

@@ -154,7 +154,9 @@ def test_what_cannot_be_resumed_is_said(here: Cli, tmp_path: Path, tiny_home: Pa
 
 
 def test_on_other_threads_it_goes_on_and_says_that_it_is_not_exact(cli: Cli, tmp_path: Path) -> None:
-    with Running(tmp_path, "train", *SMALL, "--epochs", 2000, "--patience", 2000, "--name", "a") as running:
+    with Running(
+        tmp_path, "train", *SMALL, "--epochs", 2000, "--patience", 2000, "--name", "a", OMP_NUM_THREADS="2"
+    ) as running:
         running.wait_for("epoch 1/")
         running.send(signal.SIGINT)
         assert running.finish().returncode == 130

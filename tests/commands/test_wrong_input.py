@@ -68,6 +68,12 @@ TYPED_WRONG: list[tuple[str, str, str]] = [
     ("grid --rows 1000 --upscale 100", "an upscale of 100 would need * GiB *", "--upscale 10 or less"),
     ("animate 3 --frames 1000 --upscale 100", "an upscale of 100 would need * GiB *", "--upscale 32 or less"),
     ("generate 8 --interpolation cubik", "there is no interpolation 'cubik'", "did you mean cubic?"),
+    ("animate", "no label was given", "ddpmctl animate 3, or ddpmctl animate --training MODEL"),
+    (
+        "animate 3 --training tiny",
+        "a training is shown as it was kept",
+        "ddpmctl animate --training MODEL, and no label",
+    ),
     ("animate 3 --interpolation x", "there is no interpolation 'x'", "one of: nearest, linear, cubic, lanczos"),
     ("generate 8 -o eight.jpg", "'eight.jpg' has no suffix that is known here", "end it in .png or .npz"),
     ("generate 8 -o eight", "'eight' has no suffix that is known here", "end it in .png or .npz"),
@@ -153,7 +159,6 @@ def test_a_name_that_can_be_no_folder_is_refused(cli: Cli, tmp_path: Path, name:
     ("typed", "words"),
     [
         ("generat 8", "No such command 'generat'. Did you mean 'generate'?"),
-        ("animate", "Missing argument 'LABEL"),
         ("generate 8 --stps 3", "No such option: --stps (Possible options: --steps)"),
         ("generate 8 --upscale two", "Invalid value for '--upscale'"),
         ("train --epochs 1.5", "Invalid value for '--epochs'"),

@@ -1,0 +1,60 @@
+"""A checkpoint of the original scripts, sampled by their own chain and by today's code, all 1000 steps of it.
+
+python -m tests.benchmarks original --data-dir DATA
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+
+from ddpmctl.engine import Engine
+from ddpmctl.original import RENAMED, import_original
+from ddpmctl.registry import Registry
+from tests.commands.test_original import Original, original_chain, save
+
+from .machine import about_this_machine, markdown
+
+LABELS = [3, 8]
+SEED = 7
+
+
+def original(data_dir: Path, minutes: float, home: Path | None = None, name: str = "trained") -> None:
+    """Train a `classic` network, write it down as the original scripts do, and compare the chains.
+
+    Args:
+        data_dir: holds MNIST/raw.
+        minutes: of training.
+        home: a registry that has such a model already, in place of training one.
+        name: of the model.
+    """
+    print(about_this_machine(), flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        place = home or Path(folder)
+        if home is None:
+            typed = ["train", "--preset", "classic", "--max-time", f"{minutes}m", "--name", name]
+            command = [sys.executable, "-m", "ddpmctl", *typed, "--data-dir", str(data_dir)]
+            subprocess.run(command, env={**os.environ, "DDPMCTL_HOME": folder}, check=True)
+        before = {today: then for then, today in RENAMED.items()}
+        weights = Registry(place).open(name).weights()
+        state = {_then(key, before): torch.from_numpy(array) for key, array in weights.items()}
+        network = Original()
+        network.load_state_dict(state)
+        path = save(Path(folder) / "best_mnist_ddpm.pt", network.eval().state_dict())
+        registry = Registry(Path(folder) / "imported")
+        engine = Engine(registry.open(import_original(registry, path, "original")), "cpu", "fp32")
+    expected = original_chain(network, LABELS, SEED, 1000)
+    steps = list(engine.chain(LABELS, SEED, engine.resolve("ddpm", 1000)))
+    rows = []
+    for number in (0, 99, 499, 899, 999):
+        apart = float((expected[number] - steps[number].x).abs().max())
+        rows.append([str(999 - number), f"{apart:.2e}", f"{float(expected[number].abs().max()):.2f}"])
+    print(markdown(["t", "largest difference", "largest value"], rows))
+
+
+def _then(key: str, before: dict[str, str]) -> str:
+    part, dot, rest = key.partition(".")
+    return f"{before.get(part, part)}{dot}{rest}"

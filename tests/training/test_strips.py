@@ -1,0 +1,145 @@
+"""What a training draws of its way: within its share of the time, spread over the run, and changing nothing."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from ddpmctl.config import strip_sampling
+from ddpmctl.engine import Engine
+from ddpmctl.training import strips
+from ddpmctl.training.strips import COUNT, SHARE, Strips
+from tests.builders import tiny_config
+
+from .support import Train
+
+STRIP = np.zeros((COUNT, 32, 32), np.uint8)
+
+
+def drawn_over(seconds: float, cost: float, step: float = 0.1, rate: float = 640.0) -> tuple[Strips, list[float]]:
+    """A run of so many seconds on a clock that only steps and strips move; and when its strips were drawn."""
+    now, when = 0.0, []
+
+    def draw() -> NDArray[np.uint8]:
+        nonlocal now
+        now += cost
+        return STRIP
+
+    kept = Strips(draw, lambda: now, lambda number, images: when.append(trained))
+    trained, count = 0.0, round(seconds / step)
+    kept.add(0, STRIP)
+    for number in range(1, count + 1):
+        trained = number * step
+        kept.offer(number, trained, rate, round((count - number) * step * rate))
+    kept.offer(count, trained, rate, 0)
+    return kept, when
+
+
+@pytest.mark.parametrize(("seconds", "cost"), [(20, 0.05), (90, 0.1), (600, 0.1), (3600, 2.0)])
+def test_strips_take_no_more_than_their_share(seconds: float, cost: float) -> None:
+    _, when = drawn_over(seconds, cost)
+    drawn = len(when) - 1
+    assert drawn * cost <= SHARE * seconds + 1e-9
+    assert drawn >= 0.8 * SHARE * seconds / cost - 1
+
+
+def test_where_they_cost_too_much_none_is_drawn() -> None:
+    kept, _ = drawn_over(60, 5.0, step=5.0, rate=12.8)
+    assert kept.steps == [0]
+
+
+def test_more_are_drawn_early_when_more_changes_and_one_at_the_end() -> None:
+    kept, when = drawn_over(300, 0.1)
+    assert kept.steps[0] == 0
+    assert kept.steps[-1] == 3000
+    assert [step for step in kept.steps if 0 < step < 100][:4] == [8, 12, 17, 24]
+    gaps = np.diff(when[10:])
+    assert np.median(gaps) == pytest.approx(0.1 / SHARE, rel=0.1)
+    assert gaps.max() < 15
+
+
+def test_of_very_many_every_second_goes_and_the_ends_stay() -> None:
+    kept, _ = drawn_over(36_000, 0.1, step=1.0)
+    assert strips.MOST / 2 <= len(kept.steps) <= strips.MOST
+    assert (kept.steps[0], kept.steps[-1]) == (0, 36_000)
+    assert kept.steps == sorted(set(kept.steps))
+
+
+def test_large_images_leave_room_for_fewer() -> None:
+    kept = Strips(lambda: STRIP, lambda: 0.0, lambda step, images: None)
+    large = np.zeros((COUNT, 64, 64, 3), np.uint8)
+    for step in range(300):
+        kept.add(step, large)
+    assert sum(images.nbytes for images in kept.images) <= strips.MOST_BYTES
+
+
+@pytest.fixture
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if strips cost nothing."""
+    monkeypatch.setattr(strips, "SHARE", 1e9)
+
+
+def test_a_run_keeps_strips_of_every_step_and_tells_whoever_watches(train: Train, often: None) -> None:
+    trained = train(epochs=2, batch_size=90)
+    images, steps = trained.last.strips()
+    assert steps == [0, 1, 2, 3, 4, 5, 6]
+    assert (images.shape, images.dtype) == ((7, COUNT, 32, 32), np.uint8)
+    assert [step for step, _ in trained.watcher.strips] == steps
+    assert all(np.array_equal(told, kept) for (_, told), kept in zip(trained.watcher.strips, images, strict=True))
+    assert len({images[k].tobytes() for k in range(7)}) == 7
+
+
+def test_the_last_strip_is_what_the_model_makes_of_the_same_seeds(train: Train, often: None) -> None:
+    trained = train(epochs=1, batch_size=90)
+    images, _ = trained.last.strips()
+    way = strip_sampling(trained.last.manifest.config)
+    engine = Engine(trained.last, "cpu", "fp32")
+    again = engine.generate(list(range(10)), 0, sampler=way.sampler, steps=way.steps, guidance=way.guidance)
+    assert np.abs(again.astype(int) - images[-1].astype(int)).max() <= 1
+    assert np.array_equal(images[0], noise())
+
+
+def noise() -> NDArray[np.uint8]:
+    import torch
+
+    from ddpmctl.chain import to_pixels
+
+    drawn = [torch.randn(1, 32, 32, generator=torch.Generator().manual_seed(seed)) for seed in range(COUNT)]
+    return to_pixels(torch.stack(drawn))
+
+
+def test_strips_change_nothing_of_what_is_learnt(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(strips, "SHARE", -1.0)
+    without = train(epochs=2, batch_size=90)
+    monkeypatch.setattr(strips, "SHARE", 1e9)
+    drawn = train(epochs=2, batch_size=90)
+    assert (len(without.last.strips()[1]), len(drawn.last.strips()[1])) == (1, 7)
+    first, second = ({**run.state, **run.weights()} for run in (without, drawn))
+    assert first.keys() == second.keys()
+    assert [name for name in first if first[name].tobytes() != second[name].tobytes()] == []
+
+
+def test_a_resumed_run_goes_on_with_the_strips_that_it_had(train: Train, often: None) -> None:
+    done = 0
+
+    def stop() -> bool:
+        nonlocal done
+        done += 1
+        return done >= 4
+
+    cut = train(epochs=2, batch_size=90, stop=stop)
+    before = cut.last.strips()
+    resumed = train(epochs=2, batch_size=90, resume=cut.name)
+    images, steps = resumed.last.strips()
+    assert steps[: len(before[1])] == before[1]
+    assert steps[-1] == 6
+    assert np.array_equal(images[: len(before[0])], before[0])
+
+
+@pytest.mark.parametrize("classes_and_more", [{"channels": 3}, {"image_size": 64, "widths": [16, 32, 32]}])
+def test_strips_have_the_model_s_colours_and_size(classes_and_more: dict[str, Any]) -> None:
+    config = tiny_config(model=classes_and_more)
+    assert strip_sampling(config).steps == 12
+    short = tiny_config(diffusion={"timesteps": 5}, sampling={"steps": 5})
+    assert strip_sampling(short).steps == 5
