@@ -38,9 +38,8 @@ def original(data_dir: Path, minutes: float, home: Path | None = None, name: str
             typed = ["train", "--preset", "classic", "--max-time", f"{minutes}m", "--name", name]
             command = [sys.executable, "-m", "ddpmctl", *typed, "--data-dir", str(data_dir)]
             subprocess.run(command, env={**os.environ, "DDPMCTL_HOME": folder}, check=True)
-        before = {today: then for then, today in RENAMED.items()}
         weights = Registry(place).open(name).weights()
-        state = {_then(key, before): torch.from_numpy(array) for key, array in weights.items()}
+        state = {_then(key): torch.from_numpy(array) for key, array in weights.items()}
         network = Original()
         network.load_state_dict(state)
         path = save(Path(folder) / "best_mnist_ddpm.pt", network.eval().state_dict())
@@ -55,6 +54,9 @@ def original(data_dir: Path, minutes: float, home: Path | None = None, name: str
     print(markdown(["t", "largest difference", "largest value"], rows))
 
 
-def _then(key: str, before: dict[str, str]) -> str:
-    part, dot, rest = key.partition(".")
-    return f"{before.get(part, part)}{dot}{rest}"
+def _then(key: str) -> str:
+    """The name that a weight has in the original scripts."""
+    for then, today in RENAMED.items():
+        if key.startswith(f"{today}."):
+            return f"{then}{key.removeprefix(today)}"
+    return key

@@ -1,0 +1,105 @@
+"""The README's command reference, and every example in it and in the help: true, and run."""
+
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import ROOT, Cli, clean_environment, run_cli
+from tests.reference import README, commands, paragraphs, with_reference
+
+from .support import OFTEN, Running, copy_model
+from .test_original import Original, save
+
+SMALL = "--dataset strokes:200 --max-steps 2 --batch-size 64 --device cpu"
+
+IN_SMALL = {
+    "ddpmctl train": f"--name new --force {SMALL}",
+    "ddpmctl animate 3 --sampler ddpm --steps 1000": "--steps 20 --frames 20",
+    "ddpmctl animate 3 --play": "--frames 5",
+    "ddpmctl models rm": "--yes",
+}
+"""What is put behind an example that begins so, to have it done in seconds."""
+
+ELSEWHERE = {
+    "ddpmctl lessons": "commands/test_lessons.py::test_every_lesson_is_told_with_its_figures_and_pictures",
+    "ddpmctl evaluate": "test_evaluation.py::test_evaluate_reports_everything_as_json",
+    "ddpmctl data fetch": "commands/test_data.py::test_what_is_there_is_not_fetched_again",
+    "ddpmctl data show fashion-mnist": "commands/test_data.py::test_packed_files_in_a_plain_folder_are_read_and_left"
+    "_as_they_are",
+    "ddpmctl generate --interactive": "commands/test_interactive.py::test_labels_may_be_piped_in_and_paths_piped_out",
+}
+"""What takes minutes, a network or a keyboard even in small, and the test that does it."""
+
+
+def in_readme() -> Iterator[str]:
+    """Every command in a block of the README."""
+    for block in re.findall(r"```console\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL):
+        for line in block.splitlines():
+            if line.startswith("ddpmctl "):
+                yield line.partition("  #")[0].strip()
+
+
+def in_help() -> Iterator[str]:
+    """Every command in the help."""
+    for _, command in commands():
+        for paragraph in paragraphs(command):
+            yield from re.findall(r"(?:^|: |; )(ddpmctl [^;]+?)(?= makes it again|\.?$|;)", paragraph)
+
+
+EXAMPLES = list(dict.fromkeys([*in_readme(), *in_help()]))
+
+
+def test_the_reference_in_the_readme_is_what_the_commands_say() -> None:
+    text = README.read_text(encoding="utf-8")
+    assert with_reference(text) == text, "python -m tests.reference"
+
+
+def test_there_are_examples_of_every_command() -> None:
+    names = {typed for typed, _ in commands()}
+    shown = {" ".join(example.split()[1:3]) for example in EXAMPLES} | {example.split()[1] for example in EXAMPLES}
+    assert names - shown == set()
+    assert len(EXAMPLES) > 40
+
+
+def test_what_is_run_elsewhere_is_run_there() -> None:
+    for where in ELSEWHERE.values():
+        file, _, name = where.partition("::")
+        assert f"def {name}(" in (ROOT / "tests" / file).read_text()
+
+
+@pytest.fixture(scope="module")
+def furnished(tiny_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with models of the names that the examples have, a run that was cut short, a picture and a checkpoint."""
+    home = tmp_path_factory.mktemp("furnished")
+    for name in ("quick", "standard", "mnist-quick-1"):
+        copy_model(tiny_home, home, name)
+    train = shlex.split("train --preset quick --dataset strokes:300 --batch-size 64 --device cpu")
+    whole = [*OFTEN, *train, "--epochs", "2", "--name", "demo"]
+    subprocess.run(whole, env=clean_environment(home), cwd=home, check=True, capture_output=True)
+    with Running(home, *train, "--epochs", 15, "--name", "cut") as running:
+        running.wait_for("epoch 1/")
+        running.send(signal.SIGINT)
+        assert running.finish().returncode == 130
+    assert run_cli(home, "models", "export", "demo", "demo.zip").returncode == 0
+    assert run_cli(home, "generate", 8, "-m", "demo", "--seed", 1, "-o", "eight.png").returncode == 0
+    torch.manual_seed(0)
+    save(home / "best_mnist_ddpm.pt", Original().state_dict())
+    return home
+
+
+@pytest.mark.parametrize("example", [each for each in EXAMPLES if not each.startswith(tuple(ELSEWHERE))])
+def test_an_example_works(here: Cli, furnished: Path, tmp_path: Path, example: str) -> None:
+    shutil.copytree(furnished, tmp_path, dirs_exist_ok=True)
+    small = [more for begins, more in IN_SMALL.items() if example.startswith(begins) and "--resume" not in example]
+    done = here(*shlex.split(example)[1:], *shlex.split(" ".join(small)))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+    for file in re.findall(r" -o (\S+)", example):
+        assert (tmp_path / file).stat().st_size > 100
