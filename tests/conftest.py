@@ -46,6 +46,7 @@ def run_cli(home: Path, *arguments: object, cwd: Path | None = None, **environme
         env={**clean_environment(home), **environment},
         capture_output=True,
         text=True,
+        errors="replace",
         timeout=300,
         check=False,
     )

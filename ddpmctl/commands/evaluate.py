@@ -226,7 +226,7 @@ def figures(judged: Judged, classes: tuple[str, ...]) -> Table:
     worst = sorted(zip(report.accuracy_by_class, classes, strict=True))
     table.add_row("  by class", ", ".join(f"{name} {share:.1%}" for share, name in worst[:5]) + ", ..", "")
     for name, distance in (("Frechet distance", report.frechet), ("kernel distance", report.kernel)):
-        table.add_row(name, f"{distance.value:.4g}, {distance.ratio:.2f} times the floor", f"{_floor(distance)}")
+        table.add_row(name, f"{distance.value:.4g}{times_the_floor(distance.value, distance.floor)}", _floor(distance))
     for name in ("recall", "density", "coverage"):
         table.add_row(name, f"{getattr(report.spread, name):.3f}", f"{getattr(report.real_spread, name):.3f}")
     table.add_row("mean intensity", f"{report.intensity:.2f}", f"{report.real_intensity:.2f} of 255")
@@ -332,6 +332,11 @@ def _way(sampling: SamplingConfig) -> str:
     low, high = sampling.guidance_interval
     where = "" if (low, high) == (0, 1) else f" from {low:g} to {high:g}"
     return f"{sampling.sampler}, guidance {sampling.guidance:g}{where}"
+
+
+def times_the_floor(value: float, floor: float) -> str:
+    """How far a distance is from its floor; a floor of about 0, as a kernel distance has, leaves nothing to divide by."""
+    return f", {value / floor:.2f} times the floor" if floor > 0 else ""
 
 
 def _floor(distance: "Distance") -> str:

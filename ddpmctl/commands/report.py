@@ -16,6 +16,7 @@ from ddpmctl.registry import Checkpoint
 from ddpmctl.registry.evaluations import kept_evaluation
 
 from . import options
+from .evaluate import times_the_floor
 from .grid import make_sheet
 from .inspect import describe
 from .learning import Learning
@@ -165,7 +166,8 @@ def _figures(found: dict[str, Any]) -> dict[str, str]:
         told["label accuracy"] = f"{found['accuracy']:.2%}, real {found['real_accuracy']:.2%}"
         for name in ("frechet", "kernel"):
             one = found[name]
-            told[f"{name} distance"] = f"{one['value']:.4g}, {one['ratio']:.2f} times the floor of {one['floor']:.4g}"
+            over = times_the_floor(one["value"], one["floor"])
+            told[f"{name} distance"] = f"{one['value']:.4g}{over} ({one['floor']:.4g})"
         for name in ("recall", "density", "coverage"):
             told[name] = f"{found['spread'][name]:.3f}, real {found['real_spread'][name]:.3f}"
         told["near-copies"] = f"{found['memory']['near_copies']:.2%}"
