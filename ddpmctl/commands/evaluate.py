@@ -335,7 +335,7 @@ def _way(sampling: SamplingConfig) -> str:
 
 
 def times_the_floor(value: float, floor: float) -> str:
-    """How far a distance is from its floor; a floor of about 0, as a kernel distance has, leaves nothing to divide by."""
+    """How far a distance is from its floor, in words; none where the floor is about 0, as a kernel distance's is."""
     return f", {value / floor:.2f} times the floor" if floor > 0 else ""
 
 
