@@ -15,8 +15,21 @@ from .saving import saving
 from .side_by_side import compare, one
 from .speed import race, sampling, training
 from .startup import startup
+from .strips import strips
 
-KINDS = ("startup", "training", "sampling", "saving", "growth", "side-by-side", "race", "original", "all", "one")
+KINDS = (
+    "startup",
+    "training",
+    "sampling",
+    "saving",
+    "growth",
+    "side-by-side",
+    "race",
+    "strips",
+    "original",
+    "all",
+    "one",
+)
 
 
 def main() -> None:
@@ -43,6 +56,7 @@ def main() -> None:
         "saving": lambda: saving(given.data_dir),
         "growth": lambda: growth(given.data_dir),
         "side-by-side": lambda: compare(given.data_dir, given.minutes, given.n or 100, names),
+        "strips": lambda: strips(given.data_dir),
         "original": lambda: original(given.data_dir, given.minutes),
         "race": lambda: race(given.data_dir, given.n or 1000, given.most),
     }

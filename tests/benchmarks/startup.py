@@ -8,9 +8,20 @@ import sys
 import tempfile
 from pathlib import Path
 
-from .machine import about_this_machine, band, ddpmctl, markdown, run
+from .machine import Ran, about_this_machine, band, ddpmctl, markdown, run
 
 ROUNDS = 7
+
+
+def completion(home: Path, shell: str) -> Ran:
+    """Ask as a shell does after ``ddpmctl grid --model m``."""
+    typed = "ddpmctl grid --model m"
+    asked = {"COMP_WORDS": typed, "COMP_CWORD": "3", "_TYPER_COMPLETE_ARGS": typed}
+    asked |= {"_TYPER_COMPLETE_FISH_ACTION": "get-args", "_DDPMCTL_COMPLETE": f"complete_{shell}"}
+    program = "import sys; sys.argv = ['ddpmctl']; from ddpmctl.cli import main; main()"
+    done = run(sys.executable, "-c", program, **asked, DDPMCTL_HOME=str(home))
+    assert "mnist-quick-1" in done.stdout, done.stdout
+    return done
 
 
 def startup(data_dir: Path) -> None:
@@ -28,6 +39,9 @@ def startup(data_dir: Path) -> None:
             ),
             "ddpmctl --help": lambda: ddpmctl(home, "--help"),
             "ddpmctl models": lambda: ddpmctl(home, "models"),
+            "completing the name of a model in bash": lambda: completion(home, "bash"),
+            "completing it in zsh": lambda: completion(home, "zsh"),
+            "completing it in fish": lambda: completion(home, "fish"),
             "ddpmctl inspect": lambda: ddpmctl(home, "inspect"),
         }
         times: dict[str, list[float]] = {name: [] for name in ways}

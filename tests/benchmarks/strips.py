@@ -1,0 +1,50 @@
+"""What the strips cost that a training draws.
+
+python -m tests.benchmarks strips --data-dir DATA
+"""
+
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from ddpmctl.config import PRESETS, load_preset
+from ddpmctl.data import load_dataset
+from ddpmctl.devices import choose_precision
+from ddpmctl.registry import Registry
+from ddpmctl.training.run import Run
+from ddpmctl.training.trainer import Trainer
+
+from .machine import about_this_machine, markdown
+from .speed import Clock
+
+SECONDS = 60.0
+
+
+def strips(data_dir: Path) -> None:
+    """A minute of each preset: the strips drawn, the seconds each took, and their share of the whole time."""
+    print(about_this_machine(), flush=True)
+    data, device = load_dataset("mnist", 32, data_dir), torch.device("cpu")
+    rows = []
+    for preset in PRESETS:
+        precision, _ = choose_precision("auto", device)
+        run = Run(preset=preset, dataset="mnist", device=device, precision=precision, seed=0, max_time=SECONDS)
+        with tempfile.TemporaryDirectory() as folder, Registry(Path(folder)).writer("it", "") as writer:
+            trainer = Trainer(load_preset(preset).config, data, run, writer, Clock())
+            taken: list[float] = []
+            inner = trainer.strips.draw
+
+            def draw(inner: object = inner, taken: list[float] = taken) -> object:
+                started = time.perf_counter()
+                images = inner()  # type: ignore[operator]
+                taken.append(time.perf_counter() - started)
+                return images
+
+            trainer.strips.draw = draw  # type: ignore[assignment]
+            started = time.perf_counter()
+            trainer.train()
+            whole = time.perf_counter() - started
+        mean = sum(taken) / len(taken) if taken else 0.0
+        rows.append([preset, str(len(taken)), f"{mean:.3f}", f"{sum(taken):.2f}", f"{sum(taken) / whole:.1%}"])
+    print(markdown(["preset", "strips", "seconds a strip", "seconds in all", "of the time"], rows))
