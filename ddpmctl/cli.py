@@ -56,10 +56,10 @@ def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
 def main() -> NoReturn:
     """Run the command line and exit with an `ExitCode`."""
     signal.signal(signal.SIGTERM, _terminate)
-    for stream in (sys.stdout, sys.stderr):
-        # Windows' older encodings and the C locale lack characters: one of them must not end a training.
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
+    # Windows' older encodings lack characters, and one of them must not end a training. Where Python has a way of its
+    # own with such characters, as on stderr, that stays.
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="replace")
     if not any(plugin.builtin for plugin in plugins.discover(plugins.COMMANDS)):
         print_error("ddpmctl runs from a checkout that is not installed", "pip install -e .")
         sys.exit(ExitCode.FAILED)

@@ -65,16 +65,14 @@ def animate(
 
     A model learning: ddpmctl animate --training demo -o learning.gif
     """
-    from ddpmctl.imaging.files import check_target, free_path, safe_stem, write_whole
-    from ddpmctl.imaging.upscale import check_upscale
-
     out = Output("animate", as_json=as_json, quiet=quiet)
     timing = Timing(frames, (20 if training is None else 5) if fps is None else fps, hold)
     check_timing(timing)
     seen = Seen(plays, not no_show)
     if training is not None:
         chosen = (label, model, sampler, steps, guidance, guidance_interval, seed)
-        if any(value is not None for value in chosen):
+        usual = (show, interpolation, device, precision) == ("x", "nearest", "auto", "auto")
+        if any(value is not None for value in chosen) or not usual:
             raise UsageError("a training is shown as it was kept", "ddpmctl animate --training MODEL, and no label")
         _show_learning(out, training, output, timing, upscale, seen)
         return
@@ -83,19 +81,35 @@ def animate(
     choose("view", show, SHOWS)
     way = (sampler, steps, guidance, guidance_interval)
     request = prepare(out, model, *way, seed, device, precision, default_sampler=("ddim", frames))
-    manifest = request.checkpoint.manifest
+    _show_carving(out, request, label, output, timing, show, (upscale, interpolation), seen)
+
+
+def _show_carving(
+    out: Output,
+    request: Request,
+    label: str,
+    output: Path | None,
+    timing: "Timing",
+    show: str,
+    enlarged: tuple[int, str],
+    seen: "Seen",
+) -> None:
+    from ddpmctl.imaging.files import check_target, free_path, safe_stem, write_whole
+    from ddpmctl.imaging.upscale import check_upscale
+
+    manifest, (upscale, interpolation) = request.checkpoint.manifest, enlarged
     index = resolve_label(label, manifest.classes)
-    shape = manifest.config.model
-    check_upscale(upscale, interpolation, frames * (2 if show == "both" else 1), shape.image_size, shape.channels)
+    shape, count = manifest.config.model, timing.frames * (2 if show == "both" else 1)
+    check_upscale(upscale, interpolation, count, shape.image_size, shape.channels)
     path = output or free_path(Path(f"{safe_stem(manifest.classes[index])}.gif"))
     check_target(path, SUFFIXES)
 
     engine = request.load(out)
-    pictures = sample_frames(out, engine, request, index, frames, show)
+    pictures = sample_frames(out, engine, request, index, timing.frames, show)
     typed: list[object] = ["animate", index, *timing.typed(), "--show", show, "--interpolation", interpolation]
     made = made_by(request, engine, "animation", [index], typed, upscale=upscale, interpolation=interpolation)
-    write_whole(path, encode(pictures, path.suffix.lower(), timing.fps, hold, upscale, interpolation, made))
-    if len(pictures) < frames:
+    write_whole(path, encode(pictures, path.suffix.lower(), timing.fps, timing.hold, upscale, interpolation, made))
+    if len(pictures) < timing.frames:
         out.note(f"{len(pictures)} frames, since there are as many steps")
     seen.show_frames(out, pictures, timing)
     record = {**request.record(), "label": index, "class": manifest.classes[index], "frames": len(pictures)}

@@ -39,6 +39,8 @@ HEAD = 4
 
 FEWEST_STRIP_LINES, STRIP_LINES, STRIP_COLUMNS = 7, 21, 110
 CURVE_LINES = 4
+NARROW = 30
+"""Columns below which there is no room for a curve."""
 
 
 class Display:
@@ -63,7 +65,7 @@ class Display:
         self.suggest_quick = False
         self.rows: list[tuple[EpochRow, int]] = []
         self.strip: tuple[int, list[Images]] | None = None
-        self.draws = out.animated and out.draws(show)
+        self.draws = out.draws(show) and out.animated
         self.bars = Progress(
             TextColumn("{task.description:>5}"),
             BarColumn(),
@@ -83,7 +85,9 @@ class Display:
             yield
             return
         # Rich would otherwise take stdout over, and piped results would vanish.
-        with Live(self._picture(), console=self.out.stderr, redirect_stdout=False, redirect_stderr=False) as live:
+        with Live(
+            self._picture(), console=self.out.stderr, redirect_stdout=False, redirect_stderr=False, refresh_per_second=2
+        ) as live:
             self._live = live
             yield
             live.update(self._picture())
@@ -180,7 +184,7 @@ class Display:
             title = f"after {step:,} steps, from the same noise:" if step else "the noise that it begins with:"
             yield lines + 1, Group(Text(title), in_characters(self.out, strip))
         values = [row.train_mse if row.heldout_mse is None else row.heldout_mse for row, _ in self.rows]
-        if len(values) > 1 and room > CURVE_LINES:
+        if len(values) > 1 and room > CURVE_LINES and console.width > NARROW:
             plain = not encodes(console, "\u2800")
             drawn = curve(values, min(60, console.width - 12), CURVE_LINES, plain=plain)
             yield CURVE_LINES + 1, Group(Text("MSE, logarithmic:"), Text(drawn, no_wrap=True))

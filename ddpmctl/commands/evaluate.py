@@ -59,6 +59,11 @@ class Judged:
     images_per_second: float
     evaluations: int
 
+    @property
+    def ratio(self) -> float:
+        """Of the Frechet distance and its floor; 0 where that floor is none."""
+        return self.report.frechet.ratio or 0.0
+
     def record(self) -> dict[str, Any]:
         """Everything, for ``--json``."""
         figures = asdict(self.report)
@@ -80,7 +85,7 @@ def evaluate(
     guidance_interval: options.Interval = None,
     seed: Annotated[int, typer.Option(help="Of the first image.")] = 0,
     data_dir: options.DataDir = None,
-    cas: Annotated[bool, typer.Option("--cas", help="Also train classifiers on made and on real images.")] = False,
+    cas: options.Cas = False,
     show_nearest: options.ShowNearest = None,
     sweep: options.Sweep = None,
     plot: options.Plot = None,
@@ -113,9 +118,8 @@ def evaluate(
     data: dict[str, Any] = {"model": request.checkpoint.name, "digest": request.checkpoint.digest, "seed": seed}
     data |= {"device": str(engine.device), "precision": engine.precision}
     data["results"] = [each.record() for each in judged]
-    bar = "█" if encodes(out.stdout, "█") else "#"
     single = len(judged) == 1
-    parts: list[RenderableType] = [figures(judged[0], engine.classes) if single else comparison(judged, bar)]
+    parts: list[RenderableType] = [figures(judged[0], engine.classes) if single else comparison(out, judged)]
     if cas:
         made, real = _cas(out, evaluator, engine, images, labels)
         data["cas"] = {"made": made, "real": real, "count": count}
@@ -131,7 +135,11 @@ def evaluate(
         out.note("kept nowhere: the model has no place for it")
     if plot:
         write_whole(plot, quality_plot(judged))
-    data["files"] = [str(path) for path in (show_nearest, plot) if path]
+    _tell(out, data, parts, [show_nearest, plot])
+
+
+def _tell(out: Output, data: dict[str, Any], parts: list[RenderableType], drawn: list[Path | None]) -> None:
+    data["files"] = [str(path) for path in drawn if path]
     for file in data["files"]:
         out.note(f"drawn into {file}")
     out.result(data, Group(*parts))
@@ -226,7 +234,7 @@ def figures(judged: Judged, classes: tuple[str, ...]) -> Table:
     worst = sorted(zip(report.accuracy_by_class, classes, strict=True))
     table.add_row("  by class", ", ".join(f"{name} {share:.1%}" for share, name in worst[:5]) + ", ..", "")
     for name, distance in (("Frechet distance", report.frechet), ("kernel distance", report.kernel)):
-        table.add_row(name, f"{distance.value:.4g}{times_the_floor(distance.value, distance.floor)}", _floor(distance))
+        table.add_row(name, f"{distance.value:.4g}{_over(distance)}", _floor(distance))
     for name in ("recall", "density", "coverage"):
         table.add_row(name, f"{getattr(report.spread, name):.3f}", f"{getattr(report.real_spread, name):.3f}")
     table.add_row("mean intensity", f"{report.intensity:.2f}", f"{report.real_intensity:.2f} of 255")
@@ -238,7 +246,7 @@ def figures(judged: Judged, classes: tuple[str, ...]) -> Table:
     return table
 
 
-def comparison(judged: list[Judged], bar: str) -> Group:
+def comparison(out: Output, judged: list[Judged]) -> Group:
     """Several ways of sampling: a row each, and quality against cost as bars."""
     table = Table(
         "way", "steps", "evaluations", "accuracy", "Frechet", "ratio", "recall", "coverage", "images/s",
@@ -248,14 +256,14 @@ def comparison(judged: list[Judged], bar: str) -> Group:
         report, way = each.report, each.sampling
         table.add_row(
             _way(way), str(way.steps), str(each.evaluations), f"{report.accuracy:.2%}",
-            f"{report.frechet.value:.4g}", f"{report.frechet.ratio:.2f}", f"{report.spread.recall:.3f}",
+            f"{report.frechet.value:.4g}", f"{each.ratio:.2f}", f"{report.spread.recall:.3f}",
             f"{report.spread.coverage:.3f}", f"{each.images_per_second:,.1f}",
         )  # fmt: skip
-    most = max(each.report.frechet.ratio for each in judged)
-    bars = Table.grid(padding=(0, 1))
-    for each in sorted(judged, key=lambda one: (one.evaluations, one.report.frechet.ratio)):
-        ratio = each.report.frechet.ratio
-        bars.add_row(str(each.evaluations), _way(each.sampling), bar * max(1, round(40 * ratio / most)), f"{ratio:.2f}")
+    most = max(each.ratio for each in judged)
+    bars, bar = Table.grid(padding=(0, 1)), "█" if encodes(out.stdout, "█") else "#"
+    for each in sorted(judged, key=lambda one: (one.evaluations, one.ratio)):
+        length = max(1, round(40 * each.ratio / most)) if most else 1
+        bars.add_row(str(each.evaluations), _way(each.sampling), bar * length, f"{each.ratio:.2f}")
     return Group(table, "\nFrechet distance over the floor, by evaluations of the network:", bars)
 
 
@@ -264,10 +272,7 @@ def quality_plot(judged: list[Judged]) -> bytes:
     from ddpmctl.evaluation.plot import Point, quality_against_cost
 
     return quality_against_cost(
-        [
-            Point(_way(each.sampling), each.evaluations, each.report.frechet.ratio, each.report.accuracy)
-            for each in judged
-        ]
+        [Point(_way(each.sampling), each.evaluations, each.ratio, each.report.accuracy) for each in judged]
     )
 
 
@@ -334,9 +339,8 @@ def _way(sampling: SamplingConfig) -> str:
     return f"{sampling.sampler}, guidance {sampling.guidance:g}{where}"
 
 
-def times_the_floor(value: float, floor: float) -> str:
-    """How far a distance is from its floor, in words; none where the floor is about 0, as a kernel distance's is."""
-    return f", {value / floor:.2f} times the floor" if floor > 0 else ""
+def _over(distance: "Distance") -> str:
+    return "" if distance.ratio is None else f", {distance.ratio:.2f} times the floor"
 
 
 def _floor(distance: "Distance") -> str:

@@ -85,8 +85,20 @@ def generate(
         _converse(out, request, enlarge, count, output, show)
         return
     wanted = wanted_labels(request, labels or [], count) or (liked.labels if liked else [])
-    targets = _checked_targets(request, wanted, enlarge, output or (liked.default_file() if liked else None))
+    _make(out, request, wanted, enlarge, output, liked, show)
 
+
+def _make(
+    out: Output,
+    request: Request,
+    wanted: list[int],
+    enlarge: "Enlargement",
+    output: Path | None,
+    liked: Liked | None,
+    show: bool | None,
+) -> None:
+    """Make the images, write them, and compare them with the picture that they are to be like."""
+    targets = _checked_targets(request, wanted, enlarge, output or (liked.default_file() if liked else None))
     engine = request.load(out)
     made = _sample(out, engine, request, wanted)
     images = enlarge.applied(made)
@@ -97,7 +109,7 @@ def generate(
     if output != STDOUT:
         paths = [str(path) for path in targets]
         told = {**request.record(), "upscale": enlarge.factor, "files": paths, "images": _each(request, wanted)}
-        out.result({**told, "like": {"file": str(like), "same": same}} if like else told, bare=paths)
+        out.result({**told, "like": {"file": str(liked.path), "same": same}} if liked else told, bare=paths)
 
 
 def _converse(

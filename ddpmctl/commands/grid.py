@@ -14,6 +14,7 @@ from .sampling import Request, prepare, steps_bar
 from .showing import draw
 
 if TYPE_CHECKING:
+    from ddpmctl.engine import Engine
     from ddpmctl.imaging.provenance import Provenance
     from ddpmctl.imaging.upscale import Images
 
@@ -60,8 +61,13 @@ def grid(
     out.result({**request.record(), "rows": rows, "upscale": upscale, "files": [str(path)]}, bare=[str(path)])
 
 
-def make_sheet(out: Output, request: Request, rows: int, upscale: int) -> "tuple[Images, Provenance, Images]":
+def make_sheet(
+    out: Output, request: Request, rows: int, upscale: int, engine: "Engine | None" = None
+) -> "tuple[Images, Provenance, Images]":
     """Sample every class and lay the images out: one of each in two titled rows, or a titled column a class.
+
+    Args:
+        engine: the model, where it is loaded already.
 
     Returns:
         The sheet, how it was made, and the images, uint8[N,..].
@@ -70,7 +76,7 @@ def make_sheet(out: Output, request: Request, rows: int, upscale: int) -> "tuple
 
     classes = request.checkpoint.manifest.classes
     count = len(classes)
-    engine = request.load(out)
+    engine = engine or request.load(out)
     with steps_bar(out, request.sampling.steps * rows * count) as (bar, task):
         images = engine.generate(
             list(range(count)) * rows, **request.keywords(), on_step=lambda done: bar.advance(task, done)

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from ddpmctl.config import DiffusionConfig
 from ddpmctl.console import Output, encodes
+from ddpmctl.errors import CheckpointError
 from ddpmctl.registry import Checkpoint, RunRecord, SegmentRecord
 
 from . import options
@@ -36,10 +37,7 @@ def inspect(
     layers: Annotated[bool, typer.Option("--layers", help="Shapes and parameters of each layer.")] = False,
     schedule: Annotated[bool, typer.Option("--schedule", help="Signal and noise over the chain.")] = False,
     history: Annotated[bool, typer.Option("--history", help="A row an epoch.")] = False,
-    at: Annotated[
-        list[int] | None,
-        typer.Option("--at", metavar="T", help="Look at this timestep through the network; repeatable."),
-    ] = None,
+    at: options.At = None,
     label: Annotated[str | None, typer.Option(metavar="LABEL", help="Of the image, with --at.")] = None,
     seed: Annotated[int, typer.Option(help="Of image and noise, with --at.")] = 0,
     data_dir: options.DataDir = None,
@@ -173,7 +171,11 @@ def _draw_strip(out: Output, last: Checkpoint, show: bool | None) -> None:
     """Draw what the training made last of the noise that it was always given, where that was kept."""
     if not out.draws(show) or last.manifest.resume is None:
         return
-    strips, _ = last.strips()
+    try:
+        strips, _ = last.strips()
+    except CheckpointError as error:
+        out.warn(error.message)
+        return
     if len(strips) > 1:
         draw(out, strips[-1], show, STRIP_LINES)
 

@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-from ddpmctl.console import Output
+from ddpmctl.console import Output, print_error
 from ddpmctl.errors import DdpmctlError, UsageError
 
 ENOUGH = ("", "quit", "exit")
@@ -31,9 +31,7 @@ def ask(out: Output, make: Callable[[list[str], int], int], names: str) -> None:
             made += make(line.split(), made)
         except UsageError as error:
             refused += 1
-            out.stderr.print("error:", error.message, style="bold red", soft_wrap=True)
-            if error.hint:
-                out.note(f"hint: {error.hint}")
+            print_error(error.message, error.hint)
         else:
             out.note(f"{time.perf_counter() - started:.2f} s")
     if refused and not asked:

@@ -46,8 +46,7 @@ def made_by(
             and enlargement.
         seed: of its first image; the request's by default.
         count: images of the whole request.
-        upscale: how many times it is enlarged.
-        interpolation: how.
+        upscale: how many times it is enlarged, and ``interpolation`` how.
         positional: whether the command takes its model as an argument, and enlarges by itself.
     """
     from ddpmctl.engine import BATCH_SIZES

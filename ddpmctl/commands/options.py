@@ -79,6 +79,12 @@ Clip = Annotated[float | None, typer.Option(metavar="NORM", help="Largest norm o
 Accumulate = Annotated[
     int, typer.Option(metavar="K", help="Compute each batch in K parts at most: the same steps in less memory.")
 ]
+Log = Annotated[str | None, typer.Option(metavar="tensorboard", help="Write it down for TensorBoard, too.")]
+At = Annotated[
+    list[int] | None, typer.Option(metavar="T", help="Look at this timestep through the network; repeatable.")
+]
+Cas = Annotated[bool, typer.Option("--cas", help="Also train classifiers on made and on real images.")]
+Patience = Annotated[int | None, typer.Option(metavar="N", help="Epochs without a better MSE.")]
 Compiled = Annotated[
     bool, typer.Option("--compile/--no-compile", help="Compile the network; a minute's start on a CPU.")
 ]

@@ -1,10 +1,11 @@
 """``ddpmctl report``."""
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,13 +14,14 @@ from ddpmctl.config import resolve_label
 from ddpmctl.console import Output
 from ddpmctl.errors import CheckpointError, UsageError
 from ddpmctl.registry import Checkpoint
+from ddpmctl.registry.archive import without_place
 from ddpmctl.registry.evaluations import kept_evaluation
 
 from . import options
-from .evaluate import times_the_floor
 from .grid import make_sheet
 from .inspect import describe
 from .learning import Learning
+from .making import told_name
 from .sampling import Request, last_commit, prepare, steps_bar
 from .showing import draw
 
@@ -31,6 +33,7 @@ DEFAULT = Path("report.html")
 FRAMES = 50
 """Of the chain, and of the learning at most."""
 
+ENLARGED = 3
 MOST_MODELS = 6
 
 
@@ -62,15 +65,17 @@ def report(
     out = Output("report", as_json=as_json, quiet=quiet)
     path = output or free_path(DEFAULT)
     check_target(path, [".html"])
-    references: list[str | None] = [*dict.fromkeys(models or [])] or [None]
-    if len(references) > MOST_MODELS:
-        raise UsageError(f"{len(references)} models do not fit beside each other", f"name {MOST_MODELS} at most")
-    requests = [prepare(out, name, None, None, None, None, seed, device, precision) for name in references]
+    references: list[str | None] = [*(models or [])] or [None]
+    asked = [prepare(out, name, None, None, None, None, seed, device, precision) for name in references]
+    requests = list({(request.checkpoint.digest, request.checkpoint.path): request for request in asked}.values())
+    if len(requests) > MOST_MODELS:
+        raise UsageError(f"{len(requests)} models do not fit beside each other", f"name {MOST_MODELS} at most")
     indices = [_label(request.checkpoint, label) for request in requests]
     told = [_told(out, request, index, show) for request, index in zip(requests, indices, strict=True)]
-    names = [request.checkpoint.name for request in requests]
+    names = [model.name for model in told]
     shown = {request.checkpoint.manifest.classes[index] for request, index in zip(requests, indices, strict=True)}
-    made = f"Made {datetime.now(UTC):%Y-%m-%d %H:%M} UTC by ddpmctl {__version__}: ddpmctl report {' '.join(names)}"
+    typed = ["ddpmctl", "report", *names, "--seed", str(seed), *(["--label", label] if label else [])]
+    made = f"Made {datetime.now(UTC):%Y-%m-%d %H:%M} UTC by ddpmctl {__version__}: {shlex.join(typed)}"
     write_whole(path, page(told, " and ".join(sorted(shown)), made).encode())
     size = path.stat().st_size
     out.note(f"{size / 1e6:.1f} MB; open it in a browser")
@@ -85,17 +90,21 @@ def _label(checkpoint: Checkpoint, label: str | None) -> int:
 def _told(out: Output, request: Request, index: int, show: bool | None) -> "Told":
     """All that the page tells of one model."""
     from ddpmctl.assembly import build_diffusion
+    from ddpmctl.imaging.upscale import check_upscale
     from ddpmctl.report.page import Told
 
     checkpoint = request.checkpoint
+    shape = checkpoint.manifest.config.model
+    check_upscale(ENLARGED, "cubic", shape.num_classes, shape.image_size, shape.channels)
     last = last_commit(out, checkpoint)
-    sheet, _, images = make_sheet(out, request, rows=1, upscale=3)
+    engine = request.load(out)
+    sheet, _, images = make_sheet(out, request, rows=1, upscale=ENLARGED, engine=engine)
     draw(out, images, show)
     schedule = build_diffusion(checkpoint.manifest.config.diffusion).schedule
     losses, first = _last_losses(last)
-    evaluation = kept_evaluation(checkpoint)
+    figures, how = _evaluation(checkpoint)
     return Told(
-        name=checkpoint.name,
+        name=told_name(checkpoint),
         facts=list(_facts(checkpoint, last)),
         history=last.history,
         losses=losses,
@@ -103,10 +112,10 @@ def _told(out: Output, request: Request, index: int, show: bool | None) -> "Told
         signal=schedule.alpha.tolist(),
         noise=schedule.sigma.tolist(),
         sheet=sheet,
-        chain=_chain(out, request.load(out), request, index),
+        chain=_chain(out, engine, request, index),
         learning=_learning(checkpoint, last),
-        figures=_figures(evaluation) if evaluation else {},
-        evaluated=_how(evaluation) if evaluation else "",
+        figures=figures,
+        evaluated=how,
     )
 
 
@@ -117,6 +126,8 @@ def _facts(checkpoint: Checkpoint, last: Checkpoint) -> Iterator[tuple[str, str]
             yield "made", checkpoint.manifest.created[:16].replace("T", " ") + " UTC"
         elif name == "files":
             yield "size", told.partition(" in ")[0]
+        elif name == "data":  # where its owner keeps the images is nobody's business
+            yield name, told.replace(checkpoint.manifest.dataset.name, without_place(checkpoint.manifest.dataset.name))
         else:
             yield name, told
 
@@ -159,26 +170,24 @@ def _last_losses(last: Checkpoint) -> tuple[list[float], int]:
     return last.state()["progress"][:count, 0].tolist(), run.step - count + 1
 
 
-def _figures(found: dict[str, Any]) -> dict[str, str]:
-    """An evaluation as the page has it; what is missing in it is left out."""
-    told = {}
+def _evaluation(checkpoint: Checkpoint) -> tuple[dict[str, str], str]:
+    """What was found of a model as the page has it, and how; nothing where nothing whole is kept."""
+    found = kept_evaluation(checkpoint)
+    if found is None:
+        return {}, ""
     try:
-        told["label accuracy"] = f"{found['accuracy']:.2%}, real {found['real_accuracy']:.2%}"
+        figures = {"label accuracy": f"{found['accuracy']:.2%}, real {found['real_accuracy']:.2%}"}
         for name in ("frechet", "kernel"):
             one = found[name]
-            over = times_the_floor(one["value"], one["floor"])
-            told[f"{name} distance"] = f"{one['value']:.4g}{over} ({one['floor']:.4g})"
+            over = "" if one["ratio"] is None else f", {one['ratio']:.2f} times the floor"
+            figures[f"{name} distance"] = f"{one['value']:.4g}{over} ({one['floor']:.4g})"
         for name in ("recall", "density", "coverage"):
-            told[name] = f"{found['spread'][name]:.3f}, real {found['real_spread'][name]:.3f}"
-        told["near-copies"] = f"{found['memory']['near_copies']:.2%}"
-        told["speed"] = f"{found['images_per_second']:,.1f} images/s"
+            figures[name] = f"{found['spread'][name]:.3f}, real {found['real_spread'][name]:.3f}"
+        figures["near-copies"] = f"{found['memory']['near_copies']:.2%}"
+        figures["speed"] = f"{found['images_per_second']:,.1f} images/s"
+        way = found["sampling"]
+        how = f"{found['count']:,} images from seed {found['seed']}, {way['sampler']} in {way['steps']} steps, "
+        how += f"guidance {way['guidance']:g}, {found['device']} in {found['precision']}, {found['created']}"
     except (LookupError, TypeError, ValueError):
-        pass
-    return told
-
-
-def _how(found: dict[str, Any]) -> str:
-    way = found.get("sampling", {})
-    told = [f"{found.get('count', '?'):,} images from seed {found.get('seed', '?')}"]
-    told += [f"{way.get('sampler')} in {way.get('steps')} steps, guidance {way.get('guidance')}"]
-    return ", ".join([*told, *(str(found.get(name, "?")) for name in ("device", "precision", "created"))])
+        return {}, ""
+    return figures, how

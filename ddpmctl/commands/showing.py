@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ddpmctl.console import Output
+from ddpmctl.errors import DataError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 
 MOST = 120
 """Images that are drawn at most."""
+
+MOST_BYTES = 100_000_000
+"""Of pixels that are decoded to be drawn."""
 
 LINES_LEFT = 4
 """Of the terminal, for what is said beside a picture."""
@@ -56,13 +60,16 @@ def draw_sheet(out: Output, image: "Images", wanted: bool | None) -> None:
 
 
 def draw_picture(out: Output, path: Path, wanted: bool | None) -> None:
-    """Draw a picture from a file, or the first images of an archive; otherwise as `draw`.
-
-    Raises:
-        DataError: when it cannot be read.
-    """
+    """Draw a picture from a file that tells of its making, or the first images of an archive; otherwise as `draw`."""
     if not out.draws(wanted):
         return
+    try:
+        _draw_file(out, path)
+    except (OSError, ValueError, LookupError, SyntaxError, DataError) as error:
+        out.warn(f"{path} cannot be drawn: {error}")
+
+
+def _draw_file(out: Output, path: Path) -> None:
     import numpy as np
     from PIL import Image
 
@@ -71,13 +78,18 @@ def draw_picture(out: Output, path: Path, wanted: bool | None) -> None:
     made = read_provenance(path)  # what is none of ours is not even decoded
     if made.kind == "images":
         with np.load(path, allow_pickle=False) as archive:
-            draw(out, archive["images"][:MOST], wanted)
+            if archive.zip.getinfo("images.npy").file_size > MOST_BYTES:
+                raise ValueError("it is too large for that")
+            draw(out, archive["images"][:MOST], wanted=True)
         return
     with Image.open(path) as image:
+        if image.width * image.height > MOST_BYTES:
+            raise ValueError("it is too large for that")
         image.seek(getattr(image, "n_frames", 1) - 1)
         pixels = np.asarray(image.convert("L" if image.mode in ("1", "L") else "RGB"))
-    small = made.upscale if made.kind in ("image", "animation") else 1
-    draw_sheet(out, pixels[small // 2 :: small, small // 2 :: small], wanted)
+    plain = made.kind == "image" or (made.kind == "animation" and "--training" not in made.command)
+    step = made.upscale if plain else 1
+    draw_sheet(out, pixels[step // 2 :: step, step // 2 :: step], wanted=True)
 
 
 def in_characters(out: Output, image: "Images") -> "RenderableType":
@@ -108,5 +120,14 @@ def play(out: Output, frames: "Sequence[Images]", fps: float, hold: float) -> No
                 time.sleep(ahead)
             elif number < len(frames) - 1 and ahead < -1 / fps:
                 continue
-            live.update(in_characters(out, frame), refresh=True)
+            live.update(_fitting(out, frame), refresh=True)
         time.sleep(hold)
+
+
+def _fitting(out: Output, image: "Images") -> "RenderableType":
+    """A picture that is no higher than the terminal, either."""
+    from ddpmctl.imaging.terminal import picture
+
+    high, wide = image.shape[:2]
+    columns = min(out.stderr.width, max(1, 2 * (out.stderr.height - 1) * wide // high))
+    return picture(image, columns, colour=out.has_blocks)

@@ -52,7 +52,7 @@ def train(
     clip: options.Clip = None,
     accumulate: options.Accumulate = 1,
     compiled: options.Compiled = False,
-    patience: Annotated[int | None, typer.Option(metavar="N", help="Epochs without a better MSE.")] = None,
+    patience: options.Patience = None,
     timesteps: Annotated[int | None, typer.Option(metavar="T", help="Length of the Markov chain.")] = None,
     schedule: Annotated[str | None, typer.Option(metavar="linear|cosine", help="Noise schedule.")] = None,
     target: Annotated[str | None, typer.Option(metavar="epsilon|v|x0", help="What the network predicts.")] = None,
@@ -66,7 +66,7 @@ def train(
     force: options.Force = False,
     resume: options.Resume = None,
     checkpoint_every: options.CheckpointEvery = None,
-    log: Annotated[str | None, typer.Option(metavar="tensorboard", help="Write it down for TensorBoard, too.")] = None,
+    log: options.Log = None,
     show: options.Show = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
@@ -86,8 +86,7 @@ def train(
         check_words(device, precision, seed, accumulate, max_steps)
         training = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "patience": patience, "clip_norm": clip}
         diffusion = {"timesteps": timesteps, "schedule": schedule, "target": target, "pixel_range": pixel_range}
-        if one_timestep:
-            training |= {"one_timestep": True, "stratified": False}
+        training |= {"one_timestep": True, "stratified": False} if one_timestep else {}
         training |= {"flip": True} if flip else {}
         config = sized(changed(load_preset(preset).config, training, diffusion, {"norm": norm}), image_size)
         trained = carry_out(out, _order(context.params, config, every, watch))

@@ -41,9 +41,9 @@ class Distance:
     draws: int
 
     @property
-    def ratio(self) -> float:
-        """How many times the floor."""
-        return self.value / self.floor
+    def ratio(self) -> float | None:
+        """How many times the floor; None where that is 0 to within its spread, as a kernel distance's is."""
+        return self.value / self.floor if self.floor > (self.floor_spread or 0.0) else None
 
 
 @dataclass(frozen=True, slots=True)

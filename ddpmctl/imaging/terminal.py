@@ -8,7 +8,6 @@ from PIL import Image
 from rich.color import Color
 from rich.segment import Segment, Segments
 from rich.style import Style
-from rich.text import Text
 
 Images = NDArray[np.uint8]
 
@@ -18,13 +17,13 @@ SMALLEST_TILE = 12
 """Pixels across an image that one can still make out."""
 
 
-def picture(image: Images, columns: int, *, colour: bool) -> Segments | Text:
+def picture(image: Images, columns: int, *, colour: bool) -> Segments:
     """An image as half blocks of true colour, or as a ramp of shades where there is no colour.
 
     Args:
         image: uint8[H,W] or uint8[H,W,3].
         columns: widest result; larger images are shrunk.
-        colour: whether the terminal shows true colour.
+        colour: whether the terminal shows 256 colours or more.
     """
     height, width = image.shape[:2]
     fitted = Image.fromarray(image)
@@ -85,12 +84,12 @@ def _half_blocks(image: Image.Image) -> Segments:
     return Segments(segments)
 
 
-def _shades(image: Image.Image) -> Text:
+def _shades(image: Image.Image) -> Segments:
     """Each character stands for two pixels, one above the other."""
     grey = image.convert("L")
     small = np.asarray(grey.resize((grey.width, max(1, grey.height // 2)), Image.Resampling.BOX))
-    lines = ("".join(SHADES[int(pixel) * len(SHADES) // 256] for pixel in row) for row in small)
-    return Text("\n".join(lines))
+    lines = ["".join(SHADES[int(pixel) * len(SHADES) // 256] for pixel in row) for row in small]
+    return Segments([part for line in lines for part in (Segment(line), Segment.line())])
 
 
 def curve(values: list[float], columns: int = 60, rows: int = 8, *, plain: bool = False) -> str:

@@ -82,10 +82,13 @@ def export_weights(checkpoint: Checkpoint, path: Path, licence: str | None = Non
 
 def _without_places(manifest: Manifest) -> Manifest:
     """The manifest without the place where its owner keeps the images, which is nobody's business."""
-    kind, colon, place = manifest.dataset.name.partition(":")
-    if not colon or "/" not in place:
-        return manifest
-    return replace(manifest, dataset=replace(manifest.dataset, name=f"{kind}:{Path(place).name}"))
+    return replace(manifest, dataset=replace(manifest.dataset, name=without_place(manifest.dataset.name)))
+
+
+def without_place(dataset: str) -> str:
+    """The name of a dataset without the folders above its own."""
+    kind, _, place = dataset.partition(":")
+    return f"{kind}:{Path(place).name}" if "/" in place or "\\" in place else dataset
 
 
 def import_archive(registry: Registry, path: Path, name: str | None) -> Path:

@@ -169,6 +169,13 @@ class Learner:
         *_, last = chain
         return to_pixels(last.x0, self.diffusion.pixel_range)
 
+    def wait(self) -> None:
+        """Wait until all that was issued is done, so that clocks measure what comes next alone."""
+        if self.run.device.type == "cuda":
+            torch.cuda.synchronize(self.run.device)
+        elif self.run.device.type == "mps":
+            torch.mps.synchronize()
+
     def noise(self) -> Images:
         """That noise."""
         model = self.config.model

@@ -8,18 +8,19 @@ from numpy.typing import NDArray
 
 from ddpmctl.chain import Images
 from ddpmctl.config import STRIP_STEPS
+from ddpmctl.devices import is_out_of_memory
 from ddpmctl.registry.checkpoint import STEPS_OF_STRIPS, STRIPS, strips_of
 
 COUNT = 10
 """Images in a strip: one of each class where there are so many."""
 
 SHARE = 0.03
-"""Of the training's time at most that goes into strips."""
+"""Of the time that the training is planned to take, at most, that goes into strips."""
 
 FIRST, SPREAD = 8, 1.4
 """The step of the first strip, and how much later than the one before a strip comes that is drawn in advance."""
 
-ADVANCE = 0.3
+ADVANCE = 0.1
 """Of the time to come, whose share may be spent in advance."""
 
 MOST = 120
@@ -33,14 +34,20 @@ class Strips:
 
     Args:
         draw: makes a strip, uint8[K,S,S] or [K,S,S,3].
+        wait: returns once the device has done all that was asked of it before.
         clock: seconds.
         on_drawn: told the step and the images of each.
     """
 
     def __init__(
-        self, draw: Callable[[], Images], clock: Callable[[], float], on_drawn: Callable[[int, Images], None]
+        self,
+        draw: Callable[[], Images],
+        wait: Callable[[], None],
+        clock: Callable[[], float],
+        on_drawn: Callable[[int, Images], None],
     ) -> None:
         self.draw = draw
+        self.wait = wait
         self.clock = clock
         self.on_drawn = on_drawn
         self.steps: list[int] = []
@@ -48,6 +55,16 @@ class Strips:
         self._spent = 0.0
         self._cost: float | None = None
         self._since = 0.0
+
+    def begin(self, noise: Callable[[], Images]) -> None:
+        """Have the noise itself as the first, where there is none yet."""
+        if not self.steps:
+            self.steps, self.images = [0], [noise()]
+
+    def tell(self) -> None:
+        """Tell of the last strip that there is."""
+        if self.steps:
+            self.on_drawn(self.steps[-1], self.images[-1])
 
     def add(self, step: int, images: Images) -> None:
         """Keep a strip."""
@@ -71,16 +88,22 @@ class Strips:
         Returns:
             The seconds that it took.
         """
-        # To learn from an image costs about three times what a look at it does; few together cost more each.
-        guess = STRIP_STEPS * COUNT / rate if rate else 0.0
+        # To learn from an image costs about three times what a look at it does; few together, and first, cost more.
+        guess = 2 * STRIP_STEPS * COUNT / rate if rate else 0.0
         cost = guess if self._cost is None else self._cost
         before = self.steps[-1] if self.steps else 0
         early = step >= max(FIRST, before * SPREAD)
         time = seconds - self._since + (ADVANCE * images_left / rate if early and rate else 0.0)
         if step == before or self._spent + cost * (2 if images_left else 1) > SHARE * time:
             return 0.0
+        self.wait()
         started = self.clock()
-        self.add(step, self.draw())
+        try:
+            self.add(step, self.draw())
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            self._since = float("inf")  # there is no room to look at it: the training itself goes on
         self._cost = self.clock() - started
         self._spent += self._cost
         return self._cost

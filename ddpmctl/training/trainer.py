@@ -94,7 +94,7 @@ class Trainer:
         self.classes = data.classes
         self.train_set, self.heldout_set = data.to(run.device).split(config.training.heldout)
         self.learner = Learner(config, self.train_set, run)
-        self.strips = Strips(self.learner.strip, clock, observer.strip_drawn)
+        self.strips = Strips(self.learner.strip, self.learner.wait, clock, observer.strip_drawn)
         self.id = records.new_id()
         self.step = 0
         self.seconds = 0.0
@@ -126,11 +126,11 @@ class Trainer:
         else:
             self.plan = self._lay_out()
             self._begin_segment("begun", exact=True)
+        self.strips.begin(self.learner.noise)
         if not self.resumed or self.more_epochs:
             self._save("running")
         self.observer.started(self.plan, self.step)
-        if not self.strips.steps:
-            self.strips.add(0, self.learner.noise())
+        self.strips.tell()
         stopped: Stopped = "running"
         while stopped == "running":
             try:
