@@ -102,11 +102,9 @@ def evaluate(
     from ddpmctl.imaging.files import check_target, write_whole
 
     out = Output("evaluate", as_json=as_json)
-    if not MIN_COUNT <= count <= 1_000_000:
-        raise UsageError(f"{count} images cannot be judged", f"-n {MIN_COUNT}..1000000")
-    for path in (show_nearest, plot):
-        if path:
-            check_target(path, [".png"])
+    check_count(count)
+    for path in filter(None, (show_nearest, plot)):
+        check_target(path, [".png"])
     check_extra()
     request = prepare(out, model, sampler, steps, guidance, guidance_interval, seed, device, precision)
     ways = list(swept(request, sweep or []))
@@ -116,8 +114,7 @@ def evaluate(
     labels = [k % len(engine.classes) for k in range(count)]
     judged, images = judge(out, request, ways, engine, evaluator, labels)
     data: dict[str, Any] = {"model": request.checkpoint.name, "digest": request.checkpoint.digest, "seed": seed}
-    data |= {"device": str(engine.device), "precision": engine.precision}
-    data["results"] = [each.record() for each in judged]
+    data |= {"device": str(engine.device), "precision": engine.precision, "results": [one.record() for one in judged]}
     single = len(judged) == 1
     parts: list[RenderableType] = [figures(judged[0], engine.classes) if single else comparison(out, judged)]
     if cas:
@@ -167,6 +164,16 @@ def judge(
         report = evaluator.report(images, labels)
         judged.append(Judged(sampling, report, len(labels) / seconds, engine.evaluations(sampling)))
     return judged, images
+
+
+def check_count(count: int) -> None:
+    """See that so many images can be judged.
+
+    Raises:
+        UsageError: when they cannot.
+    """
+    if not MIN_COUNT <= count <= 1_000_000:
+        raise UsageError(f"{count} images cannot be judged", f"-n {MIN_COUNT}..1000000")
 
 
 def check_extra() -> None:

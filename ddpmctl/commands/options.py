@@ -83,6 +83,10 @@ Log = Annotated[str | None, typer.Option(metavar="tensorboard", help="Write it d
 At = Annotated[
     list[int] | None, typer.Option(metavar="T", help="Look at this timestep through the network; repeatable.")
 ]
+MaxTime = Annotated[
+    str | None,
+    typer.Option(metavar="90s|10m|2h", help="Lay the run out to fit; with --epochs, whichever is shorter."),
+]
 Cas = Annotated[bool, typer.Option("--cas", help="Also train classifiers on made and on real images.")]
 Patience = Annotated[int | None, typer.Option(metavar="N", help="Epochs without a better MSE.")]
 Compiled = Annotated[

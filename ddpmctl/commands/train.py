@@ -42,10 +42,7 @@ def train(
     epochs: Annotated[
         int | None, typer.Option(metavar="N", help="At most so many epochs; with --resume, so many more.")
     ] = None,
-    max_time: Annotated[
-        str | None,
-        typer.Option(metavar="90s|10m|2h", help="Lay the run out to fit; with --epochs, whichever is shorter."),
-    ] = None,
+    max_time: options.MaxTime = None,
     max_steps: options.MaxSteps = None,
     batch_size: Annotated[int | None, typer.Option(metavar="B", help="Images a step.")] = None,
     lr: Annotated[float | None, typer.Option(metavar="LR", help="Peak learning rate.")] = None,

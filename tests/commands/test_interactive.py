@@ -4,6 +4,7 @@ import io
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +78,7 @@ def test_what_does_not_go_together_is_said(tiny_here: Cli, more: tuple[str, ...]
 def test_ctrl_c_ends_it(tiny_home: Path, tmp_path: Path) -> None:
     with Terminal(tiny_home, *ASK, cwd=tmp_path) as terminal:
         terminal.wait_for("label> ")
+        time.sleep(0.5)  # it is waiting for a line by then
         terminal.type("\x03")
         assert terminal.finish() == 130
     assert "Traceback" not in terminal.text

@@ -26,7 +26,7 @@ def drawn_over(seconds: float, cost: float, step: float = 0.1, rate: float = 640
         now += cost
         return STRIP
 
-    kept = Strips(draw, lambda: now, lambda number, images: when.append(trained))
+    kept = Strips(draw, lambda: None, lambda: now, lambda number, images: when.append(trained))
     trained, count = 0.0, round(seconds / step)
     kept.add(0, STRIP)
     for number in range(1, count + 1):
@@ -36,7 +36,7 @@ def drawn_over(seconds: float, cost: float, step: float = 0.1, rate: float = 640
     return kept, when
 
 
-@pytest.mark.parametrize(("seconds", "cost"), [(20, 0.05), (90, 0.1), (600, 0.1), (3600, 2.0)])
+@pytest.mark.parametrize(("seconds", "cost"), [(40, 0.05), (90, 0.1), (600, 0.1), (3600, 2.0)])
 def test_strips_take_no_more_than_their_share(seconds: float, cost: float) -> None:
     _, when = drawn_over(seconds, cost)
     drawn = len(when) - 1
@@ -67,7 +67,7 @@ def test_of_very_many_every_second_goes_and_the_ends_stay() -> None:
 
 
 def test_large_images_leave_room_for_fewer() -> None:
-    kept = Strips(lambda: STRIP, lambda: 0.0, lambda step, images: None)
+    kept = Strips(lambda: STRIP, lambda: None, lambda: 0.0, lambda step, images: None)
     large = np.zeros((COUNT, 64, 64, 3), np.uint8)
     for step in range(300):
         kept.add(step, large)
