@@ -1,6 +1,7 @@
 """What a command says: results on stdout, everything else on stderr; for people, for programs, or bare."""
 
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -40,7 +41,12 @@ class Output:
     @property
     def animated(self) -> bool:
         """Whether bars and live tables may be drawn."""
-        return self.stderr.is_terminal and not self.quiet
+        return self.is_seen and not self.quiet
+
+    @property
+    def is_seen(self) -> bool:
+        """Whether stderr is a terminal before somebody's eyes, and no log or notebook that takes itself for one."""
+        return self.stderr.is_terminal and not is_log()
 
     @property
     def has_blocks(self) -> bool:
@@ -56,9 +62,9 @@ class Output:
         """
         if wanted is None:
             return self.animated and not self.as_json
-        if wanted and not self.stderr.is_terminal:
+        if wanted and not self.is_seen:
             self.note("nothing is drawn: this is no terminal")
-        return wanted and self.stderr.is_terminal
+        return wanted and self.is_seen
 
     def note(self, message: str) -> None:
         """Say something on stderr that is good to know, unless quiet."""
@@ -97,6 +103,15 @@ class Output:
             redirect_stdout=False,
             redirect_stderr=False,
         )
+
+
+def is_log() -> bool:
+    """Whether what looks like a terminal is none: colours that are forced on a pipe, or a cell of a notebook.
+
+    Jupyter runs commands at a pseudo-terminal, and shows each picture of what is drawn over and over again.
+    """
+    forced = bool(os.environ.get("FORCE_COLOR")) or os.environ.get("TTY_COMPATIBLE") == "1"
+    return "JPY_PARENT_PID" in os.environ or (forced and not sys.stderr.isatty())
 
 
 def encodes(console: Console, text: str) -> bool:

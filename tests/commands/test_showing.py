@@ -78,6 +78,24 @@ def test_off_a_terminal_nothing_is_drawn_even_if_it_is_asked_for(tiny_here: Cli)
     assert "nothing is drawn" not in tiny_here(*MAKING["generate"]).stderr
 
 
+def test_a_notebook_is_no_terminal_though_it_looks_like_one(tiny_home: Path, tmp_path: Path) -> None:
+    jupyter = {"JPY_PARENT_PID": "1", "FORCE_COLOR": "1", "TERM": "xterm-color"}
+    with Terminal(tiny_home, *MAKING["generate"], cwd=tmp_path, **jupyter) as terminal:
+        assert terminal.finish() == 0
+    assert "eight.png" in terminal.text
+    assert BLOCK not in terminal.text
+    assert "\x1b[1A" not in terminal.screen
+    assert "\x1b[?25l" not in terminal.screen
+
+
+def test_a_log_with_forced_colours_has_no_bars_and_pictures(tiny: Cli) -> None:
+    done = tiny(*MAKING["generate"], TTY_COMPATIBLE="1", FORCE_COLOR="1")
+    assert done.returncode == 0
+    assert BLOCK not in done.stderr
+    assert "\x1b[?25l" not in done.stderr
+    assert "sampling" not in done.stderr
+
+
 def test_of_many_images_as_many_are_shown_as_there_is_room_for(tiny_home: Path, tmp_path: Path) -> None:
     with Terminal(tiny_home, "generate", 8, "-n", 200, "--steps", 1, "-o", "many.npz", cwd=tmp_path) as terminal:
         assert terminal.finish() == 0
@@ -130,7 +148,7 @@ def test_train_shows_a_strip_and_a_curve_and_keeps_them_off_where_unwanted(tmp_p
 
 def test_the_live_picture_of_a_training_fits_into_the_terminal(tmp_path: Path) -> None:
     copied = ("train", "--preset", "quick", "--dataset", "strokes:300", "--batch-size", 32, "--device", "cpu")
-    with Terminal(tmp_path, *copied, "--epochs", 8, program=OFTEN, lines=24, columns=80, **COLOURS) as terminal:
+    with Terminal(tmp_path, *copied, "--epochs", 5, program=OFTEN, lines=24, columns=80, **COLOURS) as terminal:
         assert terminal.finish() == 0
     # Rich puts dots where a live picture is too tall.
     assert not re.search(r"^ *\.\.\. *$", terminal.text, re.MULTILINE)
