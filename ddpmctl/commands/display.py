@@ -31,6 +31,9 @@ ESTIMATE_AFTER = 5.0
 LONG = 3600.0
 """Seconds from which a run on a CPU is called long."""
 
+FEW = 50
+"""Steps that make no images worth looking at."""
+
 VISIBLE_ROWS = 12
 FEWEST_ROWS = 3
 
@@ -52,16 +55,20 @@ class Display:
         patience: epochs without a better MSE that the run allows.
         where: what it computes on, in words.
         show: whether to draw a curve and a strip of images, too; None for the usual.
+        max_time: seconds that the run is fitted into, if any.
 
     Attributes:
         suggest_quick: whether to name the quick preset where a run will take hours.
     """
 
-    def __init__(self, out: Output, name: str, patience: int, where: str, show: bool | None = None) -> None:
+    def __init__(
+        self, out: Output, name: str, patience: int, where: str, show: bool | None = None, max_time: float | None = None
+    ) -> None:
         self.out = out
         self.name = name
         self.patience = patience
         self.where = where
+        self.max_time = max_time
         self.suggest_quick = False
         self.rows: list[tuple[EpochRow, int]] = []
         self.strip: tuple[int, list[Images]] | None = None
@@ -98,14 +105,19 @@ class Display:
         begun = "going on with" if step else "training"
         self.out.note(f"{begun} '{self.name}' {self.where}")
         self.begun = time.perf_counter()
-        self._epoch_bar = self.bars.add_task("epoch", total=plan.steps_per_epoch, note="")
+        self._epoch_bar = self.bars.add_task("epoch", total=min(plan.steps_per_epoch, plan.steps), note="")
         self._run_bar = self.bars.add_task("run", total=plan.steps, note="")
         done = f"after {step:,} of " if step else ""
-        self.out.note(f"{done}{plan.steps:,} steps of {plan.batch_size} images: {_epochs(plan)}")
+        many = f"{plan.steps:,} step{'' if plan.steps == 1 else 's'}"
+        self.out.note(f"{done}{many} of {plan.batch_size} images: {_epochs(plan)}")
+        if self.max_time and plan.steps < FEW:
+            self.out.warn(f"only {many} in this time: digits take some hundreds")
 
     def stepped(self, step: int, images_per_second: float) -> None:
         """Move the bars; once the speed is known, say how long it will take."""
         left = (self.plan.steps - step) * self.plan.batch_size / images_per_second
+        if self.max_time:  # the clock ends what takes longer
+            left = min(left, max(0.0, self.max_time - (time.perf_counter() - self.begun)))
         if not self._estimated and time.perf_counter() - self.begun > ESTIMATE_AFTER:
             self._estimated = True
             self._estimate(left, images_per_second)
@@ -114,10 +126,12 @@ class Display:
             return
         self._shown = time.perf_counter()
         in_epoch = (step - 1) % self.plan.steps_per_epoch + 1
-        epoch_left = (self.plan.steps_per_epoch - in_epoch) * self.plan.batch_size / images_per_second
-        self.bars.update(
-            self._epoch_bar, completed=in_epoch, note=f"{images_per_second:,.0f} images/s, {words(epoch_left)} left"
-        )
+        in_all = min(
+            self.plan.steps_per_epoch, self.plan.steps - step + in_epoch
+        )  # the last epoch may be a part of one
+        epoch_left = min(left, (in_all - in_epoch) * self.plan.batch_size / images_per_second)
+        note = f"{images_per_second:,.0f} images/s, {words(epoch_left)} left"
+        self.bars.update(self._epoch_bar, total=in_all, completed=in_epoch, note=note)
         self.bars.update(self._run_bar, completed=step, note=f"{words(left)} left at most")
 
     def epoch_done(self, row: "EpochRow", patience_left: int, figures: "NDArray[np.float32]") -> None:

@@ -112,7 +112,7 @@ def _directories() -> dict[str, dict[str, Any]]:
     from platformdirs import user_cache_path
 
     registry, cache = Registry(), user_cache_path("ddpmctl", appauthor=False)
-    places = {"models": registry.models, "cache of data": cache / "datasets", "cache of judges": cache / "classifiers"}
+    places = {"models": registry.models, "cached data": cache / "datasets", "cached classifiers": cache / "classifiers"}
     return {name: {"path": str(path), "exists": path.is_dir(), "bytes": _size(path)} for name, path in places.items()}
 
 

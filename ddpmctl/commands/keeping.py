@@ -181,6 +181,11 @@ def import_model(
         from ddpmctl.original import import_original
 
         made = import_original(Registry(), file, name)
+    elif file.suffix.lower() == ".safetensors" and file.is_file():
+        raise CheckpointError(
+            f"{file} holds bare weights, and not all that a model is",
+            "export an archive: ddpmctl models export NAME x.zip",
+        )
     else:
         from ddpmctl.registry.archive import import_archive
 

@@ -63,7 +63,8 @@ def show(as_json: bool, quiet: bool) -> None:
     records = [{**record, "in_use": record["name"] == in_use} for record in records]
     # Names are there to be copied: they are never cut, the other columns wrap.
     name = Column("name", no_wrap=True, min_width=max((len(entry.name) for entry in whole), default=0))
-    table = Table(name, "dataset", "preset", "epochs", "best MSE", "parameters", "size", "age", "", box=None)
+    best = Column("best MSE", no_wrap=True)
+    table = Table(name, "dataset", "preset", "epochs", best, "parameters", "size", "age", "", box=None)
     for record in records:
         table.add_row(*_cells(record), "in use" if record["in_use"] else "")
     unfinished = [entry for entry in registry.unfinished() if isinstance(entry, Checkpoint)]
@@ -82,7 +83,9 @@ def show(as_json: bool, quiet: bool) -> None:
 
 def _cells(record: dict[str, Any]) -> list[str]:
     best = record["best"]
-    figure = f"{best['value']:.4f} ({best['target']}, {best['name'].removesuffix('_mse')})" if best else "-"
+    figure = (
+        f"{best['value']:.4f} ({best['target']}{', train' if best['name'] == 'train_mse' else ''})" if best else "-"
+    )
     return [
         record["name"],
         record["dataset"],

@@ -112,6 +112,9 @@ class Resumption:
     keeps: Mapping[str, Any] = field(default_factory=dict)
 
 
+FIGURES = {"heldout_mse": "held-out MSE", "train_mse": "train MSE"}
+"""What is measured, in words."""
+
 PLANNED: dict[str, Callable[[Checkpoint], Any]] = {
     "preset": lambda last: last.manifest.preset,
     "dataset": lambda last: last.manifest.dataset.name,
@@ -172,7 +175,12 @@ def carry_out(out: Output, order: Order) -> str:
             compiled=order.compiled,
         )
         display = Display(
-            out, writer.name, config.training.patience, f"on {device} in {precision} ({why})", order.watch.show
+            out,
+            writer.name,
+            config.training.patience,
+            f"on {device} in {precision} ({why})",
+            order.watch.show,
+            order.max_time,
         )
         display.suggest_quick = device.type == "cpu" and order.preset != "quick"
         trainer = Trainer(
@@ -294,7 +302,7 @@ def _run(out: Output, display: Display, trainer: "Trainer") -> None:
                 out.note(f"the best so far is kept as '{name}'")
             raise
     best = trainer.best
-    figure = f"{best.name.replace('_', ' ')} {best.value:.4f} of epoch {best.epoch}" if best else "no epoch judged yet"
+    figure = f"{FIGURES[best.name]} {best.value:.4f} of epoch {best.epoch}" if best else "no epoch judged yet"
     if stopped == "interrupted":
         kind = Terminated if ended_by() == signal.SIGTERM else Interrupted
         word = "terminated" if kind is Terminated else "interrupted"
@@ -305,7 +313,8 @@ def _run(out: Output, display: Display, trainer: "Trainer") -> None:
     if stopped == "early":
         out.note(f"stopped early: {trainer.config.training.patience} epochs without a better MSE")
     if stopped == "time":
-        out.note("stopped by the clock before the planned end: the machine became slower than it was at the start")
+        done = f"{trainer.step:,} of {trainer.plan.steps:,} steps"
+        out.note(f"stopped by the clock after {done}: the machine was slower than when its speed was measured")
     out.note(f"done in {words(trainer.seconds)} of training; best {figure}")
 
 

@@ -88,8 +88,8 @@ class Strips:
         Returns:
             The seconds that it took.
         """
-        # To learn from an image costs about three times what a look at it does; few together, and first, cost more.
-        guess = 2 * STRIP_STEPS * COUNT / rate if rate else 0.0
+        # To learn from an image costs about three times what a look at it does; few together cost more.
+        guess = STRIP_STEPS * COUNT / rate if rate else 0.0
         cost = guess if self._cost is None else self._cost
         before = self.steps[-1] if self.steps else 0
         early = step >= max(FIRST, before * SPREAD)
@@ -104,9 +104,11 @@ class Strips:
             if not is_out_of_memory(error):
                 raise
             self._since = float("inf")  # there is no room to look at it: the training itself goes on
-        self._cost = self.clock() - started
-        self._spent += self._cost
-        return self._cost
+        taken = self.clock() - started
+        self._spent += taken
+        # The first is slower than all that follow, and so is any while the machine is busy with something else.
+        self._cost = taken if self._cost is None else min(self._cost, taken)
+        return taken
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """All of them, for the state of the training; none where none was drawn."""

@@ -48,7 +48,7 @@ def test_what_the_model_is(tiny: Cli, tiny_home: Path, tmp_path: Path) -> None:
     )
     assert said.pop("recipe") == f"{config.training.optimizer}, learning rate {config.training.lr:g}, batch 64, seed 0"
     assert said.pop("machine") == f"{run.device}, {run.precision}"
-    assert said.pop("best") == f"heldout mse {best.value:.5f} of {best.target}, epoch {best.epoch}"
+    assert said.pop("best") == f"held-out MSE {best.value:.5f} of {best.target}, epoch {best.epoch}"
     assert said.pop("sampling").startswith(f"{config.sampling.sampler}, {config.sampling.steps} steps")
     assert said.pop("made by").startswith("python 3.")
     assert said.pop("files") == (

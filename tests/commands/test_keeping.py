@@ -158,6 +158,11 @@ def test_what_cannot_be_exported_or_imported_is_said(here: Cli, tiny_home: Path,
     error, hint = complaint(here("models", "import", "other.zip"), 1)
     assert error.startswith("other.zip is no archive of a model: it does not hold weights.safetensors, ")
     assert hint == "ddpmctl models export MODEL FILE.zip makes one"
+    assert here("models", "export", "a", "a.safetensors").returncode == 0
+    assert complaint(here("models", "import", "a.safetensors"), 1) == (
+        "a.safetensors holds bare weights, and not all that a model is",
+        "export an archive: ddpmctl models export NAME x.zip",
+    )
     assert Registry(tmp_path).names() == ["a"]
 
 

@@ -43,7 +43,7 @@ def test_each_model_has_a_row_the_newest_first(cli: Cli, tmp_path: Path, command
         "strokes:300",
         "quick",
         "2",
-        f"{manifest.best.value:.4f} ({manifest.best.target}, heldout)",
+        f"{manifest.best.value:.4f} ({manifest.best.target})",
         f"{manifest.parameters:,}",
         f"{bytes_of_files / 1e6:.1f} MB",
     ]

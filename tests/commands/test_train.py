@@ -52,7 +52,7 @@ def test_a_run_is_told_line_by_line_and_registered_as_it_was_asked_for(cli: Cli,
             rf"epoch {k}/3: train MSE {mse}, held-out MSE {mse}{mark}, lr [\d.e-]+, \d+ images/s, \d+ s"
             for k in (1, 2, 3)
         ),
-        rf"done in \d+ s of training; best heldout mse {mse} of epoch [123]",
+        rf"done in \d+ s of training; best held-out MSE {mse} of epoch [123]",
         r"see it: ddpmctl grid --model mine",
     ]
     # A slow machine also hears how long it will take.
@@ -185,7 +185,7 @@ def test_a_run_that_learns_no_more_stops_early_and_says_so(
         ("0.5000", "", "patience 0"),
     ]
     assert "\nstopped early: 3 epochs without a better MSE\n" in done.stderr
-    assert re.search(r"\ndone in \d+ s of training; best heldout mse 0\.5000 of epoch 2\n", done.stderr)
+    assert re.search(r"\ndone in \d+ s of training; best held-out MSE 0\.5000 of epoch 2\n", done.stderr)
     best = tiny_checkpoint(tmp_path, "a")
     assert (best.manifest.metric.epoch, best.manifest.metric.value) == (2, 0.5)
     assert (last_of(best).manifest.run.epochs, last_of(best).manifest.run.stopped) == (5, "early")
@@ -263,7 +263,7 @@ def test_ctrl_c_keeps_the_best_so_far_and_nobody_trains_under_its_name_meanwhile
     assert "\nstopping after this step; Ctrl-C again stops at once\n" in done.stderr
     error, hint = complaint(done, 130)
     match = re.fullmatch(
-        r"interrupted after ([\d,]+) of 15,000 steps; all is kept as 'a' \(heldout mse (\S+) of epoch (\d+)\)", error
+        r"interrupted after ([\d,]+) of 15,000 steps; all is kept as 'a' \(held-out MSE (\S+) of epoch (\d+)\)", error
     )
     assert match, error
     best = tiny_checkpoint(tmp_path, "a").manifest.best
@@ -343,11 +343,13 @@ def test_a_terminal_s_results_can_be_piped_away(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "result.json").read_text())["result"]["name"] == "strokes-quick-1"
 
 
-def shown(rate: float, steps: int, monkeypatch: pytest.MonkeyPatch, *, suggest_quick: bool) -> str:
+def shown(
+    rate: float, steps: int, monkeypatch: pytest.MonkeyPatch, *, suggest_quick: bool, max_time: float | None = None
+) -> str:
     """What a display says after the first step of a run, some seconds into it."""
     monkeypatch.setattr(display, "ESTIMATE_AFTER", -1.0)
     console = Console(record=True, width=200, force_terminal=False)
-    watcher = Display(Output("train", stderr=console), "a", 15, "on paper")
+    watcher = Display(Output("train", stderr=console), "a", 15, "on paper", max_time=max_time)
     watcher.suggest_quick = suggest_quick
     plan = Plan(steps=steps, steps_per_epoch=100, batch_size=64, warmup_steps=0, decay_steps=0, peak_lr=1e-3)
     with watcher.showing():
@@ -363,6 +365,18 @@ def test_after_a_few_seconds_the_whole_run_is_estimated_once(monkeypatch: pytest
         "training 'a' on paper\n1,001 steps of 64 images: 10.01 epochs\n"
         "about 2 min to go at 640 images/s, unless it stops early\n"
     )
+
+
+def test_no_more_is_left_of_a_time_limit_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = shown(64, 1000, monkeypatch, suggest_quick=True, max_time=45.0)
+    assert "about 45 s to go at 64 images/s" in said
+
+
+def test_a_time_in_which_nothing_can_be_learnt_is_called_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = shown(64, 1, monkeypatch, suggest_quick=True, max_time=45.0)
+    assert "1 step of 64 images" in said
+    assert "warning: only 1 step in this time: digits take some hundreds" in said
+    assert "warning" not in shown(64, 1, monkeypatch, suggest_quick=True)
 
 
 def test_where_it_will_take_hours_the_quick_preset_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
