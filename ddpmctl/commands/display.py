@@ -126,9 +126,8 @@ class Display:
             return
         self._shown = time.perf_counter()
         in_epoch = (step - 1) % self.plan.steps_per_epoch + 1
-        in_all = min(
-            self.plan.steps_per_epoch, self.plan.steps - step + in_epoch
-        )  # the last epoch may be a part of one
+        # The last epoch may be a part of one.
+        in_all = min(self.plan.steps_per_epoch, self.plan.steps - step + in_epoch)
         epoch_left = min(left, (in_all - in_epoch) * self.plan.batch_size / images_per_second)
         note = f"{images_per_second:,.0f} images/s, {words(epoch_left)} left"
         self.bars.update(self._epoch_bar, total=in_all, completed=in_epoch, note=note)

@@ -22,7 +22,6 @@ from .duration import age, words
 from .making import as_record, is_picture, tell
 from .sampling import last_commit, open_model
 from .showing import draw, draw_picture, draw_sheet
-from .training import FIGURES
 
 SCHEDULE_ROWS = 11
 STRIP_LINES = 12
@@ -124,7 +123,7 @@ def describe(checkpoint: Checkpoint, run: RunRecord) -> Iterator[tuple[str, str]
     if len(run.segments) > 1 or (run.segments and run.segments[0].why != "begun"):
         yield "parts", "\n".join(map(_segment, run.segments))
     if best:
-        yield "best", f"{FIGURES[best.name]} {best.value:.5f} of {best.target}, epoch {best.epoch}"
+        yield "best", f"{best.title} {best.value:.5f} of {best.target}, epoch {best.epoch}"
     guidance = "no guidance" if sampling.guidance == 1 else f"guidance {sampling.guidance:g}"
     if sampling.guidance != 1 and sampling.guidance_interval != (0, 1):
         guidance += " from {:g} to {:g} of the chain".format(*sampling.guidance_interval)

@@ -1,6 +1,5 @@
 """A model learning, from the strips that its training kept: ``ddpmctl animate --training``."""
 
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -10,7 +9,7 @@ from ddpmctl.console import Output
 from ddpmctl.errors import CheckpointError
 from ddpmctl.registry import Checkpoint
 
-from .making import told_name
+from .making import record, told_name
 from .sampling import last_commit, open_model
 
 if TYPE_CHECKING:
@@ -111,30 +110,12 @@ class Learning:
             typed: what is typed for it, after the model.
             factor: how much it is enlarged.
         """
-        from ddpmctl.imaging.provenance import Provenance
-        from ddpmctl.versions import versions
-
-        manifest, model = self.last.manifest, told_name(self.checkpoint)
-        sampling = strip_sampling(manifest.config)
-        return Provenance(
-            kind="animation",
-            model=model,
-            digest=self.checkpoint.digest,
-            labels=tuple(self.labels),
-            classes=tuple(self.classes[label] for label in self.labels),
-            seed=0,
-            sampler=sampling.sampler,
-            steps=sampling.steps,
-            guidance=sampling.guidance,
-            guidance_interval=sampling.guidance_interval,
-            device=manifest.run.device,
-            precision=manifest.run.precision,
-            batch=len(self.labels),
-            upscale=factor,
-            interpolation="cubic",
-            command=shlex.join(["ddpmctl", "animate", "--training", model, *typed]),
-            versions=versions(),
-        )
+        run = self.last.manifest.run
+        return record(
+            self.checkpoint, "animation", self.labels, strip_sampling(self.last.manifest.config),
+            ["ddpmctl", "animate", "--training", told_name(self.checkpoint), *typed],
+            seed=0, device=run.device, precision=run.precision, batch=len(self.labels), upscale=factor,
+        )  # fmt: skip
 
     def default_file(self) -> Path:
         """Where the animation goes when nothing is said."""

@@ -1,6 +1,5 @@
 """What ``ddpmctl inspect --at`` shows: one noise level, seen through the network."""
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +8,7 @@ from ddpmctl.console import Output
 from ddpmctl.errors import DataError, UsageError
 from ddpmctl.registry import Checkpoint
 
-from .making import told_name
+from .making import record, told_name
 from .training import same_images
 
 if TYPE_CHECKING:
@@ -61,31 +60,13 @@ def look_at(
 
 def _made(engine: "Engine", timesteps: list[int], label: int, seed: int) -> "Provenance":
     """The record of the picture: nothing is sampled, each row is one answer of the network."""
-    from ddpmctl.imaging.provenance import Provenance
-    from ddpmctl.versions import versions
-
-    checkpoint, levels = engine.checkpoint, [word for t in timesteps for word in ("--at", str(t))]
-    model = told_name(checkpoint)
-    typed = ["ddpmctl", "inspect", model, *levels, "--label", str(label), "--seed", str(seed)]
-    return Provenance(
-        kind="sheet",
-        model=model,
-        digest=checkpoint.digest,
-        labels=(label,),
-        classes=(engine.classes[label],),
-        seed=seed,
-        sampler="none",
-        steps=0,
-        guidance=1.0,
-        guidance_interval=(0.0, 1.0),
-        device=engine.device.type,
-        precision=engine.precision,
-        batch=1,
-        upscale=ENLARGED,
-        interpolation="cubic",
-        command=shlex.join([*typed, "--device", engine.device.type]),
-        versions=versions(),
-    )
+    checkpoint, device = engine.checkpoint, engine.device.type
+    levels = [word for t in timesteps for word in ("--at", t)]
+    typed = ["ddpmctl", "inspect", told_name(checkpoint), *levels, "--label", label, "--seed", seed, "--device", device]
+    return record(
+        checkpoint, "sheet", [label], None, typed,
+        seed=seed, device=device, precision=engine.precision, batch=1, upscale=ENLARGED,
+    )  # fmt: skip
 
 
 def _image(out: Output, engine: "Engine", index: int, seed: int, data_dir: Path | None) -> "Images":

@@ -1,11 +1,12 @@
 """How pictures were made: written into each, told by ``inspect``, and done again by ``generate --like``."""
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ddpmctl.config import SamplingConfig
 from ddpmctl.console import Output
 from ddpmctl.errors import CheckpointError, DataError, UsageError
 from ddpmctl.registry import Checkpoint, Registry
@@ -50,8 +51,6 @@ def made_by(
         positional: whether the command takes its model as an argument, and enlarges by itself.
     """
     from ddpmctl.engine import BATCH_SIZES
-    from ddpmctl.imaging.provenance import Provenance
-    from ddpmctl.versions import versions
 
     sampling, start = request.sampling, request.seed if seed is None else seed
     model = told_name(request.checkpoint)
@@ -63,23 +62,56 @@ def made_by(
     typed += ["--guidance-interval", f"{low:g}:{high:g}"] if sampling.guidance != 1.0 else []
     typed += ["--device", engine.device.type, "--precision", engine.precision]
     typed += [] if positional else ["--upscale", upscale]
-    return Provenance(
-        kind=kind,  # type: ignore[arg-type]
-        model=model,
-        digest=request.checkpoint.digest,
-        labels=tuple(labels),
-        classes=tuple(engine.classes[label] for label in labels),
+    return record(
+        request.checkpoint,
+        kind,
+        labels,
+        sampling,
+        typed,
         seed=start,
-        sampler=sampling.sampler,
-        steps=sampling.steps,
-        guidance=sampling.guidance,
-        guidance_interval=sampling.guidance_interval,
         device=engine.device.type,
         precision=engine.precision,
         batch=min(count, BATCH_SIZES[engine.device.type]),
         upscale=upscale,
         interpolation=interpolation,
-        command=shlex.join(map(str, typed)),
+    )
+
+
+def record(
+    checkpoint: Checkpoint,
+    kind: str,
+    labels: list[int],
+    sampling: SamplingConfig | None,
+    command: Sequence[object],
+    *,
+    seed: int,
+    device: str,
+    precision: str,
+    batch: int,
+    upscale: int,
+    interpolation: str = "cubic",
+) -> "Provenance":
+    """The record of a picture whose command is known whole; without sampling, each part of it is one answer."""
+    from ddpmctl.imaging.provenance import Provenance
+    from ddpmctl.versions import versions
+
+    return Provenance(
+        kind=kind,  # type: ignore[arg-type]
+        model=told_name(checkpoint),
+        digest=checkpoint.digest,
+        labels=tuple(labels),
+        classes=tuple(checkpoint.manifest.classes[label] for label in labels),
+        seed=seed,
+        sampler=sampling.sampler if sampling else "none",
+        steps=sampling.steps if sampling else 0,
+        guidance=sampling.guidance if sampling else 1.0,
+        guidance_interval=sampling.guidance_interval if sampling else (0.0, 1.0),
+        device=device,
+        precision=precision,
+        batch=batch,
+        upscale=upscale,
+        interpolation=interpolation,
+        command=shlex.join(map(str, command)),
         versions=versions(),
     )
 

@@ -65,7 +65,9 @@ def draw_picture(out: Output, path: Path, wanted: bool | None) -> None:
         return
     try:
         _draw_file(out, path)
-    except (OSError, ValueError, LookupError, SyntaxError, DataError) as error:
+    except DataError:
+        return  # whoever tells of the picture says what is wrong with it
+    except (OSError, ValueError, LookupError, SyntaxError) as error:
         out.warn(f"{path} cannot be drawn: {error}")
 
 

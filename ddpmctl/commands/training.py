@@ -112,9 +112,6 @@ class Resumption:
     keeps: Mapping[str, Any] = field(default_factory=dict)
 
 
-FIGURES = {"heldout_mse": "held-out MSE", "train_mse": "train MSE"}
-"""What is measured, in words."""
-
 PLANNED: dict[str, Callable[[Checkpoint], Any]] = {
     "preset": lambda last: last.manifest.preset,
     "dataset": lambda last: last.manifest.dataset.name,
@@ -302,7 +299,7 @@ def _run(out: Output, display: Display, trainer: "Trainer") -> None:
                 out.note(f"the best so far is kept as '{name}'")
             raise
     best = trainer.best
-    figure = f"{FIGURES[best.name]} {best.value:.4f} of epoch {best.epoch}" if best else "no epoch judged yet"
+    figure = f"{best.title} {best.value:.4f} of epoch {best.epoch}" if best else "no epoch judged yet"
     if stopped == "interrupted":
         kind = Terminated if ended_by() == signal.SIGTERM else Interrupted
         word = "terminated" if kind is Terminated else "interrupted"

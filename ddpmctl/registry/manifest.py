@@ -78,6 +78,11 @@ class Metric:
     epoch: int
     step: int
 
+    @property
+    def title(self) -> str:
+        """Its name for people."""
+        return {"heldout_mse": "held-out MSE", "train_mse": "train MSE"}.get(self.name, self.name)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentRecord:

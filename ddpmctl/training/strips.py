@@ -117,11 +117,12 @@ class Strips:
         return {STRIPS: np.stack(self.images), STEPS_OF_STRIPS: np.array(self.steps, np.int64)}
 
     def restore(self, state: dict[str, NDArray[Any]], seconds: float) -> None:
-        """Take those out of a state that it holds, and have them again; the time for more is counted from here.
+        """Take those out of a state that it holds, and have them again; a run that goes on has time for more from here.
 
         Raises:
             ValueError: when they do not fit together.
         """
         images, self.steps = strips_of({name: state.pop(name) for name in (STRIPS, STEPS_OF_STRIPS) if name in state})
         self.images = list(images)
-        self._since, self._spent = seconds, 0.0
+        if self._cost is None:  # what this process spent before a roll-back stays spent
+            self._since = seconds

@@ -4,11 +4,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
+from ddpmctl.chain import to_pixels
 from ddpmctl.config import strip_sampling
+from ddpmctl.data.dataset import Dataset
 from ddpmctl.engine import Engine
 from ddpmctl.training import strips
+from ddpmctl.training.learner import Learner
+from ddpmctl.training.run import Run
 from ddpmctl.training.strips import COUNT, SHARE, Strips
 from tests.builders import tiny_config
 
@@ -101,10 +106,6 @@ def test_the_last_strip_is_what_the_model_makes_of_the_same_seeds(train: Train, 
 
 
 def noise() -> NDArray[np.uint8]:
-    import torch
-
-    from ddpmctl.chain import to_pixels
-
     drawn = [torch.randn(1, 32, 32, generator=torch.Generator().manual_seed(seed)) for seed in range(COUNT)]
     return to_pixels(torch.stack(drawn))
 
@@ -137,9 +138,34 @@ def test_a_resumed_run_goes_on_with_the_strips_that_it_had(train: Train, often: 
     assert np.array_equal(images[: len(before[0])], before[0])
 
 
-@pytest.mark.parametrize("classes_and_more", [{"channels": 3}, {"image_size": 64, "widths": [16, 32, 32]}])
-def test_strips_have_the_model_s_colours_and_size(classes_and_more: dict[str, Any]) -> None:
-    config = tiny_config(model=classes_and_more)
-    assert strip_sampling(config).steps == 12
-    short = tiny_config(diffusion={"timesteps": 5}, sampling={"steps": 5})
-    assert strip_sampling(short).steps == 5
+@pytest.mark.parametrize(
+    ("model", "shape"),
+    [
+        ({"channels": 3}, (COUNT, 32, 32, 3)),
+        ({"image_size": 64, "widths": [16, 32, 32]}, (COUNT, 64, 64)),
+        ({"num_classes": 3}, (COUNT, 32, 32)),
+    ],
+    ids=str,
+)
+def test_strips_have_the_model_s_colours_and_size(model: dict[str, Any], shape: tuple[int, ...]) -> None:
+    config = tiny_config(model=model)
+    side, channels = config.model.image_size, config.model.channels
+    pixels = torch.zeros(4, channels, side, side, dtype=torch.uint8)
+    names = tuple(f"class {k}" for k in range(config.model.num_classes))
+    data = Dataset("made up", pixels, torch.zeros(4, dtype=torch.int64), names)
+    run = Run(preset="quick", dataset="made up", device=torch.device("cpu"), precision="fp32", seed=0)
+    learner = Learner(config, data, run)
+    for strip in (learner.strip(), learner.noise()):
+        assert (strip.shape, strip.dtype) == (shape, np.uint8)
+
+
+def test_a_short_chain_makes_strips_in_as_many_steps_as_it_has() -> None:
+    assert strip_sampling(tiny_config()).steps == 12
+    assert strip_sampling(tiny_config(diffusion={"timesteps": 5}, sampling={"steps": 5})).steps == 5
+
+
+def test_a_roll_back_grants_no_time_anew() -> None:
+    kept, _ = drawn_over(100, 0.1)
+    state, before = kept.arrays(), kept.steps[-1]
+    kept.restore(state, 50.0)
+    assert kept.offer(before + 1, 100.1, 640.0, 64) == 0.0
