@@ -282,37 +282,37 @@ def _run(out: Output, display: Display, trainer: "Trainer") -> None:
     Raises:
         DdpmctlError: `Interrupted` or `Terminated` where a signal ended it.
     """
-    name = trainer.writer.name
-    with graceful_end(out, lambda: trainer.saved is not None) as ended_by, display.showing():
+    name = trainer.commits.writer.name
+    with graceful_end(out, lambda: trainer.commits.saved is not None) as ended_by, display.showing():
         trainer.should_stop = lambda: ended_by() is not None
         try:
             stopped = trainer.train()
         except KeyboardInterrupt:
-            if trainer.saved is None:
+            if trainer.commits.saved is None:
                 raise
             raise Interrupted("stopped at once; the last commit is kept", f"ddpmctl train --resume {name}") from None
         except OSError as error:
-            way_on = f"once that is mended: ddpmctl train --resume {name}" if trainer.saved else None
+            way_on = f"once that is mended: ddpmctl train --resume {name}" if trainer.commits.saved else None
             raise DdpmctlError(f"'{name}' cannot be saved: {error.strerror or error}", way_on) from error
         except DdpmctlError:
-            if trainer.writer.has_best:
+            if trainer.commits.writer.has_best:
                 out.note(f"the best so far is kept as '{name}'")
             raise
-    best = trainer.best
+    state, best = trainer.state, trainer.state.best
     figure = f"{best.title} {best.value:.4f} of epoch {best.epoch}" if best else "no epoch judged yet"
     if stopped == "interrupted":
         kind = Terminated if ended_by() == signal.SIGTERM else Interrupted
         word = "terminated" if kind is Terminated else "interrupted"
         raise kind(
-            f"{word} after {trainer.step:,} of {trainer.plan.steps:,} steps; all is kept as '{name}' ({figure})",
+            f"{word} after {state.step:,} of {state.plan.steps:,} steps; all is kept as '{name}' ({figure})",
             f"ddpmctl train --resume {name}",
         )
     if stopped == "early":
         out.note(f"stopped early: {trainer.config.training.patience} epochs without a better MSE")
     if stopped == "time":
-        done = f"{trainer.step:,} of {trainer.plan.steps:,} steps"
+        done = f"{state.step:,} of {state.plan.steps:,} steps"
         out.note(f"stopped by the clock after {done}: the machine was slower than when its speed was measured")
-    out.note(f"done in {words(trainer.seconds)} of training; best {figure}")
+    out.note(f"done in {words(state.seconds)} of training; best {figure}")
 
 
 def _see_that_it_keeps(last: Checkpoint, given: Mapping[str, Any]) -> None:

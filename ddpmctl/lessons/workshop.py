@@ -139,7 +139,7 @@ class Workshop:
             try:
                 trainer.train()
             except DdpmctlError as error:
-                if trainer.saved is None:
+                if trainer.commits.saved is None:
                     raise
                 trouble = error.message
             trouble = trouble or "; ".join(watcher.troubles)
@@ -241,7 +241,7 @@ def _range(config: Config) -> str:
 
 def _kept(registry: Registry, name: str, trainer: Trainer) -> Checkpoint:
     """The best of a training; where no figure of it was finite, what was saved last."""
-    if name in registry.names() and registry.open(name).manifest.run.id == trainer.id:
+    if name in registry.names() and registry.open(name).manifest.run.id == trainer.state.id:
         return registry.open(name)
-    assert trainer.saved is not None, "a training is saved before its first step"
-    return trainer.saved
+    assert trainer.commits.saved is not None, "a training is saved before its first step"
+    return trainer.commits.saved

@@ -1,16 +1,13 @@
 """What a run writes down about itself."""
 
 import uuid
-from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
-import numpy as np
 import torch
 
 from ddpmctl.devices import describe_device
 from ddpmctl.plan import Plan
-from ddpmctl.registry import FileRecord, Manifest, ResumeRecord, RunRecord, SegmentRecord
+from ddpmctl.registry import RunRecord, SegmentRecord
 from ddpmctl.versions import versions
 
 from .run import Run
@@ -20,16 +17,6 @@ MOST_SEGMENTS = 400
 
 SAME_FOR_EXACTNESS = ("ddpmctl", "torch")
 """Packages of which another version may compute other bits."""
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """Weights that were the best when they were judged, to be committed when the time has come."""
-
-    step: int
-    weights: dict[str, np.ndarray]
-    history: str
-    describe: Callable[[dict[str, FileRecord]], Manifest]
 
 
 def new_id() -> str:
@@ -42,6 +29,16 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
+def where(run: Run) -> str:
+    """What a run computes on, in words."""
+    return describe_device(run.device)
+
+
+def threads() -> int:
+    """Of torch on the CPU."""
+    return torch.get_num_threads()
+
+
 def segment(why: str, run: Run, plan: Plan, step: int, *, exact: bool) -> SegmentRecord:
     """The part of a run that begins here and now."""
     return SegmentRecord(
@@ -50,9 +47,9 @@ def segment(why: str, run: Run, plan: Plan, step: int, *, exact: bool) -> Segmen
         planned_steps=plan.steps,
         peak_lr=plan.peak_lr,
         created=now(),
-        device=describe_device(run.device),
+        device=where(run),
         precision=run.precision,
-        threads=torch.get_num_threads(),
+        threads=threads(),
         versions=versions(),
         exact=exact,
     )
@@ -68,7 +65,7 @@ def differences(before: RunRecord, run: Run) -> list[str]:
     """In words, why what follows may differ in the last bits from a run that was never cut; empty where it cannot."""
     last = before.segments[-1]
     found = {
-        "device": (last.device, describe_device(run.device)),
+        "device": (last.device, where(run)),
         "precision": (last.precision, run.precision),
         "accumulate": (str(before.accumulate), str(run.accumulate)),
         "compile": (str(before.compiled), str(run.compiled)),
@@ -77,37 +74,3 @@ def differences(before: RunRecord, run: Run) -> list[str]:
     changed = [f"{what} {then} then, {here} now" for what, (then, here) in found.items() if then != here]
     # Sums over many threads of a GPU are not always taken in one order.
     return changed if run.device.type == "cpu" else [*changed, f"computed on {run.device.type}"]
-
-
-def resume_record(plan: Plan, run: Run, epochs_without_better: int, rollbacks: int) -> ResumeRecord:
-    """What the manifest holds for going on."""
-    return ResumeRecord(
-        plan=plan,
-        device=str(run.device),
-        within_epochs=run.within_epochs,
-        epochs_without_better=epochs_without_better,
-        rollbacks=rollbacks,
-    )
-
-
-def run_record(
-    identity: str, run: Run, plan: Plan, step: int, seconds: float, stopped: str, segments: tuple[SegmentRecord, ...]
-) -> RunRecord:
-    """How the training went so far."""
-    return RunRecord(
-        id=identity,
-        step=step,
-        planned_steps=plan.steps,
-        epochs=-(-step // plan.steps_per_epoch),
-        images=step * plan.batch_size,
-        seconds=round(seconds, 3),
-        seed=run.seed,
-        device=describe_device(run.device),
-        precision=run.precision,
-        threads=torch.get_num_threads(),
-        stopped=stopped,
-        max_time=run.max_time or 0.0,
-        accumulate=run.accumulate,
-        compiled=run.compiled,
-        segments=segments,
-    )

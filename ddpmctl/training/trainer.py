@@ -4,7 +4,6 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import torch
 
@@ -12,24 +11,16 @@ from ddpmctl.config import Config
 from ddpmctl.data.dataset import Dataset
 from ddpmctl.devices import is_out_of_memory
 from ddpmctl.errors import CheckpointError, DdpmctlError
-from ddpmctl.plan import Plan, extended, lay_out, steps_that_fit
-from ddpmctl.registry import (
-    Checkpoint,
-    DatasetRecord,
-    FileRecord,
-    Manifest,
-    Metric,
-    ModelWriter,
-    ResumeRecord,
-    SegmentRecord,
-)
-from ddpmctl.versions import versions
+from ddpmctl.plan import extended, lay_out, steps_that_fit
+from ddpmctl.registry import Checkpoint, DatasetRecord, Metric, ModelWriter
 
 from . import records
-from .history import EpochRow, from_csv, to_csv
+from .commits import Arrays, Commits
+from .history import EpochRow
 from .learner import Learner
 from .run import Observer, Run, Stopped
 from .saving import HALF_A_MINUTE, Every
+from .state import RunState
 from .strips import SHARE, Strips
 
 OVERTIME = 1.1
@@ -62,9 +53,11 @@ class Trainer:
         best_is_lost: whether the best commit cannot be read any more, and another is to be found.
 
     Attributes:
-        saved: the last commit; None before the first.
-        cost: seconds that it took.
+        state: how far it has come; only once it is laid out or taken up.
+        commits: what was saved of it.
     """
+
+    state: RunState
 
     def __init__(
         self,
@@ -82,32 +75,18 @@ class Trainer:
     ) -> None:
         self.config = config
         self.run = run
-        self.writer = writer
         self.observer = observer
         self.should_stop = should_stop
         self.clock = clock
-        self.every = every
         self.resumed = resumed
         self.more_epochs = more_epochs
         self.best_is_lost = best_is_lost
-        self.dataset_record = DatasetRecord(name=run.dataset, digest=data.digest(), count=len(data), fit=run.fit)
-        self.classes = data.classes
         self.train_set, self.heldout_set = data.to(run.device).split(config.training.heldout)
         self.learner = Learner(config, self.train_set, run)
         self.strips = Strips(self.learner.strip, self.learner.wait, clock, observer.strip_drawn)
-        self.id = records.new_id()
-        self.step = 0
-        self.seconds = 0.0
-        self.rows: list[EpochRow] = []
-        self.best: Metric | None = None
-        self.epochs_without_better = 0
-        self.rollbacks = 0
-        self.segments: tuple[SegmentRecord, ...] = ()
-        self.saved: Checkpoint | None = None
-        self._pending: records.Snapshot | None = None
-        self._provisional = not writer.has_best
-        self._saved_at = (0.0, 0)
-        self.cost = 0.0
+        dataset = DatasetRecord(name=run.dataset, digest=data.digest(), count=len(data), fit=run.fit)
+        parameters = sum(tensor.numel() for tensor in self.learner.model.state_dict().values())
+        self.commits = Commits(writer, config, run, dataset, data.classes, parameters, every, clock)
 
     def train(self) -> Stopped:
         """Run to the end of the plan, to a lack of patience, or until told to stop.
@@ -124,12 +103,12 @@ class Trainer:
         if self.resumed:
             self._take_up(self.resumed)
         else:
-            self.plan = self._lay_out()
-            self._begin_segment("begun", exact=True)
+            self.state = self._lay_out()
+            self.state.begin_segment("begun", self.run, exact=True)
         self.strips.begin(self.learner.noise)
         if not self.resumed or self.more_epochs:
             self._save("running")
-        self.observer.started(self.plan, self.step)
+        self.observer.started(self.state.plan, self.state.step)
         self.strips.tell()
         stopped: Stopped = "running"
         while stopped == "running":
@@ -142,13 +121,13 @@ class Trainer:
     def _take_up(self, resumed: Checkpoint) -> None:
         """Go on from a commit."""
         self._restore(resumed)
-        exact = not records.differences(resumed.manifest.run, self.run)
+        state, exact = self.state, not records.differences(resumed.manifest.run, self.run)
         if self.more_epochs:
-            self.plan = extended(self.plan, self.config.training, self.step, self.more_epochs)
-            self.epochs_without_better = self.rollbacks = 0
+            state.plan = extended(state.plan, self.config.training, state.step, self.more_epochs)
+            state.epochs_without_better = state.rollbacks = 0
             # The time that the run was fitted into is over, or beside the point.
-            self.run = replace(self.run, max_time=None)
-        self._begin_segment("extended" if self.more_epochs else "resumed", exact=exact)
+            state.max_time = None
+        state.begin_segment("extended" if self.more_epochs else "resumed", self.run, exact=exact)
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         """Become what a commit holds.
@@ -156,19 +135,16 @@ class Trainer:
         Raises:
             CheckpointError: when it does not hold what this training needs.
         """
-        manifest = checkpoint.manifest
-        state = checkpoint.state()
-        assert manifest.resume is not None, "a commit with a state says how to go on"
-        self.plan = manifest.resume.plan
+        tensors = checkpoint.state()
         try:
-            if self.plan.steps_per_epoch != len(self.train_set) // self.plan.batch_size:
+            state = RunState.of(checkpoint.manifest, checkpoint.history)
+            if state.plan.steps_per_epoch != len(self.train_set) // state.plan.batch_size:
                 raise ValueError("its epochs are of another length")
-            self.progress = torch.zeros(self.plan.steps_per_epoch, 2, device=self.run.device)
-            self.rows = from_csv(checkpoint.history)
-            progress = torch.from_numpy(state.pop("progress"))
+            self.progress = torch.zeros(state.plan.steps_per_epoch, 2, device=self.run.device)
+            progress = torch.from_numpy(tensors.pop("progress"))
             self.progress[: len(progress)] = progress.to(self.run.device)
-            self.strips.restore(state, manifest.run.seconds)
-            self.learner.restore(checkpoint.weights(), state, manifest.run.step)
+            self.strips.restore(tensors, state.seconds)
+            self.learner.restore(checkpoint.weights(), tensors, state.step)
         except (ValueError, LookupError, TypeError, RuntimeError) as error:
             if is_out_of_memory(error):
                 raise DdpmctlError("there is not enough memory to go on with this training", "--device cpu") from error
@@ -176,70 +152,61 @@ class Trainer:
                 f"damaged checkpoint: {checkpoint.path} does not hold the state of this training: {error}",
                 "train it again: ddpmctl train",
             ) from error
-        self.id, self.step = manifest.run.id, manifest.run.step
-        self.seconds = max(self.seconds, manifest.run.seconds)
-        self.segments = manifest.run.segments
-        # What was kept of an epoch that nobody judged is the best for others, not for the run.
-        judged = manifest.best is not None and manifest.best.step in {row.step for row in self.rows}
-        judged = judged and not self.best_is_lost
-        self.best = manifest.best if judged else None
-        self._provisional = (not judged and manifest.best is not None) or not self.writer.has_best
-        self.epochs_without_better = manifest.resume.epochs_without_better
-        self.rollbacks = manifest.resume.rollbacks
-        self.saved = checkpoint
-        self._pending = None
-        self._saved_at = (self.clock(), self.step)
+        if self.best_is_lost:
+            state.best = None
+        self.state = state
+        self.commits.go_on_from(checkpoint, state)
 
-    def _lay_out(self) -> Plan:
+    def _lay_out(self) -> RunState:
         """Plan the run; into a time limit go as many steps as fit at the speed of the first seconds."""
-        images, settings = len(self.train_set), self.config.training
+        images, settings, spent = len(self.train_set), self.config.training, 0.0
         full = lay_out(settings, images)
         limits = [] if self.run.max_steps is None else [self.run.max_steps]
         if self.run.max_time is not None:
             started = self.clock()
             probe = Learner(self.config, self.train_set, self.run)
             seconds_per_step = probe.seconds_per_step(full, min(5.0, 0.03 * self.run.max_time), self.clock)
-            self.seconds = self.clock() - started
-            limits.append(steps_that_fit((self.run.max_time - self.seconds) * (1 - SHARE), seconds_per_step))
+            spent = self.clock() - started
+            limits.append(steps_that_fit((self.run.max_time - spent) * (1 - SHARE), seconds_per_step))
         if self.run.within_epochs or not limits:
             limits.append(full.steps)
         self.progress = torch.zeros(full.steps_per_epoch, 2, device=self.run.device)
-        return lay_out(settings, images, min(limits))
+        return RunState(plan=lay_out(settings, images, min(limits)), seconds=spent, max_time=self.run.max_time)
 
     def _run_epoch(self) -> Stopped:
         """Train to the end of the epoch that the run is in, and judge it."""
-        plan = self.plan
-        number, done = divmod(self.step, plan.steps_per_epoch)
-        at_an_end = self.step > 0 and (done == 0 or self.step == plan.steps)
-        if at_an_end and not (self.rows and self.rows[-1].step == self.step):
+        state, plan = self.state, self.state.plan
+        number, done = divmod(state.step, plan.steps_per_epoch)
+        at_an_end = state.step > 0 and (done == 0 or state.step == plan.steps)
+        if at_an_end and not (state.rows and state.rows[-1].step == state.step):
             return self._judge(rate=0.0)  # stopped between the last step and the judgement
         end = min((number + 1) * plan.steps_per_epoch, plan.steps)
         batches = torch.split(self.learner.order(number + 1), plan.batch_size)
-        first, before, started, rate = self.step, self.seconds, self.clock(), 0.0
-        while self.step < end:
-            place = self.step % plan.steps_per_epoch
-            self.progress[place] = self.learner.step(batches[place], self.step, plan.lr(self.step))
-            self.step += 1
-            if self.run.device.type == "cpu" or self.step % CHECK_EVERY == 0 or self.step == end:
+        first, before, started, rate = state.step, state.seconds, self.clock(), 0.0
+        while state.step < end:
+            place = state.step % plan.steps_per_epoch
+            self.progress[place] = self.learner.step(batches[place], state.step, plan.lr(state.step))
+            state.step += 1
+            if self.run.device.type == "cpu" or state.step % CHECK_EVERY == 0 or state.step == end:
                 self._check_finite()
             now = self.clock()
-            self.seconds = before + now - started
-            rate = (self.step - first) * plan.batch_size / (self.seconds - before)
-            self.observer.stepped(self.step, rate)
+            state.seconds = before + now - started
+            rate = (state.step - first) * plan.batch_size / (state.seconds - before)
+            self.observer.stepped(state.step, rate)
             if self.should_stop():
                 self._save("interrupted")
                 return "interrupted"
-            if self.run.max_time and self.seconds > OVERTIME * self.run.max_time:
-                return self._judge(rate, by_the_clock=self.step < plan.steps)
-            if self.step < end and self._is_due(now):
+            if state.max_time and state.seconds > OVERTIME * state.max_time:
+                return self._judge(rate, by_the_clock=state.step < plan.steps)
+            if state.step < end and self.commits.is_due(state, now):
                 self._save("running")
-                started += self.cost
-            started += self.strips.offer(self.step, self.seconds, rate, (plan.steps - self.step) * plan.batch_size)
+                started += self.commits.cost
+            started += self.strips.offer(state.step, state.seconds, rate, (plan.steps - state.step) * plan.batch_size)
         return self._judge(rate)
 
     def _judge(self, rate: float, *, by_the_clock: bool = False) -> Stopped:
         """Measure and compare with the best; says whether the run ends here."""
-        heldout_mse = None
+        state, heldout_mse = self.state, None
         if len(self.heldout_set):
             heldout_mse = self._heldout_mse()
             if heldout_mse is None:
@@ -248,26 +215,25 @@ class Trainer:
         train_mse = self._figures()[:, 0].mean().item()
         name, value = ("train_mse", train_mse) if heldout_mse is None else ("heldout_mse", heldout_mse)
         if not math.isfinite(value):
-            raise self._not_finite("the held-out loss", self.step)
-        better = self.best is None or value < self.best.value
-        first = self.best is None
-        self.epochs_without_better = 0 if better else self.epochs_without_better + 1
-        patience_left = self.config.training.patience - self.epochs_without_better
-        row = self._remember(train_mse, heldout_mse, rate, best=better)
+            raise self._not_finite("the held-out loss", state.step)
+        better, first = state.best is None or value < state.best.value, state.best is None
+        state.epochs_without_better = 0 if better else state.epochs_without_better + 1
+        patience_left = self.config.training.patience - state.epochs_without_better
+        row = self._add_row(train_mse, heldout_mse, rate, best=better)
         metric = self._metric(name, value)
         if better:
-            self.best = metric
-            self._pending = self._snapshot(metric)
+            state.best = metric
+            self.commits.keep_in_mind(state, metric, self.learner.weights())
         stopped: Stopped = "running"
-        if self.step >= self.plan.steps:
+        if state.step >= state.plan.steps:
             stopped = "done"
         elif by_the_clock:
             stopped = "time"
         elif patience_left <= 0:
             stopped = "early"
         if stopped != "running":
-            self.strips.offer(self.step, self.seconds, rate, images_left=0)
-        if stopped != "running" or first or self._is_due(self.clock()):
+            self.strips.offer(state.step, state.seconds, rate, images_left=0)
+        if stopped != "running" or first or self.commits.is_due(state, self.clock()):
             self._save(stopped, metric)
         self.observer.epoch_done(row, patience_left, self._figures().cpu().numpy().copy())
         return stopped
@@ -277,89 +243,43 @@ class Trainer:
 
     def _figures(self) -> torch.Tensor:
         """Losses and norms of the gradients, of the steps of this epoch so far: float32[N,2]."""
-        return self.progress[: (self.step - 1) % self.plan.steps_per_epoch + 1]
+        return self.progress[: self.state.steps_in_epoch]
 
     def _metric(self, name: str, value: float) -> Metric:
-        epoch = -(-self.step // self.plan.steps_per_epoch)
-        return Metric(name=name, target=self.config.diffusion.target, value=value, epoch=epoch, step=self.step)
+        target, state = self.config.diffusion.target, self.state
+        return Metric(name=name, target=target, value=value, epoch=state.epoch, step=state.step)
 
-    def _remember(self, train_mse: float, heldout: float | None, rate: float, *, best: bool) -> EpochRow:
+    def _add_row(self, train_mse: float, heldout: float | None, rate: float, *, best: bool) -> EpochRow:
+        state = self.state
         row = EpochRow(
-            epoch=-(-self.step // self.plan.steps_per_epoch),
-            step=self.step,
+            epoch=state.epoch,
+            step=state.step,
             train_mse=train_mse,
             heldout_mse=heldout,
-            lr=self.plan.lr(self.step - 1),
+            lr=state.plan.lr(state.step - 1),
             images_per_second=rate,
-            seconds=self.seconds,
+            seconds=state.seconds,
             best=best,
         )
-        self.rows.append(row)
+        state.rows.append(row)
         return row
 
-    def _is_due(self, now: float) -> bool:
-        at, step = self._saved_at
-        return self.every.is_over(
-            seconds=now - at,
-            steps=self.step - step,
-            steps_per_epoch=self.plan.steps_per_epoch,
-            cost=self.cost,
-        )
-
     def _save(self, stopped: Stopped, metric: Metric | None = None) -> None:
-        """Commit where the run is, and the best before it that is not committed yet."""
-        started = self.clock()
+        """Commit where the run is, once it is seen that all of it is numbers."""
+        state = self.state
         self._check_finite()
         if not self.learner.is_finite():
-            raise self._not_finite("a weight", max(1, self.step))
-        self._commit_pending()
-        best = metric is not None and metric == self.best
-        if stopped == "interrupted" and self.best is None and self._provisional and self.step:
+            raise self._not_finite("a weight", max(1, state.step))
+        best = metric is not None and metric == state.best
+        if stopped == "interrupted" and state.best is None and self.commits.provisional and state.step:
             # Better to have something to look at than nothing.
             metric, best = self._metric("train_mse", self._figures()[:, 0].mean().item()), True
-        resume = records.resume_record(self.plan, self.run, self.epochs_without_better, self.rollbacks)
-        path = self.writer.commit(
-            self.learner.weights(),
-            to_csv(self.rows),
-            self._describing(metric, stopped, resume),
-            best=best,
-            state={**self.learner.state(), **self.strips.arrays(), "progress": self.progress.cpu().numpy()},
-        )
-        self.saved = Checkpoint.open(self.writer.name, path)
-        self._saved_at = (self.clock(), self.step)
-        self.cost = self.clock() - started
+        self.commits.save(state, self._tensors, stopped, metric, best=best)
 
-    def _commit_pending(self) -> None:
-        """Commit the best so far where it is not what is committed next."""
-        pending, self._pending = self._pending, None
-        if pending and pending.step != self.step:
-            self.writer.commit(pending.weights, pending.history, pending.describe, best=True, last=False)
-
-    def _snapshot(self, metric: Metric) -> records.Snapshot:
-        describe = self._describing(metric, "running", None)
-        return records.Snapshot(self.step, self.learner.weights(), to_csv(self.rows), describe)
-
-    def _describing(
-        self, metric: Metric | None, stopped: Stopped, resume: ResumeRecord | None
-    ) -> Callable[[dict[str, FileRecord]], Manifest]:
-        """What makes the manifest of the run as it is now, once its files are known."""
-        known: dict[str, Any] = {
-            "created": records.now(),
-            "preset": self.run.preset,
-            "config": self.config,
-            "classes": self.classes,
-            "dataset": self.dataset_record,
-            "run": records.run_record(self.id, self.run, self.plan, self.step, self.seconds, stopped, self.segments),
-            "metric": metric,
-            "best": self.best or metric,
-            "resume": resume,
-            "parameters": sum(tensor.numel() for tensor in self.learner.model.state_dict().values()),
-            "versions": versions(),
-        }
-        return lambda files: Manifest(**known, files=files)
-
-    def _begin_segment(self, why: str, *, exact: bool) -> None:
-        self.segments = records.joined(self.segments, records.segment(why, self.run, self.plan, self.step, exact=exact))
+    def _tensors(self) -> tuple[Arrays, Arrays]:
+        """The averaged weights, and what the training needs to go on."""
+        arrays = {**self.learner.state(), **self.strips.arrays(), "progress": self.progress.cpu().numpy()}
+        return self.learner.weights(), arrays
 
     def _roll_back(self, error: NotFinite) -> None:
         """Go on from the last commit with half the learning rate.
@@ -367,19 +287,20 @@ class Trainer:
         Raises:
             DdpmctlError: when that was tried often enough.
         """
-        rollbacks, plan = self.rollbacks + 1, self.plan
+        rollbacks, plan, seconds = self.state.rollbacks + 1, self.state.plan, self.state.seconds
         if rollbacks > MOST_ROLLBACKS:
-            self._commit_pending()
+            self.commits.save_pending()
             raise DdpmctlError(
                 f"{error.message}; going back and halving the rate {MOST_ROLLBACKS} times did not help", error.hint
             ) from error
-        assert self.saved is not None, "a run is committed before its first step"
-        self._restore(self.saved)
-        self.rollbacks = rollbacks
-        self.plan = replace(plan, peak_lr=plan.peak_lr / 2)
-        self._begin_segment("rolled back", exact=True)
+        assert self.commits.saved is not None, "a run is committed before its first step"
+        self._restore(self.commits.saved)
+        self.state.rollbacks = rollbacks
+        self.state.seconds = seconds  # what was spent on the way that led nowhere counts
+        self.state.plan = replace(plan, peak_lr=plan.peak_lr / 2)
+        self.state.begin_segment("rolled back", self.run, exact=True)
         self._save("running")
-        self.observer.rolled_back(error.message, self.plan, self.step)
+        self.observer.rolled_back(error.message, self.state.plan, self.state.step)
 
     def _check_finite(self) -> None:
         """See that losses and gradients of this epoch are numbers.
@@ -387,14 +308,15 @@ class Trainer:
         Raises:
             NotFinite: naming the first step that was not.
         """
-        begin = max(0, self.step - 1) // self.plan.steps_per_epoch * self.plan.steps_per_epoch
-        bad = (~self.progress[: self.step - begin].isfinite()).nonzero()
+        bad = (~self._figures().isfinite()).nonzero()
         if len(bad):
             place, what = bad[0].tolist()
+            begin = self.state.step - self.state.steps_in_epoch
             raise self._not_finite(("the loss", "the gradient")[what], begin + place + 1)
 
     def _not_finite(self, what: str, step: int) -> NotFinite:
+        plan = self.state.plan
         return NotFinite(
-            f"{what} is not finite at step {step}, with a learning rate of {self.plan.lr(step - 1):.3g}",
-            f"train again with a lower one, such as --lr {self.plan.peak_lr / 4:.1g}",
+            f"{what} is not finite at step {step}, with a learning rate of {plan.lr(step - 1):.3g}",
+            f"train again with a lower one, such as --lr {plan.peak_lr / 4:.1g}",
         )

@@ -44,11 +44,11 @@ def saving(data_dir: Path) -> None:
                 *arguments: object, inner: object = inner, trainer: Trainer = trainer, costs: list[float] = costs
             ) -> None:
                 inner(*arguments)  # type: ignore[operator]
-                costs.append(trainer.cost)
+                costs.append(trainer.commits.cost)
 
             trainer._save = timed  # type: ignore[method-assign]
             trainer.train()
-            saved = trainer.saved
+            saved = trainer.commits.saved
         assert saved is not None
         size = sum(record.size for record in saved.manifest.files.values())
         interval = max(HALF_A_MINUTE.number, statistics.median(costs) / HALF_A_MINUTE.share)

@@ -135,7 +135,7 @@ def test_a_finished_run_is_given_more_epochs_with_a_warm_up_of_their_own(train: 
         ("begun", 0, 16), ("extended", 16, 40),
     ]  # fmt: skip
     assert [int(row["epoch"]) for row in more.last.history] == [1, 2, 3, 4, 5]
-    plan = more.trainer.plan
+    plan = more.trainer.state.plan
     rates = [plan.lr(step) for step in range(16, 40)]
     assert rates[:7] == pytest.approx([1e-3 * k / 6 for k in (1, 2, 3, 4, 5, 6, 6)])
     assert rates[-3:] == pytest.approx([1e-3 * k / 12 for k in (3, 2, 1)])
@@ -172,7 +172,7 @@ def test_a_time_limit_counts_what_was_spent_before(train: Train) -> None:
     spent = cut.last.manifest.run.seconds
     resumed = train(resume=cut.name, epochs=1, max_time=1000.0, within_epochs=True)
     assert resumed.last.manifest.run.seconds > spent > 0
-    assert resumed.trainer.plan == cut.trainer.plan
+    assert resumed.trainer.state.plan == cut.trainer.state.plan
 
 
 def test_a_resumed_run_on_other_threads_is_recorded_as_not_exact(train: Train) -> None:
@@ -219,13 +219,13 @@ def test_a_run_is_made_safe_as_often_as_was_asked(train: Train) -> None:
     commits: list[int] = []
 
     def watch(trainer: Trainer) -> None:
-        inner = trainer.writer.commit
+        inner = trainer.commits.writer.commit
 
         def commit(*arguments: Any, **settings: Any) -> Any:
-            commits.append(trainer.step)
+            commits.append(trainer.state.step)
             return inner(*arguments, **settings)
 
-        trainer.writer.commit = commit  # type: ignore[method-assign]
+        trainer.commits.writer.commit = commit  # type: ignore[method-assign]
 
     train(epochs=2, every=Every(3, "steps"), on_trainer=watch)
     assert commits == [0, 3, 6, 8, 11, 14, 16]
@@ -276,9 +276,9 @@ def test_more_epochs_after_roll_backs_begin_at_the_rate_that_worked(train: Train
 
     watcher, trainers = Watcher(spoil), list[Trainer]()
     begun = train(epochs=2, lr=4e-3, watcher=watcher, on_trainer=trainers.append)
-    assert (begun.trainer.rollbacks, begun.trainer.plan.peak_lr) == (2, 1e-3)
+    assert (begun.trainer.state.rollbacks, begun.trainer.state.plan.peak_lr) == (2, 1e-3)
     more = train(resume=begun.name, more_epochs=1, epochs=2, lr=4e-3)
-    assert (more.trainer.rollbacks, more.trainer.plan.peak_lr) == (0, 1e-3)
+    assert (more.trainer.state.rollbacks, more.trainer.state.plan.peak_lr) == (0, 1e-3)
 
 
 def test_of_very_many_parts_the_first_and_the_last_are_told(train: Train) -> None:

@@ -298,7 +298,7 @@ def spoil_a_gradient(trainer: Trainer) -> None:
     left = [1]
 
     def spoil(gradient: torch.Tensor) -> torch.Tensor | None:
-        if trainer.step == 3 and left:
+        if trainer.state.step == 3 and left:
             left.pop()
             return gradient * torch.inf
         return None
@@ -323,9 +323,9 @@ def test_a_state_that_is_not_finite_is_not_committed_though_nobody_looked_yet(tr
 
         def seldom() -> None:
             # The second look at a step is the one before it is committed.
-            if trainer.step in looked_at:
+            if trainer.state.step in looked_at:
                 inner()
-            looked_at.add(trainer.step)
+            looked_at.add(trainer.state.step)
 
         trainer._check_finite = seldom  # type: ignore[method-assign]
 
