@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import traceback
+from pathlib import Path
 from types import FrameType
 from typing import Annotated, NoReturn
 
@@ -12,7 +13,8 @@ import typer
 
 from . import __version__, plugins
 from .console import print_error
-from .errors import DdpmctlError, ExitCode
+from .errors import DdpmctlError, ExitCode, SpokenElsewhere, UsageError
+from .ranks import ranks
 
 EPILOG = (
     "Exit codes: 0 done, 1 failed, 2 wrong usage, 130 Ctrl-C, 143 terminated. "
@@ -36,17 +38,27 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
+WITH_TORCHRUN = ("train", "generate")
+"""The commands that several processes can share."""
+
+
 @app.callback()
 def root(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Nothing to do before a subcommand."""
+    """See that the subcommand makes sense in as many processes as there are."""
+    command = context.invoked_subcommand
+    if ranks().size > 1 and command not in WITH_TORCHRUN:
+        raise UsageError(f"ddpmctl {command} is for one process", f"without torchrun: ddpmctl {command}")
 
 
 class _Terminated(BaseException):
     """SIGTERM, as something that ``finally`` blocks see."""
+
+    exit_code = ExitCode.TERMINATED
 
 
 def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
@@ -56,6 +68,10 @@ def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
 def main() -> NoReturn:
     """Run the command line and exit with an `ExitCode`."""
     signal.signal(signal.SIGTERM, _terminate)
+    here = ranks()
+    if not here.is_first:
+        # The first speaks for all, but for what goes wrong here alone.
+        sys.stdout = sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
     # Windows' older encodings lack characters, and one of them must not end a training. Where Python has a way of its
     # own with such characters, as on stderr, that stays.
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
@@ -65,6 +81,8 @@ def main() -> NoReturn:
         sys.exit(ExitCode.FAILED)
     try:
         app(prog_name="ddpmctl")
+    except SpokenElsewhere as error:
+        code = error.exit_code
     except DdpmctlError as error:
         code = _report(error.message, error.hint, error.exit_code)
     except OSError as error:
@@ -79,11 +97,19 @@ def main() -> NoReturn:
         code = _report(words, "DDPMCTL_DEBUG=1 shows where; please report it", ExitCode.FAILED)
     else:
         code = ExitCode.OK
+    if here.size > 1 and code:
+        # What is under way with processes that are gone never ends, and an orderly exit would wait for it.
+        os._exit(code)
     sys.exit(code)
 
 
 def _report(message: str, hint: str | None, code: ExitCode) -> ExitCode:
+    here = ranks()
+    if not here.is_first:
+        sys.stderr, message = sys.__stderr__, f"process {here.rank}: {message}"
     if os.environ.get("DDPMCTL_DEBUG") == "1":
         traceback.print_exc()
-    print_error(message, hint)
+    # All were started with the same command line, and end by the same signal.
+    if here.is_first or code not in (ExitCode.USAGE, ExitCode.INTERRUPTED, ExitCode.TERMINATED):
+        print_error(message, hint)
     return code

@@ -3,15 +3,19 @@
 import torch
 
 from .errors import DdpmctlError, UsageError
+from .ranks import Ranks, ranks
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of that name; ``auto`` takes a GPU where there is one.
+    """The device of that name; ``auto`` takes a GPU where there is one, and each process of torchrun its own.
 
     Raises:
         UsageError: for a name that is none.
         DdpmctlError: for a device that this machine or this torch has not.
     """
+    here = ranks()
+    if here.size > 1:
+        name = _own(name, here)
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -28,6 +32,27 @@ def choose_device(name: str) -> torch.device:
     if kind == "mps" and not torch.backends.mps.is_available():
         raise DdpmctlError("this machine or this torch has no MPS device", "--device cpu")
     return torch.device(name)
+
+
+def _own(name: str, here: Ranks) -> str:
+    """The name of the device that one of several processes takes.
+
+    Raises:
+        UsageError: for a device that they cannot share.
+    """
+    if name.startswith("cuda:"):
+        raise UsageError(f"{here.size} processes cannot all compute on {name}", "--device cuda gives each its own")
+    if name == "mps":
+        raise UsageError("MPS is one device, for one process", "run it without torchrun")
+    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+        return "cpu"
+    count = torch.cuda.device_count()
+    if torch.cuda.is_available() and here.local_size > count:
+        raise DdpmctlError(
+            f"{here.local_size} processes were started on a machine with {count} GPUs",
+            f"torchrun --nproc-per-node={count}, or --device cpu",
+        )
+    return f"cuda:{here.local}" if name in ("auto", "cuda") else name
 
 
 def choose_precision(name: str, device: torch.device) -> tuple[str, str]:

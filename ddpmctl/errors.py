@@ -25,7 +25,7 @@ class DdpmctlError(Exception):
         hint: the command or the step that leads on.
     """
 
-    exit_code = ExitCode.FAILED
+    exit_code: ExitCode = ExitCode.FAILED
 
     def __init__(self, message: str, hint: str | None = None) -> None:
         super().__init__(message)
@@ -45,6 +45,18 @@ class DataError(DdpmctlError):
 
 class CheckpointError(DdpmctlError):
     """A model is missing, damaged or of an unknown format."""
+
+
+class SpokenElsewhere(DdpmctlError):
+    """Another process of the same job says what went wrong: this one ends without a word.
+
+    Args:
+        exit_code: to end with.
+    """
+
+    def __init__(self, exit_code: ExitCode = ExitCode.FAILED) -> None:
+        super().__init__("another process says what went wrong")
+        self.exit_code = exit_code
 
 
 class Interrupted(DdpmctlError):

@@ -16,9 +16,10 @@ from . import options
 from .animate import encode, sample_frames
 from .grid import make_sheet
 from .making import made_by
+from .orders import Order, Resumption
 from .sampling import Request, prepare
 from .showing import draw
-from .training import Order, Resumption, carry_out, go_on
+from .training import carry_out, go_on
 
 NAME = "demo"
 FOLDER = Path("ddpmctl-demo")

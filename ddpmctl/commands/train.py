@@ -22,12 +22,14 @@ from ddpmctl.config import (
 from ddpmctl.console import Output
 from ddpmctl.data import OWN
 from ddpmctl.errors import DdpmctlError, UsageError
+from ddpmctl.ranks import ranks
 from ddpmctl.registry import Registry, last_of
 from ddpmctl.training.saving import Every
 
 from . import options
 from .duration import parse_duration
-from .training import PLANNED, Order, Resumption, Watch, carry_out, go_on
+from .orders import PLANNED, Order, Resumption, Watch
+from .training import carry_out, go_on
 
 
 def train(
@@ -87,8 +89,9 @@ def train(
         training |= {"flip": True} if flip else {}
         config = sized(changed(load_preset(preset).config, training, diffusion, {"norm": norm}), image_size)
         trained = carry_out(out, _order(context.params, config, every, watch))
-    out.note(f"see it: ddpmctl grid --model {trained}")
-    out.result(_outcome(trained), bare=[trained])
+    if ranks().is_first:
+        out.note(f"see it: ddpmctl grid --model {trained}")
+        out.result(_outcome(trained), bare=[trained])
 
 
 def _order(typed: dict[str, Any], config: Config, every: Every | None, watch: Watch) -> Order:

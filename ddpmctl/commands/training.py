@@ -1,140 +1,33 @@
 """What the commands that train have in common: one run, from checked settings to a registered model."""
 
 import signal
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ddpmctl.config import Config
 from ddpmctl.console import Output
 from ddpmctl.data import OWN, find_loader, load_dataset
+from ddpmctl.distributed import Team, joined, remember
 from ddpmctl.errors import CheckpointError, DataError, DdpmctlError, Interrupted, Terminated, UsageError
-from ddpmctl.registry import Checkpoint, Manifest, Registry
+from ddpmctl.registry import Manifest, Registry
 from ddpmctl.registry.manifest import FINISHED
-from ddpmctl.training.saving import HALF_A_MINUTE, Every
+from ddpmctl.training.saving import HALF_A_MINUTE
 
 from .display import Display
 from .duration import words
+from .orders import Order, Resumption, Watch, see_that_it_keeps
+from .restarts import Earlier
 
 if TYPE_CHECKING:
+    import torch
+
     from ddpmctl.data.dataset import Dataset
     from ddpmctl.training.run import Observer
     from ddpmctl.training.trainer import Trainer
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Watch:
-    """How a training is watched.
-
-    Attributes:
-        show: whether a curve and images are drawn; None for the usual.
-        log: whether it is written down for TensorBoard.
-    """
-
-    show: bool | None = None
-    log: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
-    """What was asked of a training.
-
-    Attributes:
-        config: settings; classes and channels follow from the data.
-        preset: where they came from.
-        dataset: by name.
-        data_dir: where it lies, if given.
-        device: as in ``--device``.
-        precision: as in ``--precision``.
-        seed: of everything random.
-        name: of the model; None for a generated one.
-        force: replace a model of that name.
-        max_time: seconds to fit the run into, if any.
-        max_steps: to lay it out in, if any.
-        fit: how pictures are made squares; empty where all are.
-        channels: of the images; None for what they have.
-        within_epochs: whether the number of epochs bounds it as well.
-        accumulate: parts of a batch.
-        compiled: whether to compile the network.
-        every: how often to commit; None for the usual.
-        watch: what is seen and logged of it.
-    """
-
-    config: Config
-    preset: str
-    dataset: str
-    data_dir: Path | None
-    device: str
-    precision: str
-    seed: int
-    name: str | None
-    force: bool
-    max_time: float | None
-    within_epochs: bool
-    max_steps: int | None = None
-    fit: str = ""
-    channels: int | None = None
-    accumulate: int = 1
-    compiled: bool = False
-    every: Every | None = None
-    watch: Watch = Watch()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resumption:
-    """What was asked of a training that is to go on.
-
-    Attributes:
-        reference: the name of the run, or ``latest``.
-        more_epochs: beyond where it is; None for what is left of the plan.
-        data_dir: where its data lies, if given.
-        device: as in ``--device``; None for the one it had.
-        precision: as in ``--precision``; None for the one it had.
-        accumulate: parts of a batch; None for as many as it had.
-        compiled: whether to compile the network; None for as it was.
-        every: how often to commit; None for the usual.
-        watch: what is seen and logged of it.
-        keeps: settings that were given again, by option: they must be those of the run.
-    """
-
-    reference: str
-    more_epochs: int | None = None
-    data_dir: Path | None = None
-    device: str | None = None
-    precision: str | None = None
-    accumulate: int | None = None
-    compiled: bool | None = None
-    every: Every | None = None
-    watch: Watch = Watch()
-    keeps: Mapping[str, Any] = field(default_factory=dict)
-
-
-PLANNED: dict[str, Callable[[Checkpoint], Any]] = {
-    "preset": lambda last: last.manifest.preset,
-    "dataset": lambda last: last.manifest.dataset.name,
-    "seed": lambda last: last.manifest.run.seed,
-    "max-time": lambda last: last.manifest.run.max_time or "none",
-    "max-steps": lambda last: last.manifest.run.planned_steps,
-    "batch-size": lambda last: last.manifest.config.training.batch_size,
-    "lr": lambda last: last.manifest.config.training.lr,
-    "clip": lambda last: last.manifest.config.training.clip_norm,
-    "patience": lambda last: last.manifest.config.training.patience,
-    "timesteps": lambda last: last.manifest.config.diffusion.timesteps,
-    "schedule": lambda last: last.manifest.config.diffusion.schedule,
-    "target": lambda last: last.manifest.config.diffusion.target,
-    "pixel-range": lambda last: "{:g}..{:g}".format(*last.manifest.config.diffusion.pixel_range),
-    "norm": lambda last: last.manifest.config.model.norm,
-    "flip": lambda last: last.manifest.config.training.flip,
-    "fit": lambda last: last.manifest.dataset.fit or "none",
-    "channels": lambda last: last.manifest.config.model.channels,
-    "image-size": lambda last: str(last.manifest.config.model.image_size),
-    "one-timestep": lambda last: last.manifest.config.training.one_timestep,
-    "name": lambda last: last.name,
-}
-"""What a run goes by, by option: a resumed one cannot change it."""
 
 
 def carry_out(out: Output, order: Order) -> str:
@@ -144,10 +37,24 @@ def carry_out(out: Output, order: Order) -> str:
         DdpmctlError: whatever stood in the way; `Interrupted` after Ctrl-C.
     """
     find_loader(order.dataset)
+    with joined() as team:
+        earlier = team.told(Earlier.find)
+        if earlier.is_begun:
+            out.note(f"started again by torchrun: going on with '{earlier.name}'")
+            return _go_on(out, team, earlier.resumption(order), earlier)
+        return _begin(out, team, order, earlier)
+
+
+def _begin(out: Output, team: Team, order: Order, earlier: Earlier) -> str:
+    """Train from random weights."""
     stem = f"{order.dataset.partition(':')[0]}-{order.preset}"
-    with Registry().writer(order.name, stem, replace=order.force) as writer:
+    wanted = order.name or earlier.name or None
+    with ExitStack() as stack:
+        writer = team.on_first(lambda: stack.enter_context(Registry().writer(wanted, stem, replace=order.force)))
+        name = team.told(lambda: writer.name if writer else "")
         # From here on torch is needed.
         from ddpmctl.devices import choose_device, choose_precision
+        from ddpmctl.training.records import new_id
         from ddpmctl.training.run import Run
         from ddpmctl.training.trainer import Trainer
 
@@ -157,6 +64,7 @@ def carry_out(out: Output, order: Order) -> str:
             order.dataset, order.config.model.image_size, order.data_dir, fit=order.fit, channels=order.channels,
             notice=out.warn,
         )  # fmt: skip
+        _see_that_all_agree(team, device, precision, data)
         config = fit_to(order.config, data)
         run = Run(
             preset=order.preset,
@@ -170,21 +78,26 @@ def carry_out(out: Output, order: Order) -> str:
             within_epochs=order.within_epochs,
             accumulate=order.accumulate,
             compiled=order.compiled,
+            processes=team.size,
         )
         display = Display(
             out,
-            writer.name,
+            name,
             config.training.patience,
-            f"on {device} in {precision} ({why})",
+            f"on {device} in {precision} ({why}){_shared_out(team)}",
             order.watch.show,
             order.max_time,
         )
         display.suggest_quick = device.type == "cpu" and order.preset != "quick"
+        identity = earlier.identity or new_id()
+        if team.is_first:
+            remember(name=name, identity=identity)
         trainer = Trainer(
-            config, data, run, writer, _observer(out, display, order.watch), every=order.every or HALF_A_MINUTE
-        )
-        _run(out, display, trainer)
-        return writer.name
+            config, data, run, writer, _observer(out, team, display, order.watch), every=order.every or HALF_A_MINUTE,
+            team=team, identity=identity,
+        )  # fmt: skip
+        _run(out, display, trainer, name)
+        return name
 
 
 def go_on(out: Output, asked: Resumption) -> str:
@@ -193,11 +106,21 @@ def go_on(out: Output, asked: Resumption) -> str:
     Raises:
         DdpmctlError: whatever stood in the way; `Interrupted` after Ctrl-C.
     """
-    writer, last = Registry().resume(asked.reference)
-    with writer:
-        manifest, name = last.manifest, writer.name
-        _see_that_it_keeps(last, asked.keeps)
-        if manifest.run.stopped in FINISHED and not asked.more_epochs:
+    with joined() as team:
+        return _go_on(out, team, asked, team.told(Earlier.find))
+
+
+def _go_on(out: Output, team: Team, asked: Resumption, earlier: Earlier) -> str:
+    reference = earlier.name or asked.reference
+    opened = team.on_first(lambda: Registry().resume(reference))
+    with opened[0] if opened else nullcontext():
+        writer = opened[0] if opened else None
+        last = team.told(lambda: opened[1] if opened else None)
+        assert last is not None, "the first process opened it"
+        manifest, name = last.manifest, last.name
+        more_epochs = None if earlier.has_extended(manifest.run) else asked.more_epochs
+        see_that_it_keeps(last, asked.keeps)
+        if manifest.run.stopped in FINISHED and not more_epochs:
             out.note(f"'{name}' is trained to its end, {manifest.run.step:,} steps; --epochs N gives it N more")
             return name
         if manifest.resume is None:
@@ -209,9 +132,12 @@ def go_on(out: Output, asked: Resumption) -> str:
         from ddpmctl.training.run import Run
         from ddpmctl.training.trainer import Trainer
 
-        device = choose_device(asked.device or manifest.resume.device)
+        # The first process's own GPU means nothing to the others.
+        before = manifest.resume.device if team.size == 1 else manifest.resume.device.partition(":")[0]
+        device = choose_device(asked.device or before)
         precision, _ = choose_precision(asked.precision or manifest.run.precision, device)
         data = same_images(manifest, asked.data_dir)
+        _see_that_all_agree(team, device, precision, data)
         if data.digest() != manifest.dataset.digest:
             raise DataError(
                 f"'{name}' was trained on other images than {manifest.dataset.name} has now",
@@ -228,24 +154,48 @@ def go_on(out: Output, asked: Resumption) -> str:
             within_epochs=manifest.resume.within_epochs,
             accumulate=manifest.run.accumulate if asked.accumulate is None else asked.accumulate,
             compiled=manifest.run.compiled if asked.compiled is None else asked.compiled,
+            processes=team.size,
         )
         for difference in differences(manifest.run, run):
             out.warn(f"from here on not bit for bit what an uncut run gives: {difference}")
-        display = Display(out, name, manifest.config.training.patience, f"on {device} in {precision}", asked.watch.show)
+        if team.is_first:
+            remember(name=name, identity=manifest.run.id, since=manifest.run.segments[-1].created)
+        where = f"on {device} in {precision}{_shared_out(team)}"
+        display = Display(out, name, manifest.config.training.patience, where, asked.watch.show)
         trainer = Trainer(
-            manifest.config, data, run, writer, _observer(out, display, asked.watch),
-            every=asked.every or HALF_A_MINUTE, resumed=last, more_epochs=asked.more_epochs,
-            best_is_lost=_best_is_lost(out, name),
+            manifest.config, data, run, writer, _observer(out, team, display, asked.watch),
+            every=asked.every or HALF_A_MINUTE, resumed=last, more_epochs=more_epochs,
+            best_is_lost=team.told(lambda: _best_is_lost(out, name)), team=team,
         )  # fmt: skip
-        _run(out, display, trainer)
+        _run(out, display, trainer, name)
         return name
 
 
-def _observer(out: Output, display: Display, watch: Watch) -> "Observer":
-    """The display, and whoever else is to be told of the run."""
+def _shared_out(team: Team) -> str:
+    """By how many processes, in words; nothing for one."""
+    return f", by {team.size} processes" if team.size > 1 else ""
+
+
+def _see_that_all_agree(team: Team, device: "torch.device", precision: str, data: "Dataset") -> None:
+    """See that the processes learn the same from the same.
+
+    Raises:
+        DataError: where they do not.
+    """
+    if team.size > 1:
+        from ddpmctl.versions import versions
+
+        team.check_same(images=data.digest(), device=device.type, precision=precision, versions=versions())
+
+
+def _observer(out: Output, team: Team, display: Display, watch: Watch) -> "Observer":
+    """The display, and whoever else is to be told of the run; in the first process alone."""
+    from ddpmctl.training.run import Together
+
+    if not team.is_first:
+        return Together()
     if not watch.log:
         return display
-    from ddpmctl.training.run import Together
     from ddpmctl.training.tensorboard import TensorBoard
 
     folder = Registry().home / "tensorboard"
@@ -276,13 +226,12 @@ def _best_is_lost(out: Output, name: str) -> bool:
     return False
 
 
-def _run(out: Output, display: Display, trainer: "Trainer") -> None:
+def _run(out: Output, display: Display, trainer: "Trainer", name: str) -> None:
     """Train to one end or another, and say which.
 
     Raises:
         DdpmctlError: `Interrupted` or `Terminated` where a signal ended it.
     """
-    name = trainer.commits.writer.name
     with graceful_end(out, lambda: trainer.commits.saved is not None) as ended_by, display.showing():
         trainer.should_stop = lambda: ended_by() is not None
         try:
@@ -295,13 +244,14 @@ def _run(out: Output, display: Display, trainer: "Trainer") -> None:
             way_on = f"once that is mended: ddpmctl train --resume {name}" if trainer.commits.saved else None
             raise DdpmctlError(f"'{name}' cannot be saved: {error.strerror or error}", way_on) from error
         except DdpmctlError:
-            if trainer.commits.writer.has_best:
+            if trainer.commits.has_best:
                 out.note(f"the best so far is kept as '{name}'")
             raise
     state, best = trainer.state, trainer.state.best
     figure = f"{best.title} {best.value:.4f} of epoch {best.epoch}" if best else "no epoch judged yet"
     if stopped == "interrupted":
-        kind = Terminated if ended_by() == signal.SIGTERM else Interrupted
+        by_sigterm, *_ = trainer.team.any(ended_by() == signal.SIGTERM)
+        kind = Terminated if by_sigterm else Interrupted
         word = "terminated" if kind is Terminated else "interrupted"
         raise kind(
             f"{word} after {state.step:,} of {state.plan.steps:,} steps; all is kept as '{name}' ({figure})",
@@ -313,21 +263,6 @@ def _run(out: Output, display: Display, trainer: "Trainer") -> None:
         done = f"{state.step:,} of {state.plan.steps:,} steps"
         out.note(f"stopped by the clock after {done}: the machine was slower than when its speed was measured")
     out.note(f"done in {words(state.seconds)} of training; best {figure}")
-
-
-def _see_that_it_keeps(last: Checkpoint, given: Mapping[str, Any]) -> None:
-    """Refuse settings that are not those of the run.
-
-    Raises:
-        UsageError: naming the first.
-    """
-    for option, value in given.items():
-        planned = PLANNED[option](last)
-        if value != planned:
-            raise UsageError(
-                f"'{last.name}' goes on as it was planned, with --{option} {planned} and not {value}",
-                "leave the option out, or begin another training without --resume",
-            )
 
 
 def fit_to(config: Config, data: "Dataset") -> Config:

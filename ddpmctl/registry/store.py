@@ -211,6 +211,10 @@ class Registry:
             writer.release()
             raise
 
+    def last_is(self, name: str, identity: str) -> bool:
+        """Whether the last commit under a name, if there is one, is of the run with this id."""
+        return name in self.names(LAST) and self._follow(name, LAST).manifest.run.id == identity
+
     def commits(self, name: str) -> list[Checkpoint]:
         """What the pointers of a model name, each once: the best commit and the last."""
         model = self.models / name

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ddpmctl.config import Config
+from ddpmctl.distributed import ALONE, Team
 from ddpmctl.registry import (
     Checkpoint,
     DatasetRecord,
@@ -38,10 +39,10 @@ class Snapshot:
 
 
 class Commits:
-    """Commits a run from time to time.
+    """Commits a run from time to time: the first process writes, and the others hear how it went.
 
     Args:
-        writer: takes the commits.
+        writer: takes the commits; None in all processes but the first.
         config: all settings.
         run: the circumstances.
         dataset: what is learnt from.
@@ -49,6 +50,7 @@ class Commits:
         parameters: numbers that make the network.
         every: how often, beside the beginning, the first epoch and the end.
         clock: seconds.
+        team: the processes of the training.
 
     Attributes:
         saved: the last commit; None before the first.
@@ -58,7 +60,7 @@ class Commits:
 
     def __init__(
         self,
-        writer: ModelWriter,
+        writer: ModelWriter | None,
         config: Config,
         run: Run,
         dataset: DatasetRecord,
@@ -66,14 +68,16 @@ class Commits:
         parameters: int,
         every: Every,
         clock: Callable[[], float],
+        team: Team = ALONE,
     ) -> None:
         self.writer = writer
+        self.team = team
         self.run = run
         self.every = every
         self.clock = clock
         self.saved: Checkpoint | None = None
         self.cost = 0.0
-        self.provisional = not writer.has_best
+        self.provisional = not self.has_best
         self._known: dict[str, Any] = {
             "preset": run.preset,
             "config": config,
@@ -85,9 +89,14 @@ class Commits:
         self._pending: Snapshot | None = None
         self._saved_at = (0.0, 0)
 
+    @property
+    def has_best(self) -> bool:
+        """Whether there is something to make images with."""
+        return self.writer is not None and self.writer.has_best
+
     def go_on_from(self, checkpoint: Checkpoint, state: RunState) -> None:
         """Take a commit for the last, and forget what came after it."""
-        self.provisional = (state.best is None and checkpoint.manifest.best is not None) or not self.writer.has_best
+        self.provisional = (state.best is None and checkpoint.manifest.best is not None) or not self.has_best
         self.saved = checkpoint
         self._pending = None
         self._saved_at = (self.clock(), state.step)
@@ -102,9 +111,11 @@ class Commits:
             cost=self.cost,
         )
 
-    def keep_in_mind(self, state: RunState, metric: Metric, weights: Arrays) -> None:
+    def keep_in_mind(self, state: RunState, metric: Metric, weights: Callable[[], Arrays]) -> None:
         """Have the best so far ready, to be committed with the next commit."""
-        self._pending = Snapshot(state.step, weights, to_csv(state.rows), self._describing(state, metric, "running"))
+        if not self.team.is_first:
+            return
+        self._pending = Snapshot(state.step, weights(), to_csv(state.rows), self._describing(state, metric, "running"))
 
     def save(
         self,
@@ -125,24 +136,44 @@ class Commits:
             best: whether they are the best.
         """
         started = self.clock()
-        self.save_pending(state.step)
+        self.saved = self.team.told(lambda: self._commit(state, tensors, stopped, metric, best=best))
+        self._saved_at = (self.clock(), state.step)
+        self.cost = self.clock() - started
+
+    def save_pending(self) -> None:
+        """Commit the best so far, where that is not done yet."""
+        self.team.on_first(self._commit_pending)
+
+    def _commit(
+        self,
+        state: RunState,
+        tensors: Callable[[], tuple[Arrays, Arrays]],
+        stopped: Stopped,
+        metric: Metric | None,
+        *,
+        best: bool,
+    ) -> Checkpoint:
+        writer = self._first_writer()
+        self._commit_pending(besides=state.step)
         weights, arrays = tensors()
-        path = self.writer.commit(
+        path = writer.commit(
             weights,
             to_csv(state.rows),
             self._describing(state, metric, stopped, state.resume_record(self.run)),
             best=best,
             state=arrays,
         )
-        self.saved = Checkpoint.open(self.writer.name, path)
-        self._saved_at = (self.clock(), state.step)
-        self.cost = self.clock() - started
+        return Checkpoint.open(writer.name, path)
 
-    def save_pending(self, step: int | None = None) -> None:
-        """Commit the best so far where it is not what is committed next, at this step."""
+    def _commit_pending(self, besides: int | None = None) -> None:
+        """Commit the best so far where it is not what is committed next, at that step."""
         pending, self._pending = self._pending, None
-        if pending and pending.step != step:
-            self.writer.commit(pending.weights, pending.history, pending.describe, best=True, last=False)
+        if pending and pending.step != besides:
+            self._first_writer().commit(pending.weights, pending.history, pending.describe, best=True, last=False)
+
+    def _first_writer(self) -> ModelWriter:
+        assert self.writer is not None, "the first process has one"
+        return self.writer
 
     def _describing(
         self, state: RunState, metric: Metric | None, stopped: Stopped, resume: ResumeRecord | None = None

@@ -1,7 +1,8 @@
 """What a step changes: the network, its average and the optimizers."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from ddpmctl.core.diffusion import stratified_timesteps
 from ddpmctl.core.ema import EMA
 from ddpmctl.data.dataset import Dataset, to_model_range
 from ddpmctl.devices import is_out_of_memory
+from ddpmctl.distributed import ALONE, Team
 from ddpmctl.errors import DdpmctlError
 from ddpmctl.plan import Plan
 
@@ -32,18 +34,21 @@ class Learner:
         config: all settings.
         train_set: the images to learn from, on the device.
         run: the circumstances.
+        team: the processes that learn together, all with the same settings and images.
     """
 
-    def __init__(self, config: Config, train_set: Dataset, run: Run) -> None:
+    def __init__(self, config: Config, train_set: Dataset, run: Run, team: Team = ALONE) -> None:
         self.config = config
         self.train_set = train_set
         self.run = run
+        self.team = team
         torch.manual_seed(run.seed)
         self.diffusion = assembly.build_diffusion(config.diffusion).to(run.device)
         network = assembly.build_network(config.model)
         self.model: nn.Module = network.to(run.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if run.compiled:
             self.model.compile()
+        self.shared = team.wrapped(self.model)
         self.ema = EMA(self.model, config.training.ema_lag)
         self.optimizers = make_optimizers(self.model, config.training)
 
@@ -85,22 +90,38 @@ class Learner:
 
     def gradients(self, ids: Tensor, step: int) -> Tensor:
         """Add the gradients of a step to those of the network; returns the loss, not awaited."""
+        # Everything is drawn for the whole batch, so that its parts change nothing but the order of a sum: neither
+        # those that processes compute nor those that one computes one after the other.
+        drawn = [self.team.part(whole) for whole in self.draw(ids, step)]
+        return self.team.summed(self._backward(self.shared, drawn, len(ids)))
+
+    def _backward(self, network: nn.Module, drawn: Sequence[Tensor], count: int) -> Tensor:
+        """Add the gradients of what was drawn, of a batch of so many images; returns its share of the loss."""
         total = torch.zeros((), device=self.run.device)
-        # Everything is drawn for the whole batch, so that its parts change nothing but the order of a sum.
-        parts = [drawn.chunk(self.run.accumulate) for drawn in self._draw(ids, step)]
-        for x0, t, epsilon, label in zip(*parts, strict=True):
-            with self._autocast():
-                loss = self.diffusion.loss(self.model, x0, t, epsilon, label).sum() / len(ids)
-            loss.backward()  # type: ignore[no-untyped-call]
+        parts = list(zip(*(part.chunk(self.run.accumulate) for part in drawn), strict=True))
+        for number, (x0, t, epsilon, label) in enumerate(parts, 1):
+            with self.team.put_off(network) if number < len(parts) else nullcontext():
+                with self._autocast():
+                    loss = self.diffusion.loss(network, x0, t, epsilon, label).sum() / count
+                loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         return total
+
+    def settle(self) -> None:
+        """Have DistributedDataParallel choose the order of its sums, as it does after a first pass.
+
+        Else a run that goes on would begin with sums in another order than one that was never cut.
+        """
+        if self.team.size > 1:
+            self.gradients(torch.arange(self.team.size, device=self.run.device), step=0)
+            self._forget_gradients()
 
     def seconds_per_step(self, plan: Plan, seconds: float, clock: Callable[[], float]) -> float:
         """The median time of real steps, taken for so long; what was learnt before is lost by it."""
         ids = torch.arange(plan.batch_size, device=self.run.device)
         durations: list[float] = []
         # The first step sets things up and is slower than all that follow.
-        while len(durations) < 4 or sum(durations) < seconds:
+        while self.team.any(self.team.is_first and (len(durations) < 4 or sum(durations) < seconds))[0]:
             started = clock()
             self.step(ids, 0, plan.peak_lr).sum().item()
             durations.append(clock() - started)
@@ -112,7 +133,7 @@ class Learner:
         while count:
             self._forget_gradients()
             try:
-                self.gradients(torch.arange(count, device=self.run.device), step=0)
+                self._backward(self.model, self.draw(torch.arange(count, device=self.run.device), step=0), count)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -130,7 +151,8 @@ class Learner:
         """
         self.model.train()
         try:
-            self.gradients(torch.arange(min(self.config.training.batch_size, len(self.train_set))), step=0)
+            count = min(self.config.training.batch_size, len(self.train_set)) // self.team.size
+            self._backward(self.model, self.draw(torch.arange(count), step=0), count)
         except Exception as error:
             if is_out_of_memory(error):
                 raise self._too_large(self.config.training.batch_size) from error
@@ -148,16 +170,19 @@ class Learner:
         device, count = self.run.device, len(heldout)
         generator = torch.Generator().manual_seed(0)
         timesteps = stratified_timesteps(count, self.config.diffusion.timesteps, generator).to(device)
-        total = torch.zeros((), device=device)
-        for ids in torch.split(torch.arange(count, device=device), JUDGED_TOGETHER):
-            if should_stop():
+        passes = torch.split(torch.arange(count, device=device), JUDGED_TOGETHER)
+        totals = torch.zeros(len(passes), device=device)
+        for number, ids in enumerate(passes):
+            turn = number % self.team.size
+            if turn == 0 and self.team.any(should_stop())[0]:
                 return None
             x0 = self._pixels(heldout.images[ids])
             epsilon = torch.randn(x0.shape, generator=generator).to(device)
-            with self._autocast():
-                losses = self.diffusion.loss(self.ema.module, x0, timesteps[ids], epsilon, heldout.labels[ids])
-            total += losses.sum()
-        return total.item() / count
+            if turn == self.team.rank:
+                with self._autocast():
+                    losses = self.diffusion.loss(self.ema.module, x0, timesteps[ids], epsilon, heldout.labels[ids])
+                totals[number] = losses.sum()
+        return self.team.summed(totals).sum().item() / count
 
     def strip(self) -> Images:
         """What the averaged weights make of noise that is always the same: uint8[K,S,S] or [K,S,S,3]."""
@@ -223,7 +248,7 @@ class Learner:
 
     def _too_large(self, size: int) -> DdpmctlError:
         """What to say when a batch does not fit in memory: which one would."""
-        fits = self.most_that_fit(size // 2)
+        fits = self.most_that_fit(-(-size // self.team.size) // 2) * self.team.size
         if not fits:
             return DdpmctlError("there is not enough memory for a single image", "--preset quick takes less")
         parts = -(-size // fits) * self.run.accumulate
@@ -236,7 +261,7 @@ class Learner:
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
 
-    def _draw(self, ids: Tensor, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def draw(self, ids: Tensor, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Images, timesteps, noise and labels of a step."""
         settings, device = self.config.training, self.run.device
         generator = self._generator("step", step, device)

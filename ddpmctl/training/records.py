@@ -31,7 +31,8 @@ def now() -> str:
 
 def where(run: Run) -> str:
     """What a run computes on, in words."""
-    return describe_device(run.device)
+    together = f" x {run.processes} processes" if run.processes > 1 else ""
+    return describe_device(run.device) + together
 
 
 def threads() -> int:

@@ -50,6 +50,7 @@ class Run:
         within_epochs: whether these limits may not go beyond ``epochs``.
         accumulate: parts that a batch is computed in at most, one after the other, where memory is short.
         compiled: whether ``torch.compile`` makes the network's kernels.
+        processes: how many train together.
     """
 
     preset: str
@@ -63,6 +64,7 @@ class Run:
     within_epochs: bool = False
     accumulate: int = 1
     compiled: bool = False
+    processes: int = 1
 
 
 class Together:

@@ -10,6 +10,7 @@ import torch
 from ddpmctl.config import Config
 from ddpmctl.data.dataset import Dataset
 from ddpmctl.devices import is_out_of_memory
+from ddpmctl.distributed import ALONE, Team, check_shareable
 from ddpmctl.errors import CheckpointError, DdpmctlError
 from ddpmctl.plan import extended, lay_out, steps_that_fit
 from ddpmctl.registry import Checkpoint, DatasetRecord, Metric, ModelWriter
@@ -37,13 +38,15 @@ class NotFinite(DdpmctlError):
 
 
 class Trainer:
-    """Trains one model and commits it.
+    """Trains one model and commits it, in one process or in each of several.
+
+    All take the same steps and come to the same figures. What depends on a clock is decided by the first and told.
 
     Args:
         config: all settings.
         data: the images; divided here into training and held-out ones.
         run: the circumstances.
-        writer: takes the commits.
+        writer: takes the commits; None in all processes but the first.
         observer: is told what happens.
         should_stop: asked after each step whether to save and end.
         clock: seconds, for measuring.
@@ -51,6 +54,8 @@ class Trainer:
         resumed: the commit to go on from; None to begin.
         more_epochs: plan so many from there anew; None keeps to the plan.
         best_is_lost: whether the best commit cannot be read any more, and another is to be found.
+        team: the processes that train together.
+        identity: tells this run from others; made up when empty.
 
     Attributes:
         state: how far it has come; only once it is laid out or taken up.
@@ -64,7 +69,7 @@ class Trainer:
         config: Config,
         data: Dataset,
         run: Run,
-        writer: ModelWriter,
+        writer: ModelWriter | None,
         observer: Observer,
         should_stop: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.perf_counter,
@@ -72,6 +77,8 @@ class Trainer:
         resumed: Checkpoint | None = None,
         more_epochs: int | None = None,
         best_is_lost: bool = False,
+        team: Team = ALONE,
+        identity: str = "",
     ) -> None:
         self.config = config
         self.run = run
@@ -81,12 +88,14 @@ class Trainer:
         self.resumed = resumed
         self.more_epochs = more_epochs
         self.best_is_lost = best_is_lost
+        self.team = team
+        self.identity = identity or records.new_id()
         self.train_set, self.heldout_set = data.to(run.device).split(config.training.heldout)
-        self.learner = Learner(config, self.train_set, run)
+        self.learner = Learner(config, self.train_set, run, team)
         self.strips = Strips(self.learner.strip, self.learner.wait, clock, observer.strip_drawn)
         dataset = DatasetRecord(name=run.dataset, digest=data.digest(), count=len(data), fit=run.fit)
         parameters = sum(tensor.numel() for tensor in self.learner.model.state_dict().values())
-        self.commits = Commits(writer, config, run, dataset, data.classes, parameters, every, clock)
+        self.commits = Commits(writer, config, run, dataset, data.classes, parameters, every, clock, team)
 
     def train(self) -> Stopped:
         """Run to the end of the plan, to a lack of patience, or until told to stop.
@@ -98,6 +107,8 @@ class Trainer:
             DdpmctlError: for figures that are not finite again and again, or for want of memory; what was committed
                 stays.
         """
+        config = self.config
+        check_shareable(min(config.training.batch_size, len(self.train_set)), config.model.norm, self.team)
         if self.run.compiled:
             self.learner.compile()
         if self.resumed:
@@ -110,6 +121,7 @@ class Trainer:
             self._save("running")
         self.observer.started(self.state.plan, self.state.step)
         self.strips.tell()
+        self.learner.settle()
         stopped: Stopped = "running"
         while stopped == "running":
             try:
@@ -135,16 +147,19 @@ class Trainer:
         Raises:
             CheckpointError: when it does not hold what this training needs.
         """
-        tensors = checkpoint.state()
+        # The files may lie where the first process alone can read them.
+        weights, tensors, history = self.team.told(
+            lambda: (checkpoint.weights(), checkpoint.state(), checkpoint.history)
+        )
         try:
-            state = RunState.of(checkpoint.manifest, checkpoint.history)
+            state = RunState.of(checkpoint.manifest, history)
             if state.plan.steps_per_epoch != len(self.train_set) // state.plan.batch_size:
                 raise ValueError("its epochs are of another length")
             self.progress = torch.zeros(state.plan.steps_per_epoch, 2, device=self.run.device)
             progress = torch.from_numpy(tensors.pop("progress"))
             self.progress[: len(progress)] = progress.to(self.run.device)
             self.strips.restore(tensors, state.seconds)
-            self.learner.restore(checkpoint.weights(), tensors, state.step)
+            self.learner.restore(weights, tensors, state.step)
         except (ValueError, LookupError, TypeError, RuntimeError) as error:
             if is_out_of_memory(error):
                 raise DdpmctlError("there is not enough memory to go on with this training", "--device cpu") from error
@@ -164,14 +179,16 @@ class Trainer:
         limits = [] if self.run.max_steps is None else [self.run.max_steps]
         if self.run.max_time is not None:
             started = self.clock()
-            probe = Learner(self.config, self.train_set, self.run)
+            probe = Learner(self.config, self.train_set, self.run, self.team)
             seconds_per_step = probe.seconds_per_step(full, min(5.0, 0.03 * self.run.max_time), self.clock)
             spent = self.clock() - started
             limits.append(steps_that_fit((self.run.max_time - spent) * (1 - SHARE), seconds_per_step))
         if self.run.within_epochs or not limits:
             limits.append(full.steps)
         self.progress = torch.zeros(full.steps_per_epoch, 2, device=self.run.device)
-        return RunState(plan=lay_out(settings, images, min(limits)), seconds=spent, max_time=self.run.max_time)
+        steps = self.team.told(lambda: min(limits))
+        plan = lay_out(settings, images, steps)
+        return RunState(plan=plan, id=self.identity, seconds=spent, max_time=self.run.max_time)
 
     def _run_epoch(self) -> Stopped:
         """Train to the end of the epoch that the run is in, and judge it."""
@@ -193,16 +210,34 @@ class Trainer:
             state.seconds = before + now - started
             rate = (state.step - first) * plan.batch_size / (state.seconds - before)
             self.observer.stepped(state.step, rate)
-            if self.should_stop():
+            stop, over, due = self._wishes(now)
+            if stop:
                 self._save("interrupted")
                 return "interrupted"
-            if state.max_time and state.seconds > OVERTIME * state.max_time:
+            if over:
                 return self._judge(rate, by_the_clock=state.step < plan.steps)
-            if state.step < end and self.commits.is_due(state, now):
+            if state.step < end and due:
                 self._save("running")
                 started += self.commits.cost
-            started += self.strips.offer(state.step, state.seconds, rate, (plan.steps - state.step) * plan.batch_size)
+            started += self._offer_strip(rate, plan.steps - state.step)
         return self._judge(rate)
+
+    def _wishes(self, now: float) -> tuple[bool, ...]:
+        """Whether anybody was told to stop, whether the time is over, and whether a commit is due, in all processes."""
+        state, first = self.state, self.team.is_first
+        over = state.max_time is not None and state.seconds > OVERTIME * state.max_time
+        return self.team.any(self.should_stop(), first and over, first and self.commits.is_due(state, now))
+
+    def _is_due(self) -> bool:
+        """Whether a commit is due between two epochs."""
+        due, *_ = self.team.any(self.team.is_first and self.commits.is_due(self.state, self.clock()))
+        return due
+
+    def _offer_strip(self, rate: float, steps_left: int) -> float:
+        """Have the first process draw a strip where there is time for it; returns the seconds that it took."""
+        if not self.team.is_first:
+            return 0.0
+        return self.strips.offer(self.state.step, self.state.seconds, rate, steps_left * self.state.plan.batch_size)
 
     def _judge(self, rate: float, *, by_the_clock: bool = False) -> Stopped:
         """Measure and compare with the best; says whether the run ends here."""
@@ -223,7 +258,7 @@ class Trainer:
         metric = self._metric(name, value)
         if better:
             state.best = metric
-            self.commits.keep_in_mind(state, metric, self.learner.weights())
+            self.commits.keep_in_mind(state, metric, self.learner.weights)
         stopped: Stopped = "running"
         if state.step >= state.plan.steps:
             stopped = "done"
@@ -232,8 +267,8 @@ class Trainer:
         elif patience_left <= 0:
             stopped = "early"
         if stopped != "running":
-            self.strips.offer(state.step, state.seconds, rate, images_left=0)
-        if stopped != "running" or first or self.commits.is_due(state, self.clock()):
+            self._offer_strip(rate, steps_left=0)
+        if stopped != "running" or first or self._is_due():
             self._save(stopped, metric)
         self.observer.epoch_done(row, patience_left, self._figures().cpu().numpy().copy())
         return stopped
@@ -268,7 +303,7 @@ class Trainer:
         """Commit where the run is, once it is seen that all of it is numbers."""
         state = self.state
         self._check_finite()
-        if not self.learner.is_finite():
+        if self.team.any(not self.learner.is_finite())[0]:
             raise self._not_finite("a weight", max(1, state.step))
         best = metric is not None and metric == state.best
         if stopped == "interrupted" and state.best is None and self.commits.provisional and state.step:

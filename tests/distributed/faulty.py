@@ -1,0 +1,56 @@
+"""The tool, with a fault in one of its processes.
+
+torchrun .. faulty.py FAULT RANK ddpmctl's arguments
+"""
+
+import os
+import sys
+import time
+from typing import Any
+
+from ddpmctl.cli import main
+
+FAULTY_STEP = 4
+
+
+def break_at_a_step() -> None:
+    from ddpmctl.training.learner import Learner
+
+    inner = Learner.step
+
+    def step(self: Learner, ids: Any, number: int, lr: float) -> Any:
+        if number == FAULTY_STEP:
+            raise RuntimeError("a planted fault")
+        return inner(self, ids, number, lr)
+
+    Learner.step = step  # type: ignore[method-assign]
+
+
+def run_out_of_disk() -> None:
+    from ddpmctl.registry import ModelWriter
+
+    inner, calls = ModelWriter.commit, []
+
+    def commit(self: ModelWriter, *arguments: Any, **options: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 3:
+            raise OSError(28, "No space left on device")
+        return inner(self, *arguments, **options)
+
+    ModelWriter.commit = commit  # type: ignore[method-assign]
+
+
+def live_faster() -> None:
+    """A clock that runs a thousand times as fast as that of the others."""
+    inner = time.perf_counter
+    time.perf_counter = lambda: 1000 * inner()  # type: ignore[assignment]
+
+
+FAULTS = {"step": break_at_a_step, "disk": run_out_of_disk, "clock": live_faster}
+
+if __name__ == "__main__":
+    fault, rank, *arguments = sys.argv[1:]
+    if os.environ["RANK"] == rank:
+        FAULTS[fault]()
+    sys.argv = ["ddpmctl", *arguments]
+    main()

@@ -1,0 +1,145 @@
+"""Several processes that train one model: what they learn, and what becomes of it when something fails."""
+
+import os
+import signal
+import socket
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ddpmctl.registry import Registry, last_of
+from tests.conftest import Cli
+from tests.distributed import steps
+from tests.distributed.support import HERE, QUICK, Job, ddpmctl, in_job, lone, run
+
+linux_only = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds processes as Linux tells them")
+
+
+def weights(home: Path, name: str) -> dict[str, np.ndarray]:
+    """All that the last commit of a run holds: averaged weights, trained ones, and what the optimizers remember."""
+    last = last_of(Registry(home).open(name))
+    learnt = {key: array for key, array in last.state().items() if key.startswith(("model.", "optimizer."))}
+    return {**last.weights(), **learnt}
+
+
+def same_bits(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
+    return one.keys() == other.keys() and all(np.array_equal(one[key], other[key]) for key in one)
+
+
+@pytest.mark.parametrize("processes", [2, 3, 4])
+def test_any_number_of_processes_learns_the_same_from_the_same(tmp_path: Path, processes: int) -> None:
+    from ddpmctl.distributed import ALONE
+
+    with Job(tmp_path, processes, HERE / "steps.py", tmp_path) as job:
+        assert job.finish() == 0, job.said
+    told = [dict(np.load(tmp_path / f"{rank}.npz")) for rank in range(processes)]
+    alone = steps.learn(ALONE)
+    for name in ("ids", "x0", "t", "epsilon", "label"):
+        parts = [there[name] for there in told]
+        assert max(part.shape[1] for part in parts) - min(part.shape[1] for part in parts) <= 1
+        assert np.array_equal(np.concatenate(parts, axis=1), alone[name]), name
+    for there in told:
+        # To rounding: sums over the images are taken in another order.
+        assert np.allclose(there["loss"], alone["loss"], rtol=1e-4)
+        assert np.isclose(there["heldout"], alone["heldout"], rtol=1e-4)
+        learnt = [name for name in there if name.startswith("weights.")]
+        assert all(np.array_equal(there[name], told[0][name]) for name in learnt), "the processes drift apart"
+        # What was left after two steps and taken up again goes on bit for bit.
+        assert np.array_equal(there["repeated"], there["loss"][-1])
+        assert all(np.array_equal(there[name], there[name.replace("weights.", "again.")]) for name in learnt)
+
+
+@linux_only
+def test_a_run_whose_process_is_killed_ends_as_one_that_never_was(tmp_path: Path) -> None:
+    options = (*QUICK, "--epochs", 2, "--checkpoint-every", "4steps")
+    run(tmp_path, 2, "train", *options, "--name", "uncut")
+    with ddpmctl(tmp_path, 2, "train", *options, "--name", "cut", options=("--max-restarts", 1)) as job:
+        job.wait_for("epoch 1/2")
+        os.kill(job.workers()[1], signal.SIGKILL)
+        assert job.finish() == 0, job.said
+    assert "started again by torchrun: going on with 'cut'" in job.said
+    assert len(job.errors()) == 1
+    assert "ended without a word" in job.errors()[0]
+    assert same_bits(weights(tmp_path, "cut"), weights(tmp_path, "uncut"))
+    parts = last_of(Registry(tmp_path).open("cut")).manifest.run.segments
+    assert [(part.why, part.exact) for part in parts] == [("begun", True), ("resumed", True)]
+
+
+def test_sigterm_saves_and_another_number_of_processes_goes_on(tmp_path: Path) -> None:
+    with ddpmctl(tmp_path, 2, "train", *QUICK, "--epochs", 2, "--name", "ended") as job:
+        job.wait_for("epoch 1/2")
+        started = time.monotonic()
+        job.process.send_signal(signal.SIGTERM)
+        job.finish()
+        assert time.monotonic() - started < 25
+    assert len(job.errors()) == 1, job.said
+    assert "all is kept as 'ended'" in job.errors()[0]
+    last = last_of(Registry(tmp_path).open("ended")).manifest
+    assert last.run.stopped == "interrupted"
+    assert last.run.step >= 9
+    assert "x 2 processes" in last.run.device
+    went_on = lone(tmp_path, "train", "--resume", "ended")
+    assert "x 2 processes then" in went_on.stderr
+    manifest = last_of(Registry(tmp_path).open("ended")).manifest
+    assert (manifest.run.step, manifest.run.stopped) == (18, "done")
+    assert [part.exact for part in manifest.run.segments] == [True, False]
+    assert [row["step"] for row in last_of(Registry(tmp_path).open("ended")).history] == ["9", "18"]
+
+
+def test_an_exception_in_one_process_ends_all_with_one_message(tmp_path: Path) -> None:
+    with Job(tmp_path, 3, HERE / "faulty.py", "step", 2, "train", *QUICK, "--epochs", 9, "--name", "it") as job:
+        job.wait_for("a planted fault")
+        started = time.monotonic()
+        assert job.finish() != 0
+        assert time.monotonic() - started < 10
+    assert len(job.errors()) == 1, job.said
+    assert job.errors()[0].startswith("process 2: something unforeseen happened: RuntimeError: a planted fault")
+
+
+def test_a_failure_to_write_is_told_to_all(tmp_path: Path) -> None:
+    every = ("--checkpoint-every", "2steps")
+    with Job(tmp_path, 2, HERE / "faulty.py", "disk", 0, "train", *QUICK, *every, "--epochs", 9, "--name", "it") as job:
+        job.wait_for("No space left on device")
+        started = time.monotonic()
+        assert job.finish() != 0
+        assert time.monotonic() - started < 10
+    assert job.errors() == ["'it' cannot be saved: No space left on device"], job.said
+    assert "hint: once that is mended: ddpmctl train --resume it" in job.said
+
+
+def test_the_clock_of_the_first_decides_for_all(tmp_path: Path) -> None:
+    limits = ("--max-time", "60s", "--max-steps", 6, "--name", "it")
+    with Job(tmp_path, 2, HERE / "faulty.py", "clock", 1, "train", *QUICK, *limits) as job:
+        assert job.finish() == 0, job.said
+    run_of_it = last_of(Registry(tmp_path).open("it")).manifest.run
+    assert (run_of_it.step, run_of_it.stopped) == (6, "done")
+    assert run_of_it.seconds < 60
+
+
+def test_what_is_asked_wrongly_is_said_once(tmp_path: Path) -> None:
+    with ddpmctl(tmp_path, 2, "train", *QUICK, "--batch-size", 1) as job:
+        assert job.finish() != 0
+    assert job.errors() == ["a batch of 1 images cannot be divided among 2 processes"], job.said
+    assert not Registry(tmp_path).names()
+
+
+def test_a_port_in_use_ends_at_once_and_begins_nothing(tmp_path: Path) -> None:
+    with socket.socket() as held:
+        held.bind(("", 0))
+        held.listen()
+        port = held.getsockname()[1]
+        with ddpmctl(tmp_path, 2, "train", *QUICK, options=("--master-port", port)) as job:
+            assert job.finish(60) != 0
+    assert "EADDRINUSE" in job.said
+    assert not (tmp_path / "models").exists()
+
+
+def test_other_commands_are_for_one_process(cli: Cli) -> None:
+    for rank, says in ((0, True), (1, False)):
+        done = cli("models", **in_job(rank, 2))
+        assert done.returncode == 2
+        assert ("error: ddpmctl models is for one process" in done.stderr) == says
+    mistyped = cli("train", "--presett", "quick", **in_job(1, 2))
+    assert (mistyped.returncode, mistyped.stdout, mistyped.stderr) == (2, "", "")
