@@ -116,6 +116,7 @@ class Engine:
         guidance: float | None = None,
         guidance_interval: tuple[float, ...] | None = None,
         batch_size: int | None = None,
+        fixed: bool = False,
         on_step: Callable[[int], None] | None = None,
     ) -> Images:
         """Make one image a label.
@@ -132,6 +133,7 @@ class Engine:
             guidance_interval: where along the chain guidance acts, from and to: 0 is the image, 1 the noise.
             batch_size: images sampled together, 8 at least. Results agree to a grey level whatever it is, and bit for
                 bit where the kernels of the device do not depend on it.
+            fixed: whether a batch that does not fit in memory is an error; else it is made smaller.
             on_step: told after each step how many images it advanced.
 
         Returns:
@@ -143,9 +145,7 @@ class Engine:
         sampling = self.resolve(sampler, steps, guidance, guidance_interval)
         indices = self._indices(labels)
         check_seed(seed, len(indices))
-        size = BATCH_SIZES[self.device.type] if batch_size is None else batch_size
-        if size < 1:
-            raise UsageError(f"a batch of {size} holds no image", "batch_size is 1 or more")
+        size = checked_batch(BATCH_SIZES[self.device.type] if batch_size is None else batch_size)
         channels, side = self.config.model.channels, self.config.model.image_size
         images = np.empty((len(indices), side, side, *([channels] if channels > 1 else [])), np.uint8)
         start = 0
@@ -159,18 +159,21 @@ class Engine:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                size = self._fewer(len(chunk))
+                size = self._fewer(len(chunk), fixed=fixed)
                 continue
             images[start : start + len(chunk)] = to_pixels(last.x0, self.diffusion.pixel_range)
             start += len(chunk)
         return images
 
-    def _fewer(self, together: int) -> int:
+    def _fewer(self, together: int, *, fixed: bool) -> int:
         """A smaller batch, where one does not fit in memory.
 
         Raises:
-            DdpmctlError: when even the smallest does not.
+            DdpmctlError: when even the smallest does not, or another is none.
         """
+        if fixed:
+            half = max(1, together // 2)
+            raise DdpmctlError(f"{together} images at once do not fit in memory", f"--batch-size {half}, elsewhere")
         if together <= SMALLEST_BATCH:
             raise DdpmctlError(f"there is not enough memory for {SMALLEST_BATCH} images at once", "--device cpu")
         size = max(SMALLEST_BATCH, together // 2)
@@ -281,6 +284,17 @@ class Engine:
         if not labels:
             raise UsageError("no label was given", "name at least one class")
         return [resolve_label(str(label), self.classes) for label in labels]
+
+
+def checked_batch(size: int) -> int:
+    """A size of batches that is one.
+
+    Raises:
+        UsageError: when it is not.
+    """
+    if size < 1:
+        raise UsageError(f"a batch of {size} holds no image", "batch_size is 1 or more")
+    return size
 
 
 def check_seed(seed: int, count: int) -> None:

@@ -13,6 +13,7 @@ from ddpmctl.data import DATASETS, OWN, find_loader, load_dataset
 from ddpmctl.errors import DataError, ExitCode, UsageError
 
 from .options import DataDir, Json, Quiet, Show
+from .shards import verify_shards
 from .showing import draw
 from .train import own_images
 
@@ -30,6 +31,9 @@ ROWS = 5
 
 WIDEST = 10
 Name = Annotated[str, typer.Argument(metavar="NAME", help="mnist, fashion-mnist, strokes or folder:PATH.")]
+NameOrFolder = Annotated[
+    str, typer.Argument(metavar="NAME", help="mnist, fashion-mnist, strokes, folder:PATH, or a folder of shards.")
+]
 
 
 @app.callback()
@@ -72,18 +76,28 @@ def fetch(name: Name = "mnist", as_json: Json = False, quiet: Quiet = False) -> 
 
 
 @app.command("verify")
-def verify(name: Name = "mnist", data_dir: DataDir = None, as_json: Json = False, quiet: Quiet = False) -> None:
+def verify(name: NameOrFolder = "mnist", data_dir: DataDir = None, as_json: Json = False, quiet: Quiet = False) -> None:
     """Read all of it and check it; ends with 1 where something is wrong.
 
     Example: ddpmctl data verify strokes
+
+    A folder that generate --all has filled: that each image is there once, as it is to be.
     """
     out = Output("data verify", as_json=as_json, quiet=quiet)
+    if Path(name).is_dir():
+        _tell(out, *verify_shards(Path(name)))
+        return
     name, fit, _ = own_images(name, None, None)
     problems: list[str] = []
     loaded = load_dataset(name, 32, data_dir, fit=fit, notice=problems.append)
     record = {"name": name, "images": len(loaded), "digest": loaded.digest(), "problems": problems}
     words = f"{len(loaded):,} images of {len(loaded.classes)} classes, digest {record['digest']}"
-    out.result(record, f"{name}: {'; '.join([words, *problems])}", bare=problems)
+    _tell(out, record, f"{name}: {words}", problems)
+
+
+def _tell(out: Output, record: dict[str, Any], words: str, problems: list[str]) -> None:
+    """Print what was found; what is wrong ends the command with 1."""
+    out.result(record, "; ".join([words, *problems]), bare=problems)
     if problems:
         raise typer.Exit(ExitCode.FAILED)
 

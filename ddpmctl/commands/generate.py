@@ -15,6 +15,7 @@ from . import options
 from .interactive import ask
 from .making import Liked, made_by
 from .sampling import Request, prepare, steps_bar
+from .shards import Wanted, make_shards, refuse_with_all
 from .showing import draw
 
 if TYPE_CHECKING:
@@ -29,28 +30,38 @@ SUFFIXES = (".png", ".npz")
 MAX_COUNT = 1_000_000
 
 
+Labels = Annotated[list[str] | None, typer.Argument(metavar="LABEL", help="Class names or indices: eight, 8.")]
+Count = Annotated[int | None, typer.Option("-n", "--count", metavar="COUNT", help="Images a label; 1.")]
+Upscale = Annotated[int | None, typer.Option(metavar="K", help="Enlarge K times with OpenCV.")]
+Interpolation = Annotated[
+    str | None, typer.Option(metavar="nearest|linear|cubic|lanczos", help="How to enlarge; cubic when not given.")
+]
+Target = Annotated[
+    Path | None, typer.Option("-o", "--output", metavar="PATH", help="x.png, x.npz, a folder, or - for stdout.")
+]
+Interactive = Annotated[
+    bool, typer.Option("--interactive", "-i", help="Keep the model loaded and ask for one label after the other.")
+]
+
+
 def generate(
-    labels: Annotated[
-        list[str] | None, typer.Argument(metavar="LABEL", help="Class names or indices: eight, 8.")
-    ] = None,
-    count: Annotated[int, typer.Option("-n", "--count", metavar="COUNT", help="Images a label.")] = 1,
+    labels: Labels = None,
+    count: Count = None,
+    every_class: options.All = False,
+    shard_size: options.ShardSize = None,
+    batch_size: options.BatchSize = None,
+    share: options.Share = None,
     model: options.Model = None,
     sampler: options.Sampler = None,
     steps: options.Steps = None,
     guidance: options.Guidance = None,
     guidance_interval: options.Interval = None,
     seed: options.Seed = None,
-    upscale: Annotated[int | None, typer.Option(metavar="K", help="Enlarge K times with OpenCV.")] = None,
-    interpolation: Annotated[
-        str | None, typer.Option(metavar="nearest|linear|cubic|lanczos", help="How to enlarge; cubic when not given.")
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="PATH", help="x.png, x.npz, a folder, or - for stdout.")
-    ] = None,
+    upscale: Upscale = None,
+    interpolation: Interpolation = None,
+    output: Target = None,
     like: options.Like = None,
-    interactive: Annotated[
-        bool, typer.Option("--interactive", "-i", help="Keep the model loaded and ask for one label after the other.")
-    ] = False,
+    interactive: Interactive = False,
     show: options.Show = None,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
@@ -66,17 +77,24 @@ def generate(
     A picture tells how it was made: ddpmctl inspect eight.png; ddpmctl generate --like eight.png makes it again.
 
     One label after the other, with the model in memory: ddpmctl generate --interactive
+
+    Very many, by as many processes as one likes, each with its share: ddpmctl generate --all -n 1000 -o images
     """
     out = Output("generate", as_json=as_json, quiet=quiet)
-    if not 1 <= count <= MAX_COUNT:
-        raise UsageError(f"a count of {count} is out of range", f"-n 1..{MAX_COUNT}")
+    given: dict[str, Any] = {"model": model, "seed": seed, "device": device, "precision": precision}
+    given |= {"sampler": sampler, "steps": steps, "guidance": guidance, "interval": guidance_interval}
+    sharded = Wanted(output=output, count=count, shard_size=shard_size, batch_size=batch_size, share=share)
+    if every_class:
+        refuse_with_all(labels=labels, like=like, interactive=interactive, upscale=upscale, show=show)
+        make_shards(out, sharded, given)
+        return
+    sharded.see_that_all_is_given()
+    count = checked_count(1 if count is None else count)
     if output == STDOUT and as_json:
         raise UsageError("-o - and --json both want stdout", "choose one of them")
     liked = Liked.read(like) if like else None
     if not labels and not liked and not interactive:
         raise UsageError("no label was given", "ddpmctl generate 8, or ddpmctl generate --like PICTURE")
-    given: dict[str, Any] = {"model": model, "seed": seed, "device": device, "precision": precision}
-    given |= {"sampler": sampler, "steps": steps, "guidance": guidance, "interval": guidance_interval}
     request = prepare(out, **(liked.completed(given) if liked else given))
     enlarge = Enlargement.of(upscale, interpolation, liked)
     if interactive:
@@ -171,6 +189,17 @@ class Enlargement:
         from ddpmctl.imaging.upscale import upscale
 
         return np.stack([upscale(image, self.factor, self.how) for image in images])
+
+
+def checked_count(count: int) -> int:
+    """A number of images a label that is one.
+
+    Raises:
+        UsageError: when it is not.
+    """
+    if not 1 <= count <= MAX_COUNT:
+        raise UsageError(f"a count of {count} is out of range", f"-n 1..{MAX_COUNT}")
+    return count
 
 
 def wanted_labels(request: Request, labels: list[str], count: int) -> list[int]:

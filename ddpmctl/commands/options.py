@@ -95,6 +95,17 @@ Compiled = Annotated[
 ShowNearest = Annotated[
     Path | None, typer.Option(metavar="sheet.png", help="Samples beside the training images nearest to them.")
 ]
+All = Annotated[bool, typer.Option("--all", help="All classes in turn, in shards: -n COUNT in all, -o FOLDER.")]
+ShardSize = Annotated[
+    int | None, typer.Option("--shard-size", metavar="N", help="With --all: images an archive; 10000.")
+]
+BatchSize = Annotated[
+    int | None,
+    typer.Option("--batch-size", metavar="B", help="With --all: images that are made together."),
+]
+Share = Annotated[
+    str | None, typer.Option("--shard", metavar="I/N", help="With --all: only the I-th of N shares, from 0.")
+]
 Sweep = Annotated[
     list[str] | None,
     typer.Option(metavar="KEY=A,B,..", help="Compare steps, guidance, guidance-interval or sampler; repeatable."),
