@@ -84,7 +84,8 @@ def verify(name: NameOrFolder = "mnist", data_dir: DataDir = None, as_json: Json
     A folder that generate --all has filled: that each image is there once, as it is to be.
     """
     out = Output("data verify", as_json=as_json, quiet=quiet)
-    if Path(name).is_dir():
+    datasets = (*DATASETS, *plugins.available(plugins.DATASETS))
+    if name and name.partition(":")[0] not in datasets and Path(name).is_dir():
         _tell(out, *verify_shards(Path(name)))
         return
     name, fit, _ = own_images(name, None, None)

@@ -48,7 +48,7 @@ def carry_out(out: Output, order: Order) -> str:
 def _begin(out: Output, team: Team, order: Order, earlier: Earlier) -> str:
     """Train from random weights."""
     stem = f"{order.dataset.partition(':')[0]}-{order.preset}"
-    wanted = order.name or earlier.name or None
+    wanted = earlier.name or None if order.name is None else order.name
     with ExitStack() as stack:
         writer = team.on_first(lambda: stack.enter_context(Registry().writer(wanted, stem, replace=order.force)))
         name = team.told(lambda: writer.name if writer else "")

@@ -12,6 +12,7 @@ from .contenders import CONTENDERS
 from .growth import growth
 from .original import original
 from .saving import saving
+from .scaling import scaling
 from .side_by_side import compare, one
 from .speed import race, sampling, training
 from .startup import startup
@@ -27,6 +28,7 @@ KINDS = (
     "race",
     "strips",
     "original",
+    "scaling",
     "all",
     "one",
 )
@@ -38,7 +40,9 @@ def main() -> None:
     parser.add_argument("kind", choices=KINDS)
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=5, help="of training, side by side and of an original")
-    parser.add_argument("-n", type=int, help="digits: 100 side by side, 500 in sampling, 1000 in the race")
+    parser.add_argument(
+        "-n", type=int, help="digits: 100 side by side, 500 in sampling, 1000 in the race, 4000 in scaling"
+    )
     parser.add_argument("--most", type=float, default=30, help="times as long, in the race")
     parser.add_argument("--name", action="append", choices=list(CONTENDERS), help="only this one, side by side")
     parser.add_argument("-o", type=Path, help=argparse.SUPPRESS)
@@ -58,6 +62,7 @@ def main() -> None:
         "side-by-side": lambda: compare(given.data_dir, given.minutes, given.n or 100, names),
         "strips": lambda: strips(given.data_dir),
         "original": lambda: original(given.data_dir, given.minutes),
+        "scaling": lambda: scaling(given.data_dir, given.n or 4000),
         "race": lambda: race(given.data_dir, given.n or 1000, given.most),
     }
     for kind in ways if given.kind == "all" else [given.kind]:

@@ -157,6 +157,8 @@ def test_a_place_that_is_no_folder_of_shards_is_refused(tiny_here: Cli, tmp_path
     (tmp_path / "file").write_text("")
     assert complaint(tiny_here(*ALL, "-o", "file"), 1)[0] == "file is no folder"
     assert "does not exist" in complaint(tiny_here(*ALL, "-o", "no/where"), 1)[0]
+    (tmp_path / "strokes").mkdir()
+    assert tiny_here("data", "verify", "strokes").stdout.startswith("strokes: "), "the dataset, not the folder"
     (tmp_path / "empty").mkdir()
     assert complaint(tiny_here("data", "verify", "empty"), 1)[0] == "empty holds no shards"
     (tmp_path / "empty" / "job.json").write_text("{")

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ddpmctl.distributed import Team, check_shareable
+from ddpmctl.errors import UsageError
 from ddpmctl.registry import Registry, last_of
 from tests.conftest import Cli
 from tests.distributed import steps
@@ -123,6 +125,16 @@ def test_what_is_asked_wrongly_is_said_once(tmp_path: Path) -> None:
         assert job.finish() != 0
     assert job.errors() == ["a batch of 1 images cannot be divided among 2 processes"], job.said
     assert not Registry(tmp_path).names()
+
+
+def test_batchnorm_by_several_processes_is_refused() -> None:
+    class Two(Team):
+        size = 2
+
+    check_shareable(2, "group", Two())
+    with pytest.raises(UsageError, match="BatchNorm by several processes is another BatchNorm"):
+        check_shareable(128, "batch", Two())
+    check_shareable(128, "batch", Team())
 
 
 def test_a_port_in_use_ends_at_once_and_begins_nothing(tmp_path: Path) -> None:
