@@ -75,18 +75,20 @@ class PlainLoop:
 
     sampler = "ancestral, 1000 steps"
 
-    def __init__(self, data_dir: Path, batch_size: int = 64) -> None:
+    def __init__(self, data_dir: Path, batch_size: int = 64, device: str | torch.device = "cpu") -> None:
         torch.manual_seed(0)
-        self.model = Classic()
+        self.device = torch.device(device)
+        self.model = Classic().to(device)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=2e-4)
         self.loader = pil_loader(data_dir, batch_size)
-        self.alpha_bar = linear(1000).alpha_bar.float()
+        self.alpha_bar = linear(1000).alpha_bar.float().to(device)
 
     def steps(self) -> Iterator[int]:
         """Train for ever, a step at a time, each with the number of its images."""
 
         def error(x0: Tensor, label: Tensor) -> Tensor:
-            t, epsilon = torch.randint(1000, (len(x0),)), torch.randn_like(x0)
+            x0, label = x0.to(self.device), label.to(self.device)
+            t, epsilon = torch.randint(1000, (len(x0),), device=self.device), torch.randn_like(x0)
             alpha_bar = self.alpha_bar[t].view(-1, 1, 1, 1)
             answer = self.model(alpha_bar.sqrt() * x0 + (1 - alpha_bar).sqrt() * epsilon, t, label)
             return F.mse_loss(answer, epsilon)
