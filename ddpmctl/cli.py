@@ -97,8 +97,11 @@ def main() -> NoReturn:
         code = _report(words, "DDPMCTL_DEBUG=1 shows where; please report it", ExitCode.FAILED)
     else:
         code = ExitCode.OK
-    if here.size > 1 and code:
-        # What is under way with processes that are gone never ends, and an orderly exit would wait for it.
+    if here.size > 1:
+        # What is under way with processes that are gone never ends, and an orderly exit would wait for it; and gloo's
+        # threads may abort a process whose interpreter goes away beneath them.
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
         os._exit(code)
     sys.exit(code)
 

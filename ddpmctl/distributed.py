@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import timedelta
 from hashlib import sha256
-from threading import Thread
+from threading import Event, Thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .errors import DataError, DdpmctlError, ExitCode, Interrupted, SpokenElsewhere, Terminated, UsageError
@@ -236,18 +236,23 @@ def joined() -> Iterator[Team]:
         # Numbers on GPUs go over nccl; wishes and files, which lie in the host's memory, over gloo.
         gpus = torch.cuda.is_available() and dist.is_nccl_available()
         backend, store = "cpu:gloo,cuda:nccl" if gpus else "gloo", torchrun_store()
+        over, watcher = Event(), None
         try:
             if store is None:
                 dist.init_process_group(backend)
             else:
-                Thread(target=_end_with_others, args=(here,), daemon=True).start()
+                watcher = Thread(target=_end_with_others, args=(here, over), daemon=True)
+                watcher.start()
                 # Where torchrun starts all anew, the store still holds where those that are gone could be reached.
                 attempt = dist.PrefixStore(f"ddpmctl/{here.restarts}/group", store)  # type: ignore[attr-defined]
                 dist.init_process_group(backend, store=attempt, rank=here.rank, world_size=here.size)
-            yield Processes(here)
-            # Nobody leaves while others still listen.
-            dist.barrier()
+            team = Processes(here)
+            yield team
+            team.any(False)  # nobody leaves while others still listen
             dist.destroy_process_group()
+            over.set()
+            if watcher:
+                watcher.join()
         except RuntimeError as error:
             if not _is_of_the_network(error):
                 raise
@@ -257,14 +262,14 @@ def joined() -> Iterator[Team]:
             ) from error
 
 
-def _end_with_others(here: Ranks) -> None:
+def _end_with_others(here: Ranks, over: Event) -> None:
     """End this process soon after another has failed, also where it waits for an answer that never comes."""
     store = torchrun_store()
     with suppress(RuntimeError):
-        while store and not store.check([_failed(here)]):
-            time.sleep(1)
-        time.sleep(LAST_SECONDS)
-        os._exit(ExitCode.FAILED)
+        while store and not over.wait(1):
+            if store.check([_failed(here)]):
+                over.wait(LAST_SECONDS)
+                os._exit(ExitCode.FAILED)
 
 
 def _failed(here: Ranks) -> str:
@@ -300,18 +305,21 @@ def spoken_once() -> Iterator[None]:
 
 def _is_spoken(error: BaseException, here: Ranks) -> bool:
     """Whether another process says it; else all others hear that this one failed."""
-    if isinstance(error, UsageError | Interrupted | Terminated):
-        return not here.is_first  # it is the same in all
+    if isinstance(error, ToldElsewhere):
+        return True
+    same_in_all = isinstance(error, UsageError | Interrupted | Terminated)
     store = torchrun_store()
-    if store is None:
-        return isinstance(error, ToldElsewhere)
-    follows = isinstance(error, ToldElsewhere | PeerLost) or not isinstance(error, Exception)
+    if store is None or isinstance(error, Interrupted | Terminated):
+        return same_in_all and not here.is_first
+    follows = isinstance(error, PeerLost) or not isinstance(error, Exception)
     until = time.monotonic() + WORD_OF_OTHERS
     while follows and time.monotonic() < until:
         if store.check([_failed(here)]):
             return True
         time.sleep(0.1)
     store.add(_failed(here), 1)
+    if same_in_all:
+        return not here.is_first
     what = sha256(f"{type(error).__name__} {error}".encode()).hexdigest()
     return store.add(f"{_failed(here)}/{what}", 1) > 1
 

@@ -113,7 +113,8 @@ class Learner:
         Else a run that goes on would begin with sums in another order than one that was never cut.
         """
         if self.team.size > 1:
-            self.gradients(torch.arange(self.team.size, device=self.run.device), step=0)
+            count = min(self.config.training.batch_size, len(self.train_set))
+            self.gradients(torch.arange(count, device=self.run.device), step=0)
             self._forget_gradients()
 
     def seconds_per_step(self, plan: Plan, seconds: float, clock: Callable[[], float]) -> float:

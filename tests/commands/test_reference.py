@@ -23,6 +23,7 @@ IN_SMALL = {
     "ddpmctl train": f"--name new --force {SMALL}",
     "ddpmctl animate 3 --sampler ddpm --steps 1000": "--steps 20 --frames 20",
     "ddpmctl animate 3 --play": "--frames 5",
+    "ddpmctl generate --all": "--sampler ddim --steps 2",
     "ddpmctl models rm": "--yes",
 }
 """What is put behind an example that begins so, to have it done in seconds."""

@@ -30,7 +30,8 @@ class Job:
     def __init__(self, home: Path, processes: int, *what: object, options: tuple[object, ...] = ()) -> None:
         handle, path = tempfile.mkstemp(".log", dir=home)
         self.log = Path(path)
-        where = options if "--master-port" in options else ("--standalone", *options)
+        placed = {"--master-port", "--rdzv-endpoint"} & set(options)
+        where = options if placed else ("--standalone", *options)
         command = [sys.executable, "-m", "torch.distributed.run", *where, "--nproc-per-node", processes, *what]
         self.process = subprocess.Popen(
             [str(word) for word in command],

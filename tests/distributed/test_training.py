@@ -12,6 +12,7 @@ import pytest
 from ddpmctl.distributed import Team, check_shareable
 from ddpmctl.errors import UsageError
 from ddpmctl.registry import Registry, last_of
+from tests.commands.support import copy_model
 from tests.conftest import Cli
 from tests.distributed import steps
 from tests.distributed.support import HERE, QUICK, Job, ddpmctl, in_job, lone, run
@@ -120,21 +121,23 @@ def test_the_clock_of_the_first_decides_for_all(tmp_path: Path) -> None:
     assert run_of_it.seconds < 60
 
 
-def test_what_is_asked_wrongly_is_said_once(tmp_path: Path) -> None:
-    with ddpmctl(tmp_path, 2, "train", *QUICK, "--batch-size", 1) as job:
+def test_what_is_asked_wrongly_is_said_once(tmp_path: Path, tiny_home: Path) -> None:
+    copy_model(tiny_home, tmp_path, "taken")
+    with ddpmctl(tmp_path, 2, "train", *QUICK, "--name", "taken") as job:
         assert job.finish() != 0
-    assert job.errors() == ["a batch of 1 images cannot be divided among 2 processes"], job.said
-    assert not Registry(tmp_path).names()
+    assert job.errors() == ["there is a model 'taken' already"], job.said
 
 
-def test_batchnorm_by_several_processes_is_refused() -> None:
+def test_what_several_processes_cannot_share_is_refused() -> None:
     class Two(Team):
         size = 2
 
     check_shareable(2, "group", Two())
     with pytest.raises(UsageError, match="BatchNorm by several processes is another BatchNorm"):
         check_shareable(128, "batch", Two())
-    check_shareable(128, "batch", Team())
+    with pytest.raises(UsageError, match="a batch of 1 images cannot be divided among 2 processes"):
+        check_shareable(1, "group", Two())
+    check_shareable(1, "batch", Team())
 
 
 def test_a_port_in_use_ends_at_once_and_begins_nothing(tmp_path: Path) -> None:
@@ -155,3 +158,22 @@ def test_other_commands_are_for_one_process(cli: Cli) -> None:
         assert ("error: ddpmctl models is for one process" in done.stderr) == says
     mistyped = cli("train", "--presett", "quick", **in_job(1, 2))
     assert (mistyped.returncode, mistyped.stdout, mistyped.stderr) == (2, "", "")
+
+
+def test_two_machines_train_as_one_and_the_second_needs_no_models(tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    second.mkdir()
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    nodes = ("--nnodes", 2, "--rdzv-backend", "c10d", "--rdzv-endpoint", f"localhost:{port}")
+    training = ("train", *QUICK, "--max-steps", 4, "--name", "it")
+    with ddpmctl(first, 1, *training, options=nodes) as one, ddpmctl(second, 1, *training, options=nodes) as other:
+        assert (one.finish(), other.finish()) == (0, 0), one.said + other.said
+    # Which of the two leads is torchrun's to choose.
+    trained = [home for home in (first, second) if Registry(home).names()]
+    assert len(trained) == 1
+    last = last_of(Registry(trained[0]).open("it")).manifest
+    assert (last.run.step, last.run.stopped) == (4, "done")
+    assert "x 2 processes" in last.run.device
