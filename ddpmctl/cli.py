@@ -79,8 +79,11 @@ def main() -> NoReturn:
     if not any(plugin.builtin for plugin in plugins.discover(plugins.COMMANDS)):
         print_error("ddpmctl runs from a checkout that is not installed", "pip install -e .")
         sys.exit(ExitCode.FAILED)
+    code: int = ExitCode.OK
     try:
         app(prog_name="ddpmctl")
+    except SystemExit as ended:  # how Typer ends what went well, and what was typed wrong
+        code = ended.code if isinstance(ended.code, int) else ExitCode.OK
     except SpokenElsewhere as error:
         code = error.exit_code
     except DdpmctlError as error:
@@ -95,8 +98,6 @@ def main() -> NoReturn:
     except Exception as error:
         words = f"something unforeseen happened: {type(error).__name__}: {error}"
         code = _report(words, "DDPMCTL_DEBUG=1 shows where; please report it", ExitCode.FAILED)
-    else:
-        code = ExitCode.OK
     if here.size > 1:
         # What is under way with processes that are gone never ends, and an orderly exit would wait for it; and gloo's
         # threads may abort a process whose interpreter goes away beneath them.
@@ -112,7 +113,7 @@ def _report(message: str, hint: str | None, code: ExitCode) -> ExitCode:
         sys.stderr, message = sys.__stderr__, f"process {here.rank}: {message}"
     if os.environ.get("DDPMCTL_DEBUG") == "1":
         traceback.print_exc()
-    # All were started with the same command line, and end by the same signal.
-    if here.is_first or code not in (ExitCode.USAGE, ExitCode.INTERRUPTED, ExitCode.TERMINATED):
+    # All on a machine were started with the same command line, and end by the same signal.
+    if here.local == 0 or code not in (ExitCode.USAGE, ExitCode.INTERRUPTED, ExitCode.TERMINATED):
         print_error(message, hint)
     return code

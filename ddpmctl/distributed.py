@@ -8,41 +8,23 @@ each layer, so it is not done.
 torch is imported when it is needed: commands import this room to ask whether they are alone.
 """
 
-import json
-import os
-import signal
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from datetime import timedelta
-from hashlib import sha256
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .errors import DataError, DdpmctlError, ExitCode, Interrupted, SpokenElsewhere, Terminated, UsageError
+from .errors import DataError, DdpmctlError, UsageError
 from .ranks import Ranks, ranks
+from .torchrun import PeerLost, ToldElsewhere, end_with_others, first_line, met, spoken_once, torchrun_store
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-    from torch.distributed import Store  # type: ignore[attr-defined]
     from torch.nn.parallel import DistributedDataParallel
 
 T = TypeVar("T")
 
-WORD_OF_OTHERS = 2.0
-"""Seconds in which a process that fails says why, while those that miss it wait."""
-
-
-LAST_SECONDS = 5.0
-"""Given to a process that hears of a failure elsewhere, to end by itself."""
-
-
-class ToldElsewhere(DdpmctlError):
-    """Another process failed, and says why."""
-
-
-class PeerLost(DdpmctlError):
-    """Another process ended without a word."""
+PATIENCE = 1800.0
+"""Seconds that one process waits for another to come."""
 
 
 class Team:
@@ -222,6 +204,7 @@ def joined() -> Iterator[Team]:
 
     Raises:
         PeerLost: in place of what the network says when another process is gone.
+        DdpmctlError: where the processes do not reach one another.
     """
     here = ranks()
     if here.size == 1:
@@ -230,50 +213,39 @@ def joined() -> Iterator[Team]:
     import torch
     import torch.distributed as dist
 
-    with spoken_once():
-        if torch.cuda.is_available():
-            torch.cuda.set_device(here.local % torch.cuda.device_count())
-        # Numbers on GPUs go over nccl; wishes and files, which lie in the host's memory, over gloo.
-        gpus = torch.cuda.is_available() and dist.is_nccl_available()
-        backend, store = "cpu:gloo,cuda:nccl" if gpus else "gloo", torchrun_store()
-        over, watcher = Event(), None
+    if torch.cuda.is_available():
+        torch.cuda.set_device(here.local % torch.cuda.device_count())
+    # Numbers on GPUs go over nccl; wishes and files, which lie in the host's memory, over gloo.
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
+    prefix = met(here)
+    over = Event()
+    with spoken_once(prefix):
+        watcher = Thread(target=end_with_others, args=(prefix, over), daemon=True)
+        watcher.start()
         try:
-            if store is None:
-                dist.init_process_group(backend)
-            else:
-                watcher = Thread(target=_end_with_others, args=(here, over), daemon=True)
-                watcher.start()
-                # Where torchrun starts all anew, the store still holds where those that are gone could be reached.
-                attempt = dist.PrefixStore(f"ddpmctl/{here.restarts}/group", store)  # type: ignore[attr-defined]
-                dist.init_process_group(backend, store=attempt, rank=here.rank, world_size=here.size)
-            team = Processes(here)
+            # Where torchrun starts all anew, its store still holds where those that are gone could be reached.
+            store = dist.PrefixStore(f"{prefix}/group", torchrun_store(PATIENCE))  # type: ignore[attr-defined]
+            dist.init_process_group(backend, store=store, rank=here.rank, world_size=here.size)
+        except RuntimeError as error:
+            raise DdpmctlError(
+                f"the processes do not reach one another: {first_line(error)}",
+                "GLOO_SOCKET_IFNAME and NCCL_SOCKET_IFNAME name the network between the machines",
+            ) from error
+        team = Processes(here)
+        try:
             yield team
             team.any(False)  # nobody leaves while others still listen
-            dist.destroy_process_group()
-            over.set()
-            if watcher:
-                watcher.join()
         except RuntimeError as error:
             if not _is_of_the_network(error):
                 raise
             raise PeerLost(
-                "another process of this training ended without a word; the last commit is kept",
+                f"another process of this training ended without a word; what was committed is kept "
+                f"({first_line(error)})",
                 "torchrun --max-restarts 3 goes on by itself; or ddpmctl train --resume latest",
             ) from error
-
-
-def _end_with_others(here: Ranks, over: Event) -> None:
-    """End this process soon after another has failed, also where it waits for an answer that never comes."""
-    store = torchrun_store()
-    with suppress(RuntimeError):
-        while store and not over.wait(1):
-            if store.check([_failed(here)]):
-                over.wait(LAST_SECONDS)
-                os._exit(ExitCode.FAILED)
-
-
-def _failed(here: Ranks) -> str:
-    return f"ddpmctl/{here.restarts}/failed"
+        dist.destroy_process_group()
+        over.set()
+        watcher.join()
 
 
 def _is_of_the_network(error: RuntimeError) -> bool:
@@ -282,76 +254,3 @@ def _is_of_the_network(error: RuntimeError) -> bool:
 
     words = ("Connection closed", "Connection reset", "Connection refused", "Broken pipe", "gloo", "NCCL", "Socket")
     return isinstance(error, dist.DistError) or any(word in str(error) for word in words)
-
-
-@contextmanager
-def spoken_once() -> Iterator[None]:
-    """Of what the processes of a job fail with, have each thing said by one of them.
-
-    Raises:
-        SpokenElsewhere: in place of an error that another process says, or that follows from one.
-    """
-    here = ranks()
-    try:
-        yield
-    except BaseException as error:
-        if here.size > 1:
-            # torchrun ends all when one has failed. This one is on its way, and has something to say before.
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            if _is_spoken(error, here):
-                raise SpokenElsewhere(getattr(error, "exit_code", ExitCode.FAILED)) from error
-        raise
-
-
-def _is_spoken(error: BaseException, here: Ranks) -> bool:
-    """Whether another process says it; else all others hear that this one failed."""
-    if isinstance(error, ToldElsewhere):
-        return True
-    same_in_all = isinstance(error, UsageError | Interrupted | Terminated)
-    store = torchrun_store()
-    if store is None or isinstance(error, Interrupted | Terminated):
-        return same_in_all and not here.is_first
-    follows = isinstance(error, PeerLost) or not isinstance(error, Exception)
-    until = time.monotonic() + WORD_OF_OTHERS
-    while follows and time.monotonic() < until:
-        if store.check([_failed(here)]):
-            return True
-        time.sleep(0.1)
-    store.add(_failed(here), 1)
-    if same_in_all:
-        return not here.is_first
-    what = sha256(f"{type(error).__name__} {error}".encode()).hexdigest()
-    return store.add(f"{_failed(here)}/{what}", 1) > 1
-
-
-def torchrun_store() -> "Store | None":
-    """The table that torchrun keeps for its processes, which outlives them; None without torchrun."""
-    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
-        return None
-    from torch.distributed import TCPStore  # type: ignore[attr-defined]
-
-    with suppress(RuntimeError):
-        address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-        return TCPStore(address, port, is_master=False, timeout=timedelta(seconds=5))
-    return None
-
-
-BEGUN = "ddpmctl/begun"
-
-
-def remember(**facts: str) -> None:
-    """Have torchrun keep these for the processes that it starts in place of this one, should it come to that."""
-    store = torchrun_store() if ranks().launched else None
-    if store:
-        store.set(BEGUN, json.dumps(facts))
-
-
-def remembered() -> dict[str, str]:
-    """What a process before this one had kept; nothing in a job that was not restarted."""
-    if not ranks().restarts:
-        return {}
-    store = torchrun_store()
-    if store is None or not store.check([BEGUN]):
-        return {}
-    facts: dict[str, str] = json.loads(store.get(BEGUN))
-    return facts

@@ -9,7 +9,6 @@ import hashlib
 import io
 import json
 import re
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,8 +30,8 @@ DIGEST = "digest"
 MOST_SHARDS = 99_999
 _SHARD = re.compile(r"shard-\d{5}-of-\d{5}\.npz")
 
-FREE = ("command", "versions")
-"""What a job may be gone on with by another command and other packages."""
+FREE = ("command", "versions", "model")
+"""What a job may be gone on with: another command, other packages, and the model under another name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +121,7 @@ class Job:
                     f"{folder} holds the shards of another job: its {name} is {value} and not {mine[name]}",
                     "leave the option out to go on with that one, or begin in another folder with -o",
                 )
-        return before
+        return replace(before, made=replace(before.made, versions=self.made.versions))
 
 
 def _settings(job: Job) -> dict[str, Any]:
@@ -170,7 +169,7 @@ def check_shard(path: Path, job: Job, shard: int) -> str:
         labels = arrays["labels"].tolist()
     except FileNotFoundError:
         raise
-    except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
+    except Exception as error:  # there is no end to what zip, zlib, NumPy and JSON raise for bytes that are wrong
         raise DataError(f"{path.name} is damaged: {error}") from error
     if _settings(replace(job, made=replace(made, seed=job.made.seed))) != _settings(job):
         raise DataError(f"{path.name} was made in another way than {JOB} tells")
@@ -196,29 +195,35 @@ class Verified:
 
     Attributes:
         missing: shards that are not there, by number.
-        problems: what is wrong, in words, the missing ones aside.
+        damaged: what is wrong with those that are there, in words.
+        strange: what is no part of the job, in words.
         digest: sha256 of the digests of all shards, hexadecimal; empty where not all are whole.
     """
 
     missing: list[int]
-    problems: list[str]
+    damaged: list[str]
+    strange: list[str]
     digest: str
 
 
 def verify(folder: Path, job: Job) -> Verified:
     """Read all shards, one at a time: each image of the job is there once, and nothing else."""
-    missing, problems, union = [], [], hashlib.sha256()
+    missing, damaged, union = [], [], hashlib.sha256()
     for shard in range(job.shards):
         try:
             union.update(check_shard(job.path(folder, shard), job, shard).encode())
         except FileNotFoundError:
             missing.append(shard)
         except DataError as error:
-            problems.append(error.message)
+            damaged.append(error.message)
     ours = {job.path(folder, shard).name for shard in range(job.shards)}
-    strange = sorted(path.name for path in folder.iterdir() if _SHARD.fullmatch(path.name) and path.name not in ours)
-    problems += [f"{name} is no part of this job" for name in strange]
-    return Verified(missing=missing, problems=problems, digest="" if missing or problems else union.hexdigest())
+    others = sorted(path.name for path in folder.iterdir() if _SHARD.fullmatch(path.name) and path.name not in ours)
+    return Verified(
+        missing=missing,
+        damaged=damaged,
+        strange=[f"{name} is no part of this job" for name in others],
+        digest="" if missing or damaged or others else union.hexdigest(),
+    )
 
 
 def unmade(folder: Path, job: Job, mine: range) -> Iterator[int]:

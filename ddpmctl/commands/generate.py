@@ -15,7 +15,7 @@ from . import options
 from .interactive import ask
 from .making import Liked, made_by
 from .sampling import Request, prepare, steps_bar
-from .shards import Wanted, make_shards, refuse_with_all
+from .shards import Wanted, make_shards
 from .showing import draw
 
 if TYPE_CHECKING:
@@ -85,8 +85,8 @@ def generate(
     given |= {"sampler": sampler, "steps": steps, "guidance": guidance, "interval": guidance_interval}
     sharded = Wanted(output=output, count=count, shard_size=shard_size, batch_size=batch_size, share=share)
     if every_class:
-        refuse_with_all(labels=labels, like=like, interactive=interactive, upscale=upscale, show=show)
-        make_shards(out, sharded, given)
+        useless = {"labels": labels, "like": like, "interactive": interactive, "upscale": upscale}
+        make_shards(out, sharded, given, {**useless, "interpolation": interpolation, "show": show})
         return
     sharded.see_that_all_is_given()
     count = checked_count(1 if count is None else count)

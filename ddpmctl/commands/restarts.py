@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Self
 
-from ddpmctl.distributed import remembered
 from ddpmctl.registry import Registry
-from ddpmctl.registry.manifest import RunRecord
+from ddpmctl.registry.manifest import SegmentRecord
+from ddpmctl.torchrun import remembered
 
 from .orders import Order, Resumption
 
@@ -44,6 +44,6 @@ class Earlier:
             watch=order.watch,
         )
 
-    def has_extended(self, run: RunRecord) -> bool:
-        """Whether the epochs that the job was to add are planned already."""
-        return any(part.why == "extended" and part.created > self.since for part in run.segments if self.since)
+    def has_extended(self, segments: tuple[SegmentRecord, ...]) -> bool:
+        """Whether the epochs that the job was to add are planned already, in these parts of the run."""
+        return any(part.why == "extended" and part.created > self.since for part in segments if self.since)

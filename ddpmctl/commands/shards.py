@@ -2,6 +2,7 @@
 
 import os
 import re
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from filelock import Timeout
 
 from ddpmctl.console import Output
-from ddpmctl.distributed import spoken_once
 from ddpmctl.errors import DataError, DdpmctlError, Interrupted, UsageError
 from ddpmctl.ranks import ranks
+from ddpmctl.torchrun import spoken_once
 
 from .making import Liked, made_by
 from .sampling import Request, prepare, steps_bar
@@ -58,25 +59,18 @@ class Wanted:
             raise UsageError("several processes share --all", "ddpmctl generate --all -n 1000 -o FOLDER")
 
 
-def refuse_with_all(**given: object) -> None:
-    """Refuse what ``--all`` has no use for.
-
-    Raises:
-        UsageError: naming it.
-    """
-    for name, value in given.items():
-        if value:
-            raise UsageError(f"--all makes all classes as they are, and has no use for {name}", "leave it out")
-
-
-def make_shards(out: Output, wanted: Wanted, given: dict[str, Any]) -> None:
+def make_shards(out: Output, wanted: Wanted, given: dict[str, Any], useless: dict[str, object]) -> None:
     """Make the shards that are not there yet, or this process's share of them.
 
     Args:
         out: the voice of the command.
         wanted: what is asked for.
         given: the arguments of `prepare` but for the voice.
+        useless: other things that may have been given, and are refused.
     """
+    for name, value in useless.items():
+        if value:
+            raise UsageError(f"--all makes all classes as they are, and has no use for {name}", "leave it out")
     with spoken_once():
         turn, turns = parse_share(wanted.share)
         here = ranks()
@@ -98,7 +92,7 @@ def make_shards(out: Output, wanted: Wanted, given: dict[str, Any]) -> None:
         todo = list(shards.unmade(folder, job, mine))
         out.note(_words(job, mine, todo))
         try:
-            _make(out, engine, folder, job, todo)
+            made = _make(out, engine, folder, job, todo)
         except KeyboardInterrupt:
             raise Interrupted(
                 f"interrupted; the shards that are whole are kept in {folder}",
@@ -107,8 +101,8 @@ def make_shards(out: Output, wanted: Wanted, given: dict[str, Any]) -> None:
         if here.is_first:
             files = [str(job.path(folder, shard)) for shard in mine]
             record = {"folder": str(folder), "images": job.count, "shards": job.shards, "share": [turn, turns]}
-            out.note(f"check it: ddpmctl data verify '{folder}'")
-            out.result({**record, "made": len(todo), "files": files, "how": asdict(job.made)}, bare=[str(folder)])
+            out.note(f"{'check it' if turns == 1 else 'when all have ended'}: ddpmctl data verify '{folder}'")
+            out.result({**record, "made": made, "files": files, "how": asdict(job.made)}, bare=[str(folder)])
 
 
 def parse_share(text: str | None) -> tuple[int, int]:
@@ -184,35 +178,40 @@ def _words(job: "Job", mine: range, todo: list[int]) -> str:
     return f"{job.count:,} images in {job.shards:,} shards{share}{there}"
 
 
-def _make(out: Output, engine: "Engine", folder: Path, job: "Job", todo: list[int]) -> None:
-    """Make shards, first those that no other process is making."""
-    steps = job.made.steps
+def _make(out: Output, engine: "Engine", folder: Path, job: "Job", todo: list[int]) -> int:
+    """Make shards, first those that no other process is making; returns how many were left to make."""
+    steps, made = job.made.steps, 0
     with steps_bar(out, steps * sum(len(job.images(shard)) for shard in todo)) as (bar, task):
 
         def on_step(images: int) -> None:
             bar.advance(task, images)
 
-        left = [shard for shard in todo if not _made(engine, folder, job, shard, on_step, wait=False)]
+        left = []
+        for shard in todo:
+            try:
+                made += _make_one(engine, folder, job, shard, on_step, wait=False)
+            except Timeout:
+                left.append(shard)
         if left:
             out.note(f"waiting for another process that makes {len(left)} of them")
-        for shard in left:
-            _made(engine, folder, job, shard, on_step, wait=True)
+        return made + sum(_make_one(engine, folder, job, shard, on_step, wait=True) for shard in left)
 
 
-def _made(
+def _make_one(
     engine: "Engine", folder: Path, job: "Job", shard: int, on_step: "Callable[[int], None]", *, wait: bool
 ) -> bool:
-    """Make a shard unless it is there by now; says whether it could be held."""
+    """Make a shard unless it is there by now, which is told.
+
+    Raises:
+        Timeout: where another process holds it, and that is not waited for.
+    """
     from ddpmctl import shards
 
     held = shards.hold(folder, job, shard)
-    try:
-        held.acquire(timeout=-1 if wait else 0)
-    except Timeout:
-        return False
+    held.acquire(timeout=-1 if wait else 0)
     try:
         if not list(shards.unmade(folder, job, range(shard, shard + 1))):
-            return True
+            return False
         shards.swept(folder, job, shard)
         numbers, made = job.images(shard), job.made
         images = engine.generate(
@@ -227,7 +226,8 @@ def _made(
             on_step=on_step,
         )
         shards.put_shard(job.path(folder, shard), job, shard, images)
-        Path(held.lock_file).unlink(missing_ok=True)
+        with suppress(OSError):  # Windows keeps a file that is open
+            Path(held.lock_file).unlink()
     finally:
         held.release()
     return True
@@ -245,10 +245,10 @@ def verify_shards(folder: Path) -> tuple[dict[str, Any], str, list[str]]:
     if job is None:
         raise DataError(f"{folder} holds no shards", f"folder:{folder} takes it for pictures of your own")
     found = shards.verify(folder, job)
-    problems = list(found.problems)
+    problems = [*found.damaged, *found.strange]
     if found.missing:
         problems.append(f"{len(found.missing):,} of {job.shards:,} shards are missing: {_listed(found.missing)}")
-    if problems:
+    if found.missing or found.damaged:
         problems.append(f"ddpmctl generate --all -o '{folder}' makes what is not there or not whole")
     words = f"{folder}: {job.count:,} images in {job.shards:,} shards"
     words += f", each there once; digest {found.digest}" if found.digest else ""

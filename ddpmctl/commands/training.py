@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 from ddpmctl.config import Config
 from ddpmctl.console import Output
 from ddpmctl.data import OWN, find_loader, load_dataset
-from ddpmctl.distributed import Team, joined, remember
+from ddpmctl.distributed import Team, joined
 from ddpmctl.errors import CheckpointError, DataError, DdpmctlError, Interrupted, Terminated, UsageError
 from ddpmctl.registry import Manifest, Registry
 from ddpmctl.registry.manifest import FINISHED
+from ddpmctl.torchrun import remember
 from ddpmctl.training.saving import HALF_A_MINUTE
 
 from .display import Display
@@ -118,8 +119,9 @@ def _go_on(out: Output, team: Team, asked: Resumption, earlier: Earlier) -> str:
         last = team.told(lambda: opened[1] if opened else None)
         assert last is not None, "the first process opened it"
         manifest, name = last.manifest, last.name
-        more_epochs = None if earlier.has_extended(manifest.run) else asked.more_epochs
-        see_that_it_keeps(last, asked.keeps)
+        more_epochs = None if earlier.has_extended(manifest.run.segments) else asked.more_epochs
+        if not earlier.name:  # else they were those of the run when this job took it up
+            see_that_it_keeps(last, asked.keeps)
         if manifest.run.stopped in FINISHED and not more_epochs:
             out.note(f"'{name}' is trained to its end, {manifest.run.step:,} steps; --epochs N gives it N more")
             return name
@@ -159,7 +161,7 @@ def _go_on(out: Output, team: Team, asked: Resumption, earlier: Earlier) -> str:
         for difference in differences(manifest.run, run):
             out.warn(f"from here on not bit for bit what an uncut run gives: {difference}")
         if team.is_first:
-            remember(name=name, identity=manifest.run.id, since=manifest.run.segments[-1].created)
+            remember(name=name, identity=manifest.run.id, since=earlier.since or manifest.run.segments[-1].created)
         where = f"on {device} in {precision}{_shared_out(team)}"
         display = Display(out, name, manifest.config.training.patience, where, asked.watch.show)
         trainer = Trainer(
@@ -183,9 +185,12 @@ def _see_that_all_agree(team: Team, device: "torch.device", precision: str, data
         DataError: where they do not.
     """
     if team.size > 1:
+        from ddpmctl.devices import describe_device
         from ddpmctl.versions import versions
 
-        team.check_same(images=data.digest(), device=device.type, precision=precision, versions=versions())
+        # Each takes the steps of the optimizer by itself: other chips or threads would round otherwise.
+        kind = describe_device(device).replace(str(device), device.type)
+        team.check_same(images=data.digest(), device=kind, precision=precision, versions=versions())
 
 
 def _observer(out: Output, team: Team, display: Display, watch: Watch) -> "Observer":

@@ -1,5 +1,6 @@
 """What a step changes: the network, its average and the optimizers."""
 
+import copy
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -112,10 +113,17 @@ class Learner:
 
         Else a run that goes on would begin with sums in another order than one that was never cut.
         """
-        if self.team.size > 1:
-            count = min(self.config.training.batch_size, len(self.train_set))
+        if self.team.size == 1:
+            return
+        count = min(self.config.training.batch_size, len(self.train_set))
+        try:
             self.gradients(torch.arange(count, device=self.run.device), step=0)
             self._forget_gradients()
+            return
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        raise self._too_large(count)
 
     def seconds_per_step(self, plan: Plan, seconds: float, clock: Callable[[], float]) -> float:
         """The median time of real steps, taken for so long; what was learnt before is lost by it."""
@@ -131,10 +139,12 @@ class Learner:
     def most_that_fit(self, most: int) -> int:
         """How many images can be learnt from together, ``most`` or a half of it or a quarter and so on; 0 for none."""
         count = most
+        # A copy has none of the hooks by which DistributedDataParallel would ask the others for their gradients.
+        network = copy.deepcopy(self.model) if self.team.size > 1 else self.model
         while count:
             self._forget_gradients()
             try:
-                self._backward(self.model, self.draw(torch.arange(count, device=self.run.device), step=0), count)
+                self._backward(network, self.draw(torch.arange(count, device=self.run.device), step=0), count)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise

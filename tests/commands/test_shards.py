@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 
 from ddpmctl.engine import Engine
+from ddpmctl.errors import DataError
 from ddpmctl.registry import Registry
+from ddpmctl.shards import Job, check_shard
 from tests.conftest import Cli
 from tests.distributed.support import in_job, run
 
-from .support import Running, complaint, reported
+from .support import Running, complaint, copy_model, reported
 
 FAST = ("--sampler", "ddim", "--steps", 2)
 ALL = ("generate", "--all", "-n", 50, "--shard-size", 12, "--batch-size", 10, "--seed", 5, *FAST)
@@ -85,6 +87,34 @@ def test_an_interrupted_job_goes_on_with_what_is_missing_and_mends_what_is_damag
     assert verified(tiny_here, "cut")["problems"] == []
 
 
+def test_whatever_bit_of_a_shard_is_wrong_it_is_found_or_matters_to_nobody(tiny_here: Cli, tmp_path: Path) -> None:
+    assert tiny_here(*ALL, "-o", "images").returncode == 0
+    folder = tmp_path / "images"
+    job = Job.read(folder)
+    assert job is not None
+    path, draw, found = job.path(folder, 4), np.random.default_rng(0), 0
+    whole, digest = path.read_bytes(), check_shard(path, job, 4)
+    for _ in range(400):
+        data = bytearray(whole)
+        data[draw.integers(len(data))] ^= 1 << int(draw.integers(8))
+        path.write_bytes(data)
+        try:
+            assert check_shard(path, job, 4) == digest
+        except DataError as error:
+            assert error.message.startswith("shard-00004-of-00005.npz")
+            found += 1
+    assert found > 300, "zip has fields that nobody reads, and not many"
+
+
+def test_a_job_goes_on_with_a_model_that_was_renamed(tiny_home: Path, here: Cli, tmp_path: Path) -> None:
+    copy_model(tiny_home, tmp_path, "old")
+    assert here(*ALL, "-m", "old", "-o", "images", "--shard", "0/2").returncode == 0
+    assert here("models", "mv", "old", "new").returncode == 0
+    went_on = here("generate", "--all", "-o", "images")
+    assert went_on.returncode == 0, went_on.stderr
+    assert verified(here, "images")["problems"] == []
+
+
 def test_a_killed_job_leaves_whole_shards_only(tiny: Cli, tiny_home: Path, tmp_path: Path) -> None:
     slow = ("generate", "--all", "-n", 400, "--shard-size", 40, "--seed", 5, "--steps", 12, "-o", tmp_path / "cut")
     with Running(tiny_home, *slow) as running:
@@ -142,6 +172,7 @@ def test_a_shard_tells_how_it_was_made(tiny_here: Cli) -> None:
         (("--all", "-n", 5, "-o", "x", "--shard", "3/3"), "'3/3' is no share"),
         (("--all", "-n", 5, "-o", "x", "--shard", "a"), "'a' is no share"),
         (("8", "--all", "-n", 5, "-o", "x"), "has no use for labels"),
+        (("--all", "-n", 5, "-o", "x", "--interpolation", "cubic"), "has no use for interpolation"),
         (("8", "--shard", "0/2"), "--shard is for --all"),
         (("8", "--shard-size", 5), "--shard-size is for --all"),
         (("--all", "-n", 10**9, "--shard-size", 1, "-o", "x"), "1,000,000,000 shards"),

@@ -29,29 +29,35 @@ def settings() -> Config:
     return replace(config, model=model, training=replace(config.training, batch_size=BATCH, label_dropout=0.3))
 
 
-def learn(team: Team) -> dict[str, np.ndarray]:
-    data: Dataset = load_dataset("strokes:60", 32)
+def images() -> Dataset:
+    return load_dataset("strokes:60", 32)
+
+
+def learner(team: Team) -> Learner:
     run = Run(preset="quick", dataset="strokes:60", device=torch.device("cpu"), precision="fp32", seed=7)
-    config = settings()
-    learner = Learner(config, data, run, team)
-    learner.settle()
+    return Learner(settings(), images(), run, team)
+
+
+def learn(team: Team) -> dict[str, np.ndarray]:
+    one = learner(team)
+    one.settle()
     told: dict[str, list[torch.Tensor]] = {name: [] for name in ("ids", "x0", "t", "epsilon", "label", "loss")}
-    order = torch.split(learner.order(1), BATCH)
+    order = torch.split(one.order(1), BATCH)
     for step in range(STEPS):
         if step == STEPS - 1:
-            kept = learner.weights(), learner.state()
+            kept = one.weights(), one.state()
         told["ids"].append(team.part(order[step]))
-        for name, whole in zip(("x0", "t", "epsilon", "label"), learner.draw(order[step], step), strict=True):
+        for name, whole in zip(("x0", "t", "epsilon", "label"), one.draw(order[step], step), strict=True):
             told[name].append(team.part(whole))
-        told["loss"].append(learner.step(order[step], step, LR))
-    again = Learner(config, data, run, team)
+        told["loss"].append(one.step(order[step], step, LR))
+    again = learner(team)
     again.restore(*kept, STEPS - 1)
     again.settle()
     repeated = again.step(order[STEPS - 1], STEPS - 1, LR)
     arrays = {name: torch.stack(values).numpy() for name, values in told.items()}
-    arrays["heldout"] = np.array(learner.judge(data, lambda: False))
+    arrays["heldout"] = np.array(one.judge(images(), lambda: False))
     arrays["repeated"] = repeated.numpy()
-    arrays |= {f"weights.{name}": array for name, array in learner.state().items()}
+    arrays |= {f"weights.{name}": array for name, array in one.state().items()}
     return arrays | {f"again.{name}": array for name, array in again.state().items()}
 
 

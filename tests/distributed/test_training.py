@@ -4,14 +4,18 @@ import os
 import signal
 import socket
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from ddpmctl.commands.restarts import Earlier
 from ddpmctl.distributed import Team, check_shareable
-from ddpmctl.errors import UsageError
+from ddpmctl.errors import DdpmctlError, UsageError
 from ddpmctl.registry import Registry, last_of
+from tests.builders import SEGMENT
 from tests.commands.support import copy_model
 from tests.conftest import Cli
 from tests.distributed import steps
@@ -160,14 +164,19 @@ def test_other_commands_are_for_one_process(cli: Cli) -> None:
     assert (mistyped.returncode, mistyped.stdout, mistyped.stderr) == (2, "", "")
 
 
+def two_machines(*more: object) -> tuple[object, ...]:
+    """Options of the torchrun on each of them."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    return ("--nnodes", 2, "--rdzv-backend", "c10d", "--rdzv-endpoint", f"localhost:{port}", *more)
+
+
 def test_two_machines_train_as_one_and_the_second_needs_no_models(tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     first.mkdir()
     second.mkdir()
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    nodes = ("--nnodes", 2, "--rdzv-backend", "c10d", "--rdzv-endpoint", f"localhost:{port}")
+    nodes = two_machines()
     training = ("train", *QUICK, "--max-steps", 4, "--name", "it")
     with ddpmctl(first, 1, *training, options=nodes) as one, ddpmctl(second, 1, *training, options=nodes) as other:
         assert (one.finish(), other.finish()) == (0, 0), one.said + other.said
@@ -177,3 +186,50 @@ def test_two_machines_train_as_one_and_the_second_needs_no_models(tmp_path: Path
     last = last_of(Registry(trained[0]).open("it")).manifest
     assert (last.run.step, last.run.stopped) == (4, "done")
     assert "x 2 processes" in last.run.device
+
+
+@linux_only
+def test_two_machines_go_on_after_a_process_of_one_was_killed(tmp_path: Path) -> None:
+    nodes = two_machines("--max-restarts", 3)
+    training = ("train", *QUICK, "--epochs", 2, "--checkpoint-every", "4steps", "--name", "it")
+    with ddpmctl(tmp_path, 1, *training, options=nodes) as one, ddpmctl(tmp_path, 1, *training, options=nodes) as other:
+        while "epoch 1/2" not in one.said + other.said:
+            assert one.process.poll() is None and other.process.poll() is None, one.said + other.said
+            time.sleep(0.02)
+        (killed,) = one.workers().values()
+        os.kill(killed, signal.SIGKILL)
+        assert (one.finish(), other.finish()) == (0, 0), one.said + other.said
+    assert "started again by torchrun: going on with 'it'" in one.said + other.said
+    run_of_it = last_of(Registry(tmp_path).open("it")).manifest.run
+    assert (run_of_it.step, run_of_it.stopped) == (18, "done")
+    assert [part.why for part in run_of_it.segments] == ["begun", "resumed"]
+
+
+def test_a_batch_too_large_for_several_processes_is_answered_with_one_that_fits() -> None:
+    class Two(Team):
+        size = 2
+
+        def part(self, batch: torch.Tensor) -> torch.Tensor:
+            return torch.tensor_split(batch, 2)[0]
+
+    def limited(module: object, inputs: tuple[torch.Tensor, ...]) -> None:
+        if len(inputs[0]) > 2:
+            raise torch.OutOfMemoryError("out of memory")
+
+    learner = steps.learner(Two())
+    learner.model.register_forward_pre_hook(limited)
+    with pytest.raises(DdpmctlError) as caught:
+        learner.settle()
+    assert caught.value.message == "a batch of 10 does not fit in memory; one of 4 does"
+    assert (caught.value.hint or "").startswith("--batch-size 4")
+
+
+def test_epochs_that_a_job_was_to_add_are_added_once_however_often_it_is_restarted() -> None:
+    earlier = Earlier(name="it", identity="0", since="2026-01-01T00:00:00.000+00:00", is_begun=True)
+    begun = replace(SEGMENT, created="2026-01-01T00:00:00.000+00:00")
+    added = replace(begun, why="extended", created="2026-01-01T00:00:01.000+00:00")
+    taken_up = replace(begun, why="resumed", created="2026-01-01T00:00:02.000+00:00")
+    assert [earlier.has_extended(parts) for parts in ((begun,), (begun, added), (begun, added, taken_up))] == [
+        False, True, True,
+    ]  # fmt: skip
+    assert not Earlier().has_extended((begun, added))
