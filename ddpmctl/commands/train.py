@@ -75,6 +75,8 @@ def train(
     Example: ddpmctl train --preset quick
 
     Ctrl-C ends a training and keeps all of it; --resume NAME goes on, as if nothing had been.
+
+    Several processes train one model with torchrun in front: torchrun --standalone --nproc-per-node=2 -m ddpmctl train
     """
     out = Output("train", as_json=as_json, quiet=quiet)
     every = parse_every(checkpoint_every) if checkpoint_every else None
