@@ -235,12 +235,13 @@ def joined() -> Iterator[Team]:
         try:
             yield team
             team.any(False)  # nobody leaves while others still listen
-        except RuntimeError as error:
-            if not _is_of_the_network(error):
+        except BaseException as error:
+            loss = loss_of_another(error)
+            if loss is None:
                 raise
             raise PeerLost(
                 f"another process of this training ended without a word; what was committed is kept "
-                f"({first_line(error)})",
+                f"({first_line(loss)})",
                 "torchrun --max-restarts 3 goes on by itself; or ddpmctl train --resume latest",
             ) from error
         dist.destroy_process_group()
@@ -248,9 +249,14 @@ def joined() -> Iterator[Team]:
         watcher.join()
 
 
-def _is_of_the_network(error: RuntimeError) -> bool:
-    """Whether it is the loss of another process that a collective complains of."""
+def loss_of_another(error: BaseException | None) -> RuntimeError | None:
+    """What a collective says of the loss of another process, where that is what ends this one; else None."""
     import torch.distributed as dist
 
+    # torchrun sends SIGTERM as soon as a process is lost, which may come on top of what the collective says.
+    while error is not None and not isinstance(error, Exception):
+        error = error.__context__
+    if not isinstance(error, RuntimeError):
+        return None
     words = ("Connection closed", "Connection reset", "Connection refused", "Broken pipe", "gloo", "NCCL", "Socket")
-    return isinstance(error, dist.DistError) or any(word in str(error) for word in words)
+    return error if isinstance(error, dist.DistError) or any(word in str(error) for word in words) else None

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 WORD_OF_OTHERS = 2.0
 """Seconds in which a process that fails says why, while those that miss it wait."""
 
-
 FAILED = "/failed"
+"""What stands behind the prefix of a job once one of its processes has failed."""
 
 LAST_SECONDS = 5.0
 """Given to a process that hears of a failure elsewhere, to end by itself."""
@@ -101,9 +101,11 @@ def spoken_once(prefix: str | None = None) -> Iterator[None]:
         if here.size > 1:
             # torchrun ends all when one has failed. This one is on its way, and has something to say before.
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            with suppress(RuntimeError):
-                if _is_spoken(error, here, (prefix or f"ddpmctl/{here.restarts}") + FAILED):
-                    raise SpokenElsewhere(getattr(error, "exit_code", ExitCode.FAILED)) from error
+            spoken = False
+            with suppress(RuntimeError, DdpmctlError):  # better said twice than not at all
+                spoken = _is_spoken(error, here, (prefix or f"ddpmctl/{here.restarts}") + FAILED)
+            if spoken:
+                raise SpokenElsewhere(getattr(error, "exit_code", ExitCode.FAILED)) from error
         raise
 
 

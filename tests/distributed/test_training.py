@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from ddpmctl.commands.restarts import Earlier
-from ddpmctl.distributed import Team, check_shareable
+from ddpmctl.distributed import Team, check_shareable, loss_of_another
 from ddpmctl.errors import DdpmctlError, UsageError
 from ddpmctl.registry import Registry, last_of
+from ddpmctl.torchrun import first_line
 from tests.builders import SEGMENT
 from tests.commands.support import copy_model
 from tests.conftest import Cli
@@ -233,3 +234,17 @@ def test_epochs_that_a_job_was_to_add_are_added_once_however_often_it_is_restart
         False, True, True,
     ]  # fmt: skip
     assert not Earlier().has_extended((begun, added))
+
+
+def test_the_loss_of_a_process_is_told_even_where_sigterm_comes_on_top() -> None:
+    lost = RuntimeError("[/a/pair.cc:534] Connection closed by peer [127.0.0.1]:5")
+    assert loss_of_another(lost) is lost
+    with pytest.raises(KeyboardInterrupt) as ended:
+        try:
+            raise lost
+        finally:
+            raise KeyboardInterrupt
+    assert loss_of_another(ended.value) is lost
+    assert first_line(lost) == "Connection closed by peer [127.0.0.1]:5"
+    assert loss_of_another(KeyboardInterrupt()) is None
+    assert loss_of_another(RuntimeError("shapes differ")) is None
