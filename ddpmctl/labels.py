@@ -1,0 +1,134 @@
+"""Class names and indices: how a label that a person types finds its class."""
+
+import difflib
+import operator
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from typing import SupportsIndex
+
+from .errors import UsageError
+
+_NOT_SHOWN = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+_JOINERS = "\u200c\u200d"
+
+SHOWN = 12
+"""Classes that an error message lists."""
+
+
+def label_key(name: str) -> str:
+    """A class name in the form in which names are compared everywhere.
+
+    Upper and lower case are one, so are composed and decomposed accents (NFC), and so are runs of spaces, ``-``, ``_``
+    and ``/``.
+    """
+    composed = unicodedata.normalize("NFC", name.strip())
+    folded = unicodedata.normalize("NFC", composed.casefold())
+    return re.sub(r"[-_/\s]+", " ", folded)
+
+
+def find_clash(names: Iterable[str]) -> tuple[str, str] | None:
+    """The first two names that no typed label can tell apart, in the order given; None if there are none."""
+    first: dict[str, str] = {}
+    for name in names:
+        other = first.setdefault(label_key(name), name)
+        if other is not name:
+            return other, name
+    return None
+
+
+def is_displayable(text: str) -> bool:
+    """Whether text can be shown in a terminal: no control, format or surrogate characters, no line separators.
+
+    The joiners of emoji and of Indic and Persian scripts are allowed.
+    """
+    return all(char in _JOINERS or unicodedata.category(char) not in _NOT_SHOWN for char in text)
+
+
+def class_names_problem(names: Sequence[str]) -> str | None:
+    """What is wrong with the class names of a data set or a model, as a sentence; None if nothing is.
+
+    Every place where class names enter (folders, archives, plugins, checkpoints) asks here.
+    """
+    for name in names:
+        if not label_key(name):
+            return "a class has an empty name"
+        if not is_displayable(name):
+            return f"the class name {name!r} holds characters that cannot be displayed"
+    clash = find_clash(names)
+    return f"the class names '{clash[0]}' and '{clash[1]}' cannot be told apart when typed" if clash else None
+
+
+def natural_key(name: str) -> tuple[list[tuple[int, int, str]], str]:
+    """Sort key that puts ``2`` before ``10`` and ``class2`` before ``class10``."""
+    parts = re.findall(r"[0-9]+|[^0-9]+", name)
+    return [(0, int(part), "") if part[0] in "0123456789" else (1, 0, part.casefold()) for part in parts], name
+
+
+def resolve_label(label: SupportsIndex | str, classes: tuple[str, ...]) -> int:
+    """The index of a class.
+
+    An integer (Python's or NumPy's) is an index and nothing else. Text is a class name, compared by `label_key`; else a
+    number that is equal to exactly one numeric name (``7`` finds ``007``); else an index.
+
+    Args:
+        label: the index or the name.
+        classes: names by index.
+
+    Raises:
+        UsageError: for a label that this model does not have.
+    """
+    if not isinstance(label, str):
+        return _checked_index(label, classes)
+    keys, wanted = [label_key(name) for name in classes], label_key(label)
+    if wanted in keys:
+        return keys.index(wanted)
+    if _is_number(wanted):
+        equal = [index for index, key in enumerate(keys) if _is_number(key) and int(key) == int(wanted)]
+        if len(equal) > 1:
+            named = ", ".join(classes[index] for index in equal)
+            raise UsageError(f"the label '{label}' is ambiguous: {named}", "type the whole name")
+        if equal:
+            return equal[0]
+        if int(wanted) < len(classes):
+            return int(wanted)
+    close = difflib.get_close_matches(wanted, keys, n=1)
+    hint = f"did you mean {classes[keys.index(close[0])]}?" if close else f"this model knows {_known(classes)}"
+    raise UsageError(f"there is no label '{label}'", hint)
+
+
+def taken_as_index(label: str, classes: tuple[str, ...]) -> bool:
+    """Whether typed text that `resolve_label` accepts is an index although some classes are named by numbers."""
+    wanted, keys = label_key(label), [label_key(name) for name in classes]
+    numbers = {int(key) for key in keys if _is_number(key)}
+    return wanted not in keys and _is_number(wanted) and bool(numbers) and int(wanted) not in numbers
+
+
+def typed_label(index: int, classes: tuple[str, ...]) -> str:
+    """What is typed on a command line for a class: its name, which means the same class whatever the order."""
+    name = classes[index]
+    # A leading "-" would be parsed as an option; "_" is the same to `label_key`.
+    return f"_{name[1:]}" if name.startswith("-") else name
+
+
+def _checked_index(label: SupportsIndex, classes: tuple[str, ...]) -> int:
+    try:
+        index = operator.index(label)
+    except TypeError as error:
+        raise UsageError(f"a label is an int or a str, not {type(label).__name__}", "Engine.generate([8])") from error
+    if isinstance(label, bool) or not 0 <= index < len(classes):
+        raise UsageError(f"there is no label with index {label}", f"this model knows {_known(classes)}")
+    return index
+
+
+def _is_number(key: str) -> bool:
+    return key.isascii() and key.isdecimal() and len(key) <= 18
+
+
+def _known(classes: tuple[str, ...]) -> str:
+    """The classes for a hint; names that are numbers are listed with their index, which may be another number."""
+    more = ", .." if len(classes) > SHOWN else ""
+    if any(_is_number(key) and int(key) != index for index, key in enumerate(map(label_key, classes))):
+        pairs = ", ".join(f"{name} (index {index})" for index, name in enumerate(classes[:SHOWN]))
+        return f"{pairs}{more}"
+    return f"0 to {len(classes) - 1}, or {', '.join(classes[:SHOWN])}{more}"
