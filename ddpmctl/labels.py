@@ -9,7 +9,7 @@ from typing import SupportsIndex
 
 from .errors import UsageError
 
-_NOT_SHOWN = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+_NOT_SHOWN = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
 _JOINERS = "\u200c\u200d"
 
 SHOWN = 12
