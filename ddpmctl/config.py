@@ -3,7 +3,6 @@
 import dataclasses
 import difflib
 import math
-import re
 import sys
 import tomllib
 import types
@@ -340,29 +339,6 @@ def resolve_sampling(
         return SamplingConfig(sampler=name, steps=steps, guidance=scale, guidance_interval=acts)
     except ValueError as error:
         raise UsageError(f"guidance cannot act there: {error}", "--guidance-interval 0.3:0.85") from error
-
-
-def resolve_label(text: str, classes: tuple[str, ...]) -> int:
-    """The index of a label, given as an index or as a class name in any case, ``-`` and ``_`` for spaces and ``/``.
-
-    Raises:
-        UsageError: when it is neither.
-    """
-    names = [_plain(name) for name in classes]
-    wanted = _plain(text)
-    if wanted in names:
-        return names.index(wanted)
-    if wanted.isdecimal() and int(wanted) < len(classes):
-        return int(wanted)
-    close = difflib.get_close_matches(wanted, names, n=1)
-    known = f"0 to {len(classes) - 1}, or {', '.join(classes[:12])}{', ..' if len(classes) > 12 else ''}"
-    hint = f"did you mean {classes[names.index(close[0])]}?" if close else f"this model knows {known}"
-    raise UsageError(f"there is no label '{text}'", hint)
-
-
-def _plain(name: str) -> str:
-    """A class name as people type it: in any case, ``-`` and ``_`` for spaces and for ``/``."""
-    return re.sub(r"[-_/\s]+", " ", name.strip().casefold())
 
 
 def _check(true: bool, rule: str) -> None:

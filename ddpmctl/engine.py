@@ -1,8 +1,8 @@
 """A loaded model that makes images."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Self, SupportsIndex
 
 import numpy as np
 import torch
@@ -10,18 +10,21 @@ from torch import Tensor
 
 from . import assembly, plugins
 from .chain import SMALLEST_BATCH, Images, run_chain, to_pixels
-from .config import SamplingConfig, resolve_label, resolve_sampling
+from .config import SamplingConfig, resolve_sampling
 from .core.guidance import scale_at
 from .core.samplers import Step, trailing_timesteps
 from .data.dataset import to_model_range
 from .devices import choose_device, choose_precision, is_out_of_memory
 from .errors import CheckpointError, DdpmctlError, UsageError
+from .labels import resolve_label
 from .registry import Checkpoint, Registry
 
 BATCH_SIZES = {"cpu": 64, "cuda": 512, "mps": 128}
 """Images sampled together: enough to keep each kind of device busy, few enough for small memories."""
 
 MAX_SEED = 2**63 - 1
+
+Labels = Iterable[SupportsIndex | str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +111,7 @@ class Engine:
 
     def generate(
         self,
-        labels: Sequence[int | str],
+        labels: Labels,
         seed: int = 0,
         *,
         sampler: str | None = None,
@@ -124,7 +127,8 @@ class Engine:
         Image ``k`` draws all its noise from seed ``seed + k``: it does not depend on the others.
 
         Args:
-            labels: class indices or names.
+            labels: indices (Python or NumPy integers, also as an array) or class names; ``1`` is the class with index
+                1, ``"1"`` the class named 1.
             seed: in 0..2^63-1.
             sampler: ``ddpm``, ``ddim``, ``dpmpp``, ``dpmpp-sde`` or a plugin's; the model's own recommendation by
                 default.
@@ -182,7 +186,7 @@ class Engine:
 
     def trajectory(
         self,
-        label: int | str,
+        label: SupportsIndex | str,
         seed: int = 0,
         *,
         sampler: str | None = None,
@@ -196,7 +200,7 @@ class Engine:
         """
         return self.chain([label], seed, self.resolve(sampler, steps, guidance, guidance_interval))
 
-    def chain(self, labels: Sequence[int | str], seed: int, sampling: SamplingConfig) -> Iterator[Step]:
+    def chain(self, labels: Labels, seed: int, sampling: SamplingConfig) -> Iterator[Step]:
         """The steps from noise to an image a label, all in one batch: ``x`` and ``x0`` are float32[N,C,S,S].
 
         Args:
@@ -207,8 +211,9 @@ class Engine:
         Raises:
             UsageError: for an unknown label or a seed out of range.
         """
-        check_seed(seed, len(labels))
-        return self._steps(self._indices(labels), range(seed, seed + len(labels)), sampling)
+        indices = self._indices(labels)
+        check_seed(seed, len(indices))
+        return self._steps(indices, range(seed, seed + len(indices)), sampling)
 
     @torch.inference_mode()
     def predict_x0(self, x: Tensor, t: int, labels: Sequence[int]) -> Tensor:
@@ -229,7 +234,7 @@ class Engine:
         return replace(self.diffusion, clip_x0=False).predict_x0(x, times, answer)
 
     @torch.inference_mode()
-    def look(self, image: Images, label: int | str, t: int, seed: int = 0) -> Look:
+    def look(self, image: Images, label: SupportsIndex | str, t: int, seed: int = 0) -> Look:
         """Add noise to an image and ask the network what is behind it, without guidance.
 
         Args:
@@ -280,10 +285,13 @@ class Engine:
             self.network, self.diffusion, self.config.model, sampling, labels, seeds, self.device, self.precision
         )
 
-    def _indices(self, labels: Sequence[int | str]) -> list[int]:
-        if not labels:
+    def _indices(self, labels: Labels) -> list[int]:
+        if isinstance(labels, str):
+            raise UsageError(f"labels are a sequence, not the text '{labels}'", f"engine.generate(['{labels}'])")
+        indices = [resolve_label(label, self.classes) for label in labels]
+        if not indices:
             raise UsageError("no label was given", "name at least one class")
-        return [resolve_label(str(label), self.classes) for label in labels]
+        return indices
 
 
 def checked_batch(size: int) -> int:

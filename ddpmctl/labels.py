@@ -31,9 +31,10 @@ def find_clash(names: Iterable[str]) -> tuple[str, str] | None:
     """The first two names that no typed label can tell apart, in the order given; None if there are none."""
     first: dict[str, str] = {}
     for name in names:
-        other = first.setdefault(label_key(name), name)
-        if other is not name:
-            return other, name
+        key = label_key(name)
+        if key in first:
+            return first[key], name
+        first[key] = name
     return None
 
 

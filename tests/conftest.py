@@ -4,6 +4,7 @@ import os
 
 # Several tests run at once, and threads that wait for a processor are slower than none. Before torch is imported.
 os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
 import shutil
 import signal
@@ -35,6 +36,7 @@ def clean_environment(home: Path) -> dict[str, str]:
         "COLUMNS": "100",
         "NO_COLOR": "1",
         "OMP_NUM_THREADS": "1",
+        "OMP_WAIT_POLICY": "PASSIVE",
     }
 
 

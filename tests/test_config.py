@@ -4,8 +4,6 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from ddpmctl.config import (
     PRESETS,
@@ -14,13 +12,12 @@ from ddpmctl.config import (
     SamplingConfig,
     choose,
     load_preset,
-    resolve_label,
     resolve_sampling,
 )
 from ddpmctl.core.samplers import SAMPLERS
 from ddpmctl.core.schedule import SCHEDULES
 from ddpmctl.errors import ExitCode, UsageError
-from tests.builders import DIGITS, tiny_config, tiny_values
+from tests.builders import tiny_config, tiny_values
 
 
 def values(base: str = "tiny") -> dict[str, Any]:
@@ -267,40 +264,6 @@ def test_sampling_that_cannot_be_is_refused(config: Config, asked: dict[str, Any
         resolve_sampling(config, **asked)
     assert (caught.value.message, caught.value.hint) == (message, hint)
     assert caught.value.exit_code == ExitCode.USAGE
-
-
-@given(index=st.integers(0, 9), upper=st.lists(st.booleans(), min_size=5, max_size=5), space=st.sampled_from(["", " "]))
-def test_a_label_is_a_name_in_any_case_or_an_index(index: int, upper: list[bool], space: str) -> None:
-    mixed = "".join(c.upper() if up else c for c, up in zip(DIGITS[index], upper, strict=False))
-    typed = mixed + DIGITS[index][len(mixed) :]
-    assert resolve_label(f"{space}{typed}{space}", DIGITS) == index
-    assert resolve_label(str(index), DIGITS) == index
-
-
-def test_a_name_goes_before_an_index() -> None:
-    assert resolve_label("1", ("2", "1", "0")) == 1
-
-
-@pytest.mark.parametrize("typed", ["12", "10", "-1", "3.0", "", "²", "zero one"])
-def test_a_label_that_is_none_is_refused_with_those_that_are(typed: str) -> None:
-    with pytest.raises(UsageError) as caught:
-        resolve_label(typed, ("cat", "dog"))
-    assert caught.value.message == f"there is no label '{typed}'"
-    assert caught.value.hint == "this model knows 0 to 1, or cat, dog"
-
-
-@pytest.mark.parametrize(("typed", "meant"), [("eigth", "eight"), ("Sevn", "seven"), ("treee", "three")])
-def test_a_mistyped_label_is_refused_with_the_one_that_was_meant(typed: str, meant: str) -> None:
-    with pytest.raises(UsageError) as caught:
-        resolve_label(typed, DIGITS)
-    assert (caught.value.message, caught.value.hint) == (f"there is no label '{typed}'", f"did you mean {meant}?")
-
-
-def test_a_long_list_of_labels_is_cut() -> None:
-    names = tuple(f"class {i}" for i in range(100))
-    with pytest.raises(UsageError) as caught:
-        resolve_label("?", names)
-    assert caught.value.hint == f"this model knows 0 to 99, or {', '.join(names[:12])}, .."
 
 
 def test_what_is_allowed_is_returned() -> None:

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ddpmctl.config import choose, resolve_label
+from ddpmctl.config import choose
 from ddpmctl.console import Output
 from ddpmctl.errors import UsageError
+from ddpmctl.labels import typed_label
 
 from . import options
 from .making import made_by
-from .sampling import Request, prepare, steps_bar
+from .sampling import Request, label_index, prepare, steps_bar
 from .showing import draw, play
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def _show_carving(
     from ddpmctl.imaging.upscale import check_upscale
 
     manifest, (upscale, interpolation) = request.checkpoint.manifest, enlarged
-    index = resolve_label(label, manifest.classes)
+    index = label_index(out, label, manifest.classes)
     shape, count = manifest.config.model, timing.frames * (2 if show == "both" else 1)
     check_upscale(upscale, interpolation, count, shape.image_size, shape.channels)
     path = output or free_path(Path(f"{safe_stem(manifest.classes[index])}.gif"))
@@ -106,7 +107,8 @@ def _show_carving(
 
     engine = request.load(out)
     pictures = sample_frames(out, engine, request, index, timing.frames, show)
-    typed: list[object] = ["animate", index, *timing.typed(), "--show", show, "--interpolation", interpolation]
+    named = typed_label(index, manifest.classes)
+    typed: list[object] = ["animate", named, *timing.typed(), "--show", show, "--interpolation", interpolation]
     made = made_by(request, engine, "animation", [index], typed, upscale=upscale, interpolation=interpolation)
     write_whole(path, encode(pictures, path.suffix.lower(), timing.fps, timing.hold, upscale, interpolation, made))
     if len(pictures) < timing.frames:

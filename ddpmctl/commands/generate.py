@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
-from ddpmctl.config import resolve_label
 from ddpmctl.console import Output
 from ddpmctl.errors import UsageError
+from ddpmctl.labels import typed_label
 
 from . import options
 from .interactive import ask
 from .making import Liked, made_by
-from .sampling import Request, prepare, steps_bar
+from .sampling import Request, label_index, prepare, steps_bar
 from .shards import Wanted, make_shards
 from .showing import draw
 
@@ -102,7 +102,7 @@ def generate(
             raise UsageError("--interactive asks for labels itself", "ddpmctl generate --interactive, without them")
         _converse(out, request, enlarge, count, output, show)
         return
-    wanted = wanted_labels(request, labels or [], count) or (liked.labels if liked else [])
+    wanted = wanted_labels(out, request, labels or [], count) or (liked.labels if liked else [])
     _make(out, request, wanted, enlarge, output, liked, show)
 
 
@@ -142,7 +142,7 @@ def _converse(
 
     def make(labels: list[str], before: int) -> int:
         one = replace(request, seed=request.seed + before)
-        wanted = wanted_labels(one, labels, count)
+        wanted = wanted_labels(out, one, labels, count)
         targets = _checked_targets(one, wanted, enlarge, output)
         made = _sample(silent, engine, one, wanted)
         _write(targets, enlarge.applied(made), wanted, one.seed, _recorder(one, engine, len(wanted), enlarge))
@@ -202,10 +202,10 @@ def checked_count(count: int) -> int:
     return count
 
 
-def wanted_labels(request: Request, labels: list[str], count: int) -> list[int]:
+def wanted_labels(out: Output, request: Request, labels: list[str], count: int) -> list[int]:
     """Each label so many times, as indices."""
     classes = request.checkpoint.manifest.classes
-    return [index for text in labels for index in [resolve_label(text, classes)] * count]
+    return [index for text in labels for index in [label_index(out, text, classes)] * count]
 
 
 def _each(request: Request, wanted: list[int]) -> list[dict[str, Any]]:
@@ -219,7 +219,8 @@ def _recorder(
     """Makes the record of a file, from its kind, its labels and the number of its first image."""
 
     def record(kind: str, shown: list[int], first: int) -> "Provenance":
-        command: list[object] = ["generate", *shown]
+        classes = request.checkpoint.manifest.classes
+        command: list[object] = ["generate", *(typed_label(index, classes) for index in shown)]
         command += ["--interpolation", enlarge.how] if enlarge.factor > 1 else []
         return made_by(
             request, engine, kind, shown, command, seed=request.seed + first, count=count, upscale=enlarge.factor,

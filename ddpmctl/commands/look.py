@@ -3,12 +3,13 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ddpmctl.config import resolve_label
 from ddpmctl.console import Output
 from ddpmctl.errors import DataError, UsageError
+from ddpmctl.labels import typed_label
 from ddpmctl.registry import Checkpoint
 
 from .making import record, told_name
+from .sampling import label_index
 from .training import same_images
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def look_at(
     """
     if label is None:
         raise UsageError("a noise level is looked at for one label", f"--at {timesteps[0]} --label 8")
-    index = resolve_label(label, checkpoint.manifest.classes)
+    index = label_index(out, label, checkpoint.manifest.classes)
     length = checkpoint.manifest.config.diffusion.timesteps
     for t in timesteps:
         if not 0 <= t < length:
@@ -62,7 +63,8 @@ def _made(engine: "Engine", timesteps: list[int], label: int, seed: int) -> "Pro
     """The record of the picture: nothing is sampled, each row is one answer of the network."""
     checkpoint, device = engine.checkpoint, engine.device.type
     levels = [word for t in timesteps for word in ("--at", t)]
-    typed = ["ddpmctl", "inspect", told_name(checkpoint), *levels, "--label", label, "--seed", seed, "--device", device]
+    named = ["--label", typed_label(label, checkpoint.manifest.classes)]
+    typed = ["ddpmctl", "inspect", told_name(checkpoint), *levels, *named, "--seed", seed, "--device", device]
     return record(
         checkpoint, "sheet", [label], None, typed,
         seed=seed, device=device, precision=engine.precision, batch=1, upscale=ENLARGED,

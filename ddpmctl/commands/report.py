@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ddpmctl import __version__
-from ddpmctl.config import resolve_label
 from ddpmctl.console import Output
 from ddpmctl.errors import CheckpointError, UsageError
+from ddpmctl.labels import typed_label
 from ddpmctl.registry import Checkpoint
 from ddpmctl.registry.archive import without_place
 from ddpmctl.registry.evaluations import kept_evaluation
@@ -22,7 +22,7 @@ from .grid import make_sheet
 from .inspect import describe
 from .learning import Learning
 from .making import told_name
-from .sampling import Request, last_commit, prepare, steps_bar
+from .sampling import Request, label_index, last_commit, prepare, steps_bar
 from .showing import draw
 
 if TYPE_CHECKING:
@@ -70,11 +70,13 @@ def report(
     requests = list({(request.checkpoint.digest, request.checkpoint.path): request for request in asked}.values())
     if len(requests) > MOST_MODELS:
         raise UsageError(f"{len(requests)} models do not fit beside each other", f"name {MOST_MODELS} at most")
-    indices = [_label(request.checkpoint, label) for request in requests]
+    indices = [_label(out, request.checkpoint, label) for request in requests]
     told = [_told(out, request, index, show) for request, index in zip(requests, indices, strict=True)]
     names = [model.name for model in told]
     shown = {request.checkpoint.manifest.classes[index] for request, index in zip(requests, indices, strict=True)}
-    typed = ["ddpmctl", "report", *names, "--seed", str(seed), *(["--label", label] if label else [])]
+    # The same class for all models is recorded by its name; else each model keeps its own reading of what was typed.
+    named = typed_label(indices[0], requests[0].checkpoint.manifest.classes) if len(shown) == 1 else label
+    typed = ["ddpmctl", "report", *names, "--seed", str(seed), *(["--label", named] if label and named else [])]
     made = f"Made {datetime.now(UTC):%Y-%m-%d %H:%M} UTC by ddpmctl {__version__}: {shlex.join(typed)}"
     write_whole(path, page(told, " and ".join(sorted(shown)), made).encode())
     size = path.stat().st_size
@@ -82,9 +84,9 @@ def report(
     out.result({"models": names, "file": str(path), "bytes": size}, bare=[str(path)])
 
 
-def _label(checkpoint: Checkpoint, label: str | None) -> int:
+def _label(out: Output, checkpoint: Checkpoint, label: str | None) -> int:
     classes = checkpoint.manifest.classes
-    return min(3, len(classes) - 1) if label is None else resolve_label(label, classes)
+    return min(3, len(classes) - 1) if label is None else label_index(out, label, classes)
 
 
 def _told(out: Output, request: Request, index: int, show: bool | None) -> "Told":

@@ -12,6 +12,7 @@ from ddpmctl import plugins
 from ddpmctl.config import PRECISIONS, SamplingConfig, choose, resolve_sampling
 from ddpmctl.console import Output
 from ddpmctl.errors import CheckpointError, UsageError
+from ddpmctl.labels import resolve_label, taken_as_index
 from ddpmctl.registry import Checkpoint, Registry, last_of
 
 if TYPE_CHECKING:
@@ -102,6 +103,18 @@ def prepare(
     if not 0 <= seed <= 9 * 10**18:
         raise UsageError(f"the seed {seed} is out of range", "--seed 0..9000000000000000000")
     return Request(checkpoint, sampling, seed, drawn, device, precision)
+
+
+def label_index(out: Output, label: str, classes: tuple[str, ...]) -> int:
+    """The index of a typed label; says so where a number is an index although classes are named by numbers.
+
+    Raises:
+        UsageError: for a label that the model does not have.
+    """
+    index = resolve_label(label, classes)
+    if taken_as_index(label, classes):
+        out.note(f"no class is named '{label}': taken as index {index}, the class '{classes[index]}'")
+    return index
 
 
 def parse_interval(text: str) -> tuple[float, float]:

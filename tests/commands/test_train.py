@@ -141,7 +141,8 @@ def test_a_time_limit_lays_the_run_out_and_is_recorded(here: Cli, tmp_path: Path
     run = last_of(tiny_checkpoint(tmp_path, "a")).manifest.run
     assert run.max_time == 2
     assert run.stopped in ("done", "time", "early")
-    assert f"{run.planned_steps:,} steps of 54 images: {run.planned_steps} epochs\n" in done.stderr
+    many = "1 step" if run.planned_steps == 1 else f"{run.planned_steps:,} steps"  # as many as this machine is fast
+    assert f"{many} of 54 images: {run.planned_steps} epochs\n" in done.stderr
 
 
 def test_with_epochs_a_time_limit_is_no_more_than_a_limit(here: Cli, tmp_path: Path) -> None:
