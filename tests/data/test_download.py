@@ -21,6 +21,11 @@ from ddpmctl.data import load_dataset, mnist
 
 from .support import TRAIN_IMAGES, check_is_small_mnist, refusal, write_mnist
 
+HANGS = 60
+"""Seconds that a bad server holds a client: whoever gives up earlier, on whatever machine, was not held."""
+
+CLIENT_GAVE_UP = threading.Event()
+
 Answer = Callable[[BaseHTTPRequestHandler], None]
 
 
@@ -169,7 +174,7 @@ def hang_in_the_middle(request: BaseHTTPRequestHandler) -> None:
     send(request, 200, b"\x1f\x8b and so on", length=100_000)
     if request.command == "GET":
         request.wfile.flush()
-        time.sleep(5)
+        CLIENT_GAVE_UP.wait(HANGS)
 
 
 @pytest.mark.usefixtures("archives")
@@ -179,7 +184,8 @@ def test_a_server_that_hangs_in_the_middle_is_given_up(cache: Path, monkeypatch:
         use_mirrors(monkeypatch, address)
         started = time.monotonic()
         error = refusal()
-        assert time.monotonic() - started < 4
+        assert time.monotonic() - started < HANGS
+        CLIENT_GAVE_UP.set()
     assert error.message.startswith("the download of MNIST failed: ")
     assert left_in(cache) == []
 
@@ -235,14 +241,14 @@ def test_a_server_that_accepts_and_never_answers_is_given_up_after_three_seconds
         use_mirrors(monkeypatch, address)
         started = time.monotonic()
         error = refusal()
-    assert 2.5 < time.monotonic() - started < 6
+    assert 2.5 < time.monotonic() - started < HANGS
     assert error.message == f"MNIST is not in the cache and cannot be downloaded: no answer from {address}"
     assert not cache.exists()
 
 
 def drip(request: BaseHTTPRequestHandler) -> None:
     """Answer a letter at a time, each soon enough for a socket's own time limit."""
-    for letter in b"HTTP/1.0 200 OK\r\nServer: slow\r\n\r\n" * 3:
+    for letter in b"HTTP/1.0 200 OK\r\nServer: slow\r\n\r\n" * 20:
         try:
             request.wfile.write(bytes([letter]))
         except OSError:
@@ -254,7 +260,7 @@ def test_a_server_that_answers_a_letter_at_a_time_is_given_up_too() -> None:
     with serving(drip) as address:
         started = time.monotonic()
         assert not mnist.answers(address, seconds=0.3)
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < HANGS
 
 
 @pytest.mark.parametrize("answer", [speak(b"SSH-2.0-OpenSSH_9.6\r\n"), speak(b"")], ids=["ssh", "hung up"])

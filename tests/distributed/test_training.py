@@ -22,6 +22,9 @@ from tests.conftest import Cli
 from tests.distributed import steps
 from tests.distributed.support import HERE, QUICK, Job, ddpmctl, in_job, lone, run
 
+HANGS = 120
+"""Seconds: a job that ends earlier waited for no time limit of gloo or torchrun (half an hour)."""
+
 linux_only = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds processes as Linux tells them")
 
 
@@ -81,7 +84,7 @@ def test_sigterm_saves_and_another_number_of_processes_goes_on(tmp_path: Path) -
         started = time.monotonic()
         job.process.send_signal(signal.SIGTERM)
         job.finish()
-        assert time.monotonic() - started < 25
+        assert time.monotonic() - started < HANGS
     assert len(job.errors()) == 1, job.said
     assert "all is kept as 'ended'" in job.errors()[0]
     last = last_of(Registry(tmp_path).open("ended")).manifest
@@ -101,7 +104,7 @@ def test_an_exception_in_one_process_ends_all_with_one_message(tmp_path: Path) -
         job.wait_for("a planted fault")
         started = time.monotonic()
         assert job.finish() != 0
-        assert time.monotonic() - started < 10
+        assert time.monotonic() - started < HANGS
     assert len(job.errors()) == 1, job.said
     assert job.errors()[0].startswith("process 2: something unforeseen happened: RuntimeError: a planted fault")
 
@@ -112,7 +115,7 @@ def test_a_failure_to_write_is_told_to_all(tmp_path: Path) -> None:
         job.wait_for("No space left on device")
         started = time.monotonic()
         assert job.finish() != 0
-        assert time.monotonic() - started < 10
+        assert time.monotonic() - started < HANGS
     assert job.errors() == ["'it' cannot be saved: No space left on device"], job.said
     assert "hint: once that is mended: ddpmctl train --resume it" in job.said
 
