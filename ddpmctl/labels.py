@@ -116,9 +116,9 @@ def _checked_index(label: SupportsIndex, classes: tuple[str, ...]) -> int:
     try:
         index = operator.index(label)
     except TypeError as error:
-        raise UsageError(f"a label is an int or a str, not {type(label).__name__}", "Engine.generate([8])") from error
+        raise UsageError(f"there is no label '{label}'", f"an index is an int, not {type(label).__name__}") from error
     if isinstance(label, bool) or not 0 <= index < len(classes):
-        raise UsageError(f"there is no label with index {label}", f"this model knows {_known(classes)}")
+        raise UsageError(f"there is no label '{label}'", f"this model knows {_known(classes)}")
     return index
 
 

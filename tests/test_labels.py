@@ -43,15 +43,16 @@ def test_an_integer_is_an_index_even_where_a_class_has_that_number_as_its_name(i
 def test_an_index_out_of_range_is_refused_with_the_classes_and_their_indices(index: int) -> None:
     with pytest.raises(UsageError) as caught:
         resolve_label(index, ONE_TO_TWELVE)
-    assert caught.value.message == f"there is no label with index {index}"
+    assert caught.value.message == f"there is no label '{index}'"
     assert caught.value.hint is not None
     assert caught.value.hint.startswith("this model knows 1 (index 0), 2 (index 1), ")
 
 
 @pytest.mark.parametrize("label", [1.0, None, [1]])
 def test_what_is_neither_an_integer_nor_text_is_refused(label: object) -> None:
-    with pytest.raises(UsageError, match=f"a label is an int or a str, not {type(label).__name__}"):
+    with pytest.raises(UsageError) as caught:
         resolve_label(label, DIGITS)  # type: ignore[arg-type]
+    assert caught.value.hint == f"an index is an int, not {type(label).__name__}"
 
 
 def test_a_number_finds_the_name_that_is_equal_to_it() -> None:

@@ -3,7 +3,7 @@
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class EMA:
@@ -19,7 +19,7 @@ class EMA:
 
     Attributes:
         module: the averaged copy, in evaluation mode, without gradients.
-        updates: how many times `update` ran.
+        updates: how many times it was moved.
     """
 
     def __init__(self, module: nn.Module, lag: float) -> None:
@@ -29,11 +29,30 @@ class EMA:
         self.lag = lag
         self.updates = 0
 
-    @torch.no_grad()
     def update(self, module: nn.Module) -> None:
         """Move the average towards ``module`` by one step."""
+        self.move(module, self.next_weight())
+
+    def next_weight(self) -> float:
+        """Count one update and return the weight of the new value in it, 1 - decay, in (0, 1]."""
         self.updates += 1
-        decay = (1 - 1 / self.updates) ** (1 / self.lag - 1) if self.lag else 0.0
-        torch._foreach_lerp_(list(self.module.parameters()), list(module.parameters()), 1 - decay)
+        return 1.0 - ((1 - 1 / self.updates) ** (1 / self.lag - 1) if self.lag else 0.0)
+
+    @torch.no_grad()
+    def move(self, module: nn.Module, weight: float | Tensor) -> None:
+        """Move the average to ``average + weight (module - average)``.
+
+        Args:
+            module: the module to follow.
+            weight: as from `next_weight`; a tensor float32[] where the host must not be read.
+        """
+        averages: list[Tensor] = list(self.module.parameters())
+        values: list[Tensor] = list(module.parameters())
+        if isinstance(weight, Tensor):
+            differences = torch._foreach_sub(values, averages)
+            torch._foreach_mul_(differences, weight)
+            torch._foreach_add_(averages, list(differences))
+        else:
+            torch._foreach_lerp_(averages, values, weight)
         for mine, theirs in zip(self.module.buffers(), module.buffers(), strict=True):
             mine.copy_(theirs)

@@ -94,7 +94,7 @@ class Trainer:
         self.learner = Learner(config, self.train_set, run, team)
         self.strips = Strips(self.learner.strip, self.learner.wait, clock, observer.strip_drawn)
         dataset = DatasetRecord(name=run.dataset, digest=data.digest(), count=len(data), fit=run.fit)
-        parameters = sum(tensor.numel() for tensor in self.learner.model.state_dict().values())
+        parameters = sum(tensor.numel() for tensor in self.learner.train_step.model.state_dict().values())
         self.commits = Commits(writer, config, run, dataset, data.classes, parameters, every, clock, team)
 
     def train(self) -> Stopped:
@@ -159,7 +159,7 @@ class Trainer:
             progress = torch.from_numpy(tensors.pop("progress"))
             self.progress[: len(progress)] = progress.to(self.run.device)
             self.strips.restore(tensors, state.seconds)
-            self.learner.restore(weights, tensors, state.step)
+            self.learner.train_step.load_state(weights, tensors, state.step)
         except (ValueError, LookupError, TypeError, RuntimeError) as error:
             if is_out_of_memory(error):
                 raise DdpmctlError("there is not enough memory to go on with this training", "--device cpu") from error
@@ -258,7 +258,7 @@ class Trainer:
         metric = self._metric(name, value)
         if better:
             state.best = metric
-            self.commits.keep_in_mind(state, metric, self.learner.weights)
+            self.commits.keep_in_mind(state, metric, self.learner.train_step.weights)
         stopped: Stopped = "running"
         if state.step >= state.plan.steps:
             stopped = "done"
@@ -274,7 +274,7 @@ class Trainer:
         return stopped
 
     def _heldout_mse(self) -> float | None:
-        return self.learner.judge(self.heldout_set, self.should_stop)
+        return self.learner.validate(self.heldout_set, self.should_stop)
 
     def _figures(self) -> torch.Tensor:
         """Losses and norms of the gradients, of the steps of this epoch so far: float32[N,2]."""
@@ -303,7 +303,7 @@ class Trainer:
         """Commit where the run is, once it is seen that all of it is numbers."""
         state = self.state
         self._check_finite()
-        if self.team.any(not self.learner.is_finite())[0]:
+        if self.team.any(not self.learner.train_step.is_finite())[0]:
             raise self._not_finite("a weight", max(1, state.step))
         best = metric is not None and metric == state.best
         if stopped == "interrupted" and state.best is None and self.commits.provisional and state.step:
@@ -313,8 +313,8 @@ class Trainer:
 
     def _tensors(self) -> tuple[Arrays, Arrays]:
         """The averaged weights, and what the training needs to go on."""
-        arrays = {**self.learner.state(), **self.strips.arrays(), "progress": self.progress.cpu().numpy()}
-        return self.learner.weights(), arrays
+        arrays = {**self.learner.train_step.state(), **self.strips.arrays(), "progress": self.progress.cpu().numpy()}
+        return self.learner.train_step.weights(), arrays
 
     def _roll_back(self, error: NotFinite) -> None:
         """Go on from the last commit with half the learning rate.

@@ -86,7 +86,7 @@ def _flops(config: Config, data: Dataset) -> float:
     few = replace(data, images=data.images[:8], labels=data.labels[:8])
     learner, counter = Learner(config, few, run), FlopCounterMode(display=False)
     with counter:
-        learner.gradients(torch.arange(8), step=0)
+        learner.train_step.gradients(torch.arange(8), step=0)
     return counter.get_total_flops() / 8
 
 

@@ -113,7 +113,7 @@ def one_epoch(config: Config, data: Dataset, images: int) -> tuple[nn.Module, fl
     with tempfile.TemporaryDirectory() as folder, Registry(Path(folder)).writer("it", "") as writer:
         trainer = Trainer(once, few, about, writer, watcher)
         trainer.train()
-    return trainer.learner.model, trainer.state.plan.batch_size / _median_gap(watcher.times)
+    return trainer.learner.train_step.model, trainer.state.plan.batch_size / _median_gap(watcher.times)
 
 
 @torch.no_grad()

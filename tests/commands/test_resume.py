@@ -14,6 +14,7 @@ from ddpmctl.data.dataset import Dataset
 from ddpmctl.registry import Checkpoint, Registry
 from ddpmctl.registry.store import open_commit
 from ddpmctl.training.learner import Learner
+from ddpmctl.training.train_step import TrainStep
 from tests.conftest import Cli
 
 from .support import Running, alter_manifest, complaint, copy_model, reported, tell_of_another_run
@@ -193,19 +194,20 @@ def test_signals_are_heard_while_an_epoch_is_judged_and_while_it_is_saved(
     here: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sent: int, code: int
 ) -> None:
     assert here("train", *A_RUN, "--name", "uncut").returncode == 0
-    for method in ("judge", "weights"):  # the latter is called by a commit, for the first time before the first step
-        inner, calls = getattr(Learner, method), iter(range(99))
+    for kind, method in (
+        (Learner, "validate"),
+        (TrainStep, "weights"),
+    ):  # the latter is called by a commit, for the first time before the first step
+        inner, calls = getattr(kind, method), iter(range(99))
         wanted = 1 if method == "weights" else 0
 
-        def signalled(
-            self: Learner, *arguments: Any, inner: Any = inner, calls: Any = calls, wanted: int = wanted
-        ) -> Any:
+        def signalled(self: Any, *arguments: Any, inner: Any = inner, calls: Any = calls, wanted: int = wanted) -> Any:
             if next(calls) == wanted:
                 os.kill(os.getpid(), sent)
             return inner(self, *arguments)
 
         with monkeypatch.context() as patched:
-            patched.setattr(Learner, method, signalled)
+            patched.setattr(kind, method, signalled)
             assert here("train", *A_RUN, "--name", method, "--checkpoint-every", "1step").returncode == code
         assert here("train", "--resume", method).returncode == 0
         assert weights(tmp_path, method) == weights(tmp_path, "uncut")

@@ -45,20 +45,20 @@ def learn(team: Team) -> dict[str, np.ndarray]:
     order = torch.split(one.order(1), BATCH)
     for step in range(STEPS):
         if step == STEPS - 1:
-            kept = one.weights(), one.state()
+            kept = one.train_step.weights(), one.train_step.state()
         told["ids"].append(team.part(order[step]))
-        for name, whole in zip(("x0", "t", "epsilon", "label"), one.draw(order[step], step), strict=True):
+        for name, whole in zip(("x0", "t", "epsilon", "label"), one.train_step.draw(order[step], step), strict=True):
             told[name].append(team.part(whole))
         told["loss"].append(one.step(order[step], step, LR))
     again = learner(team)
-    again.restore(*kept, STEPS - 1)
+    again.train_step.load_state(*kept, STEPS - 1)
     again.settle()
     repeated = again.step(order[STEPS - 1], STEPS - 1, LR)
     arrays = {name: torch.stack(values).numpy() for name, values in told.items()}
-    arrays["heldout"] = np.array(one.judge(images(), lambda: False))
+    arrays["heldout"] = np.array(one.validate(images(), lambda: False))
     arrays["repeated"] = repeated.numpy()
-    arrays |= {f"weights.{name}": array for name, array in one.state().items()}
-    return arrays | {f"again.{name}": array for name, array in again.state().items()}
+    arrays |= {f"weights.{name}": array for name, array in one.train_step.state().items()}
+    return arrays | {f"again.{name}": array for name, array in again.train_step.state().items()}
 
 
 if __name__ == "__main__":

@@ -221,7 +221,7 @@ def test_a_batch_too_large_for_several_processes_is_answered_with_one_that_fits(
             raise torch.OutOfMemoryError("out of memory")
 
     learner = steps.learner(Two())
-    learner.model.register_forward_pre_hook(limited)
+    learner.train_step.model.register_forward_pre_hook(limited)
     with pytest.raises(DdpmctlError) as caught:
         learner.settle()
     assert caught.value.message == "a batch of 10 does not fit in memory; one of 4 does"

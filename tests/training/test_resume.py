@@ -272,7 +272,7 @@ def test_more_epochs_after_roll_backs_begin_at_the_rate_that_worked(train: Train
     def spoil(step: int) -> None:
         if step == 11 and len(watcher.rollbacks) < 2:
             with torch.no_grad():
-                next(trainers[0].learner.model.parameters()).fill_(torch.nan)
+                next(trainers[0].learner.train_step.model.parameters()).fill_(torch.nan)
 
     watcher, trainers = Watcher(spoil), list[Trainer]()
     begun = train(epochs=2, lr=4e-3, watcher=watcher, on_trainer=trainers.append)

@@ -84,16 +84,17 @@ def test_each_epoch_shows_every_training_image_once_and_no_held_out_one(train: T
     shown: list[torch.Tensor] = []
 
     def watch(trainer: Trainer) -> None:
-        inner = trainer.learner.diffusion.loss
+        step = trainer.learner.train_step
+        inner = step.diffusion.loss
 
         def loss(model: nn.Module, x0: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
-            if model is trainer.learner.model:
+            if model is step.model:
                 shown.append(x0)
             return inner(model, x0, *rest)
 
         trainer.strips.offer = lambda *_, **__: 0.0  # type: ignore[method-assign]
-        members = {"loss": staticmethod(loss), "pixel_range": trainer.learner.diffusion.pixel_range}
-        trainer.learner.diffusion = type("Watched", (), members)()
+        members = {"loss": staticmethod(loss), "pixel_range": step.diffusion.pixel_range}
+        step.diffusion = type("Watched", (), members)()
 
     train(epochs=2, batch_size=27, on_trainer=watch)
     assert [len(batch) for batch in shown] == [27] * 20
@@ -179,7 +180,10 @@ def test_the_held_out_error_is_measured_at_fixed_noise_on_the_averaged_weights(t
 
 def test_the_committed_weights_are_the_averaged_ones(train: Train) -> None:
     trained = train(epochs=2, ema_lag=0.3)
-    averaged, raw = trained.trainer.learner.ema.module.state_dict(), trained.trainer.learner.model.state_dict()
+    averaged, raw = (
+        trained.trainer.learner.train_step.ema.module.state_dict(),
+        trained.trainer.learner.train_step.model.state_dict(),
+    )
     for name, array in trained.weights().items():
         assert array.dtype == np.float32
         assert np.array_equal(array, averaged[name].numpy()), name
@@ -202,7 +206,9 @@ def test_a_batch_in_parts_takes_the_same_steps(train: Train) -> None:
     sizes: list[int] = []
 
     def watch(trainer: Trainer) -> None:
-        trainer.learner.model.register_forward_hook(lambda module, inputs, answer: sizes.append(len(inputs[0])))
+        trainer.learner.train_step.model.register_forward_hook(
+            lambda module, inputs, answer: sizes.append(len(inputs[0]))
+        )
 
     whole = train(epochs=1, batch_size=32)
     parts = train(epochs=1, batch_size=32, accumulate=3, on_trainer=watch)
@@ -269,7 +275,7 @@ def breaking(trainers: list[Trainer], at: int, bad: float, times: int) -> Watche
         if step == at and left:
             left -= 1
             with torch.no_grad():
-                next(trainers[0].learner.model.parameters()).fill_(bad)
+                next(trainers[0].learner.train_step.model.parameters()).fill_(bad)
 
     return Watcher(spoil)
 
@@ -303,7 +309,7 @@ def spoil_a_gradient(trainer: Trainer) -> None:
             return gradient * torch.inf
         return None
 
-    next(trainer.learner.model.parameters()).register_hook(spoil)
+    next(trainer.learner.train_step.model.parameters()).register_hook(spoil)
 
 
 def test_a_gradient_that_is_not_finite_sends_the_run_back_too(train: Train) -> None:
@@ -353,7 +359,7 @@ def test_a_run_that_never_is_finite_gives_up_and_keeps_the_last_good_model(train
 def test_weights_that_are_not_finite_are_never_committed(train: Train, registry: Registry) -> None:
     def break_at_once(trainer: Trainer) -> None:
         with torch.no_grad():
-            next(trainer.learner.model.parameters()).fill_(float("nan"))
+            next(trainer.learner.train_step.model.parameters()).fill_(float("nan"))
 
     with pytest.raises(DdpmctlError, match="a weight is not finite at step 1, with a learning rate of"):
         train(on_trainer=break_at_once)
@@ -370,7 +376,7 @@ def test_a_batch_that_does_not_fit_in_memory_is_answered_with_one_that_does(trai
             if len(inputs[0]) > 10:
                 raise error
 
-        trainer.learner.model.register_forward_pre_hook(limited)
+        trainer.learner.train_step.model.register_forward_pre_hook(limited)
 
     with pytest.raises(DdpmctlError) as caught:
         train(batch_size=32, on_trainer=watch)
@@ -383,7 +389,7 @@ def test_where_not_even_one_image_fits_that_is_said(train: Train) -> None:
         def never(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
             raise torch.OutOfMemoryError("out")
 
-        trainer.learner.model.register_forward_pre_hook(never)
+        trainer.learner.train_step.model.register_forward_pre_hook(never)
 
     with pytest.raises(DdpmctlError, match=r"^there is not enough memory for a single image$"):
         train(on_trainer=watch)
@@ -394,7 +400,7 @@ def test_a_batch_may_share_one_timestep(train: Train, settings: dict[str, bool],
     seen: list[torch.Tensor] = []
 
     def watch(trainer: Trainer) -> None:
-        trainer.learner.model.register_forward_hook(lambda module, inputs, answer: seen.append(inputs[1]))
+        trainer.learner.train_step.model.register_forward_hook(lambda module, inputs, answer: seen.append(inputs[1]))
 
     train(epochs=1, batch_size=32, on_trainer=watch, **settings)
     assert {len(t.unique()) for t in seen} == different

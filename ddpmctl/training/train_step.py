@@ -1,0 +1,271 @@
+"""One optimizer step, and how it is executed: eagerly, in several processes, or captured in a CUDA graph."""
+
+import hashlib
+import logging
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ddpmctl import assembly
+from ddpmctl.config import Config
+from ddpmctl.core.diffusion import stratified_timesteps
+from ddpmctl.core.ema import EMA
+from ddpmctl.data.dataset import Dataset, to_model_range
+from ddpmctl.devices import is_out_of_memory
+from ddpmctl.distributed import ALONE, Team
+
+from .optimizers import copy_into, load_state_dict, make_optimizers, set_learning_rate, state_dict
+from .run import Run
+
+WARM_UP = 3
+"""Eager steps before a capture, in which libraries allocate their workspaces; what they change is undone."""
+
+log = logging.getLogger("ddpmctl")
+
+
+class TrainStep:
+    """One step of Ho et al. 2020, algorithm 1: draw, forward, backward, clip, step, average.
+
+    What a step does is a function of the state, the seed and the step's number, whatever ran before. On one CUDA device
+    the whole step is one graph: its inputs (the images' ids, the learning rate, the average's weight and the seed of
+    its random numbers) are tensors and a generator that the graph was captured with, so that the host launches once a
+    step and waits for nothing. A static step that is not captured runs the same operations on the same tensors.
+
+    Args:
+        config: all settings.
+        train_set: the training images, on the device.
+        run: device, precision and seed.
+        team: the processes that train together, all with the same settings and images.
+        static: whether a step reads its inputs from fixed tensors; None for where it is to be captured.
+
+    Attributes:
+        model: the trained network.
+        ema: its average.
+        optimizers: that hold its parameters.
+        captured: whether steps replay a CUDA graph.
+    """
+
+    def __init__(
+        self, config: Config, train_set: Dataset, run: Run, team: Team = ALONE, *, static: bool | None = None
+    ) -> None:
+        self.config = config
+        self.train_set = train_set
+        self.run = run
+        self.team = team
+        self.static = run.device.type == "cuda" and team.size == 1 if static is None else static
+        torch.manual_seed(run.seed)
+        self.diffusion = assembly.build_diffusion(config.diffusion).to(run.device)
+        network = assembly.build_network(config.model)
+        self.model: nn.Module = network.to(run.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if run.compiled:
+            self.model.compile()
+        self.wrapped = team.wrapped(self.model)
+        self.ema = EMA(self.model, config.training.ema_lag)
+        self.optimizers = make_optimizers(self.model, config.training, on_gpu=self.static)
+        self.generator = torch.Generator(run.device)
+        self.captured = False
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._ids = torch.empty(0, dtype=torch.int64, device=run.device)
+        self._ema_weight = torch.zeros((), dtype=torch.float32, device=run.device)
+        self._figures = torch.zeros(2, dtype=torch.float32, device=run.device)
+
+    def __call__(self, ids: Tensor, step: int, lr: float) -> Tensor:
+        """Take one step.
+
+        Args:
+            ids: which images, int64[B] on the device.
+            step: its number, counted from 0.
+            lr: the learning rate.
+
+        Returns:
+            The loss and the norm of its gradient before clipping, float32[2] on the device, not awaited. The next step
+            overwrites it where the step is static.
+        """
+        self.model.train()
+        set_learning_rate(self.optimizers, lr)
+        weight = self.ema.next_weight()
+        if not self.static:
+            self._seed(step)
+            return self._steps(ids, weight)
+        self._ema_weight.fill_(weight)
+        if len(ids) != len(self._ids):
+            self._ids = ids.clone()
+            self._prepare()
+        self._ids.copy_(ids)
+        self._seed(step)  # after the capture, whose steps have drawn
+        if self._graph:
+            self._graph.replay()
+        else:
+            self._figures.copy_(self._steps(self._ids, self._ema_weight))
+        return self._figures
+
+    def _steps(self, ids: Tensor, ema_weight: float | Tensor) -> Tensor:
+        """The operations of one step, in their order; no read by the host among them."""
+        settings = self.config.training
+        self.clear_gradients()
+        loss = self._gradients(ids)
+        parameters = list(self.model.parameters())
+        if settings.clip_norm:
+            norm = nn.utils.clip_grad_norm_(parameters, settings.clip_norm)
+        else:
+            norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        for optimizer in self.optimizers:
+            optimizer.step()
+        self.ema.move(self.model, ema_weight)
+        return torch.stack([loss, norm.detach()])
+
+    def gradients(self, ids: Tensor, step: int) -> Tensor:
+        """Add the gradients of a step to those of the network; returns the loss, not awaited."""
+        self._seed(step)
+        return self._gradients(ids)
+
+    def _gradients(self, ids: Tensor) -> Tensor:
+        # Everything is drawn for the whole batch, so that its parts change nothing but the order of a sum: neither
+        # those that processes compute nor those that one computes one after the other.
+        drawn = [self.team.part(whole) for whole in self._draw(ids)]
+        return self.team.summed(self.backward(self.wrapped, drawn, len(ids)))
+
+    def backward(self, network: nn.Module, drawn: Sequence[Tensor], count: int) -> Tensor:
+        """Add the gradients of what was drawn, a part of a batch of ``count`` images; returns its share of the loss."""
+        total = torch.zeros((), device=self.run.device)
+        parts = list(zip(*(part.chunk(self.run.accumulate) for part in drawn), strict=True))
+        for number, (x0, t, epsilon, label) in enumerate(parts, 1):
+            with self.team.put_off(network) if number < len(parts) else nullcontext():
+                with self.autocast():
+                    loss = self.diffusion.loss(network, x0, t, epsilon, label).sum() / count
+                loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+        return total
+
+    def draw(self, ids: Tensor, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Images float32[B,C,S,S], timesteps int64[B], noise like the images and labels int64[B] of a step."""
+        self._seed(step)
+        return self._draw(ids)
+
+    def _draw(self, ids: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        settings, device, generator = self.config.training, self.run.device, self.generator
+        x0 = self.pixels(self.train_set.images[ids])
+        label = self.train_set.labels[ids]
+        count, timesteps = len(ids), self.config.diffusion.timesteps
+        epsilon = torch.randn(x0.shape, generator=generator, device=device)
+        if settings.stratified:
+            t = stratified_timesteps(count, timesteps, generator)
+        else:
+            different = 1 if settings.one_timestep else count
+            t = torch.randint(timesteps, (different,), generator=generator, device=device).expand(count)
+        if settings.label_dropout:
+            dropped = torch.rand(count, generator=generator, device=device) < settings.label_dropout
+            label = label.masked_fill(dropped, self.config.model.num_classes)
+        if settings.flip:
+            mirrored = torch.rand(count, generator=generator, device=device) < 0.5
+            x0 = torch.where(mirrored.view(-1, 1, 1, 1), x0.flip(-1), x0)
+        return x0, t, epsilon, label
+
+    def pixels(self, images: Tensor) -> Tensor:
+        """uint8[N,C,S,S] as the network takes them."""
+        pixels = to_model_range(images, self.config.diffusion.pixel_range)
+        return pixels.contiguous(memory_format=torch.channels_last)
+
+    def autocast(self) -> torch.autocast:
+        """The precision of the network's arithmetic."""
+        # A graph must not depend on casts that were cached before its capture.
+        return torch.autocast(
+            self.run.device.type, torch.bfloat16, enabled=self.run.precision == "bf16", cache_enabled=not self.static
+        )
+
+    def clear_gradients(self) -> None:
+        """Forget the gradients of all parameters."""
+        for parameter in self.model.parameters():
+            parameter.grad = None
+
+    def _seed(self, step: int) -> None:
+        """Make all random numbers of a step a function of the run's seed and the step's number alone."""
+        self.generator.manual_seed(seed_of(self.run.seed, "step", step))
+
+    def _prepare(self) -> None:
+        """Capture the step, once the size of its batch is known; eager steps remain where that fails."""
+        self._graph, self.captured = None, False
+        if not self._can_capture():
+            return
+        changed = self._changed()
+        before = [tensor.clone() for tensor in changed]
+        try:
+            self._graph = self._capture()
+            self.captured = True
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
+            log.warning("the training step runs without a CUDA graph: %s", str(error).strip().splitlines()[0])
+        finally:
+            with torch.no_grad():
+                for tensor, value in zip(changed, before, strict=True):
+                    tensor.copy_(value)
+
+    def _can_capture(self) -> bool:
+        return self.run.device.type == "cuda"
+
+    def _capture(self) -> "torch.cuda.CUDAGraph":
+        """Run the step on a stream of its own, then record it with its static inputs."""
+        device = self.run.device
+        side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        side.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(side):
+            for _ in range(WARM_UP):
+                self._figures.copy_(self._steps(self._ids, self._ema_weight))
+        torch.cuda.current_stream(device).wait_stream(side)
+        self.clear_gradients()
+        graph = torch.cuda.CUDAGraph()
+        graph.register_generator_state(self.generator)
+        with torch.cuda.graph(graph):
+            self._figures.copy_(self._steps(self._ids, self._ema_weight))
+        return graph
+
+    def _changed(self) -> list[Tensor]:
+        """Every tensor that a step changes."""
+        modules = [*self.model.state_dict().values(), *self.ema.module.state_dict().values()]
+        return [*modules, *state_dict(self.optimizers).values()]
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """The averaged weights by name, float32: what samples are made with."""
+        return {name: _copied(tensor) for name, tensor in self.ema.module.state_dict().items()}
+
+    def state(self) -> dict[str, np.ndarray]:
+        """All that `load_state` needs beside the averaged weights: the trained ones and the optimizers' state."""
+        trained = {f"model.{name}": _copied(tensor) for name, tensor in self.model.state_dict().items()}
+        return trained | {name: _copied(tensor) for name, tensor in state_dict(self.optimizers).items()}
+
+    @torch.no_grad()
+    def load_state(self, weights: Mapping[str, np.ndarray], state: Mapping[str, np.ndarray], step: int) -> None:
+        """Copy back what `weights` and `state` returned after ``step`` steps; a captured graph stays valid.
+
+        Raises:
+            ValueError: when they are not those of such a training step; its own state is undefined then.
+        """
+        trained = {name.removeprefix("model."): array for name, array in state.items() if name.startswith("model.")}
+        for module, arrays in ((self.ema.module, weights), (self.model, trained)):
+            tensors = module.state_dict()
+            if tensors.keys() != arrays.keys():
+                raise ValueError("it holds other weights than this network has")
+            for name, tensor in tensors.items():
+                copy_into(tensor, arrays[name])
+        load_state_dict(self.optimizers, {name: state[name] for name in state if not name.startswith("model.")})
+        self.ema.updates = step
+
+    def is_finite(self) -> bool:
+        """Whether all weights and their averages are finite."""
+        tensors = [*self.model.parameters(), *self.ema.module.parameters()]
+        return bool(torch.stack([tensor.isfinite().all() for tensor in tensors]).all())
+
+
+def seed_of(seed: int, purpose: str, number: int) -> int:
+    """The seed of one use of randomness, 63 bits: a function of the run's seed, what it is for and a number."""
+    key = hashlib.sha256(f"{seed}/{purpose}/{number}".encode()).digest()
+    return int.from_bytes(key[:8], "little") >> 1
+
+
+def _copied(tensor: Tensor) -> np.ndarray:
+    """A copy that no later step changes, float32."""
+    return np.array(tensor.detach().to("cpu", torch.float32).numpy(), order="C")
