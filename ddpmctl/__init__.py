@@ -12,6 +12,9 @@ __all__ = ["Engine", "__version__"]
 def __getattr__(name: str) -> Any:
     # Lazily: importing the package must not import torch.
     if name == "Engine":
+        from .threads import configure_threads
+
+        configure_threads()
         from .engine import Engine
 
         return Engine

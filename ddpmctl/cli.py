@@ -15,6 +15,7 @@ from . import __version__, plugins
 from .console import print_error
 from .errors import DdpmctlError, ExitCode, SpokenElsewhere, UsageError
 from .ranks import ranks
+from .threads import configure_threads
 
 EPILOG = (
     "Exit codes: 0 done, 1 failed, 2 wrong usage, 130 Ctrl-C, 143 terminated. "
@@ -67,6 +68,7 @@ def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
 
 def main() -> NoReturn:
     """Run the command line and exit with an `ExitCode`."""
+    configure_threads()
     signal.signal(signal.SIGTERM, _terminate)
     here = ranks()
     if not here.is_first:

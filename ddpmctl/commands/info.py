@@ -16,6 +16,7 @@ from ddpmctl import __version__, plugins
 from ddpmctl.console import Output
 from ddpmctl.errors import DdpmctlError
 from ddpmctl.registry import Registry
+from ddpmctl.threads import usable_cpus, wait_policy
 
 from .options import Json
 
@@ -84,6 +85,8 @@ def _computing() -> dict[str, str]:
         "precision": precision,
         "why": why,
         "threads": str(torch.get_num_threads()),
+        "cpus": str(usable_cpus()),
+        "waiting": wait_policy(),
         "build": f"torch {torch.__version__}, {cuda}, {torch.cuda.device_count()} GPUs seen",
     }
 
@@ -143,6 +146,7 @@ def _table(data: dict[str, Any]) -> RenderableType:
         row("computing", computing["problem"])
     else:
         row("computing", f"{computing['described']}, in {computing['precision']}: {computing['why']}")
+        row("threads", f"{computing['threads']}, on {computing['cpus']}; {computing['waiting']}")
         row("torch", computing["build"])
     row("torchvision", data["torchvision"])
     row("OpenCV", data["opencv"])
