@@ -1,6 +1,10 @@
-"""Checkpoints of the original scripts, as models of today."""
+"""Checkpoints of the original scripts, imported as models of the `classic` preset."""
 
+import pickle
+import re
+import warnings
 import zipfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,40 +16,54 @@ from . import assembly
 from .config import load_preset
 from .data.dataset import DIGITS
 from .errors import CheckpointError, DdpmctlError
+from .labels import class_names_problem, is_displayable
 from .registry import DatasetRecord, Manifest, Registry, RunRecord
 from .training.history import to_csv
 from .training.records import new_id, now
 from .versions import versions
 
 MOST_BYTES = 200_000_000
-"""The weights take 26 MB; no such file comes near this."""
+"""The float32 weights take 26 MB; with an optimizer's state, or in float64, a file stays below this."""
 
-RENAMED = {"label_embedding": "embedding.label", "embedding_projector": "projection", "final_out": "output"}
-"""Parts of the network that are called otherwise today; the others have kept their names."""
+MOST_CHARACTERS = 64
+"""Of a class name."""
 
-HINT = "it is to hold {'state_dict': .., 'metadata': ..} of the original network"
+WRAPPERS = ("module.", "_orig_mod.")
+"""What DataParallel and torch.compile put before the name of every tensor."""
+
+FORMAT = "expected the original network: torch.save({'state_dict': .., 'metadata': {'classes': {0: 'zero', ..}}}, FILE)"
 
 
-def import_original(registry: Registry, path: Path, name: str | None) -> str:
-    """Take a checkpoint of the original scripts into the registry, as a `classic` model.
+def import_original(
+    registry: Registry, path: Path, name: str | None, notice: Callable[[str], None] = lambda message: None
+) -> str:
+    """Import a checkpoint of the original scripts as a `classic` model.
 
     The file is read with torch's ``weights_only``: tensors and plain values, and no code.
 
     Args:
-        registry: where to.
+        registry: the destination.
         path: of the file.
-        name: for the model; None for a made-up one.
+        name: of the model; None for a generated one.
+        notice: is called with what is assumed because the file does not record it.
 
     Returns:
         The name of the model.
 
     Raises:
-        CheckpointError: when the file is not such a checkpoint; nothing is left then.
+        CheckpointError: when the file is not such a checkpoint; the registry is unchanged then.
         UsageError: for a bad or taken name.
     """
     weights, metadata = read_original(path)
-    config = load_preset("classic").config
-    told = {f"original {key}": str(metadata[key])[:100] for key in ("creator", "version") if key in metadata}
+    try:
+        classes = _class_names(metadata.get("classes"))
+    except ValueError as error:
+        hint = "correct metadata['classes'] in the file: {0: 'zero', 1: 'one', .., 9: 'nine'}"
+        raise _refusal(path, str(error), hint) from error
+    if classes is None:
+        notice(f"{path} records no class names: {', '.join(DIGITS)} are assumed")
+        classes = DIGITS
+    recorded = {f"original {key}": _line(metadata.get(key)) for key in ("creator", "version")}
     with registry.writer(name, "original", hint="choose another --name") as writer:
         writer.commit(
             weights,
@@ -53,12 +71,12 @@ def import_original(registry: Registry, path: Path, name: str | None) -> str:
             lambda files: Manifest(
                 created=now(),
                 preset="classic",
-                config=config,
-                classes=_classes(metadata),
-                # What it was trained on, and for how long, is not told.
+                config=load_preset("classic").config,
+                classes=classes,
+                # The file does not record the data set and the course of the training.
                 dataset=DatasetRecord(name="mnist", digest="", count=0, fit=""),
                 run=RunRecord(
-                    id=new_id(), step=0, planned_steps=0, epochs=0, images=0, seconds=0.0, seed=0, device="not told",
+                    id=new_id(), step=0, planned_steps=0, epochs=0, images=0, seconds=0.0, seed=0, device="unknown",
                     precision="fp32", threads=0, stopped="done", max_time=0.0, accumulate=1, compiled=False,
                     segments=(),
                 ),
@@ -66,7 +84,7 @@ def import_original(registry: Registry, path: Path, name: str | None) -> str:
                 best=None,
                 resume=None,
                 parameters=sum(array.size for array in weights.values()),
-                versions={**versions(), **told},
+                versions={**versions(), **{key: line for key, line in recorded.items() if line}},
                 files=files,
             ),
             best=True,
@@ -74,55 +92,108 @@ def import_original(registry: Registry, path: Path, name: str | None) -> str:
         return writer.name
 
 
-def read_original(path: Path) -> tuple[dict[str, np.ndarray], dict[Any, Any]]:
-    """The weights under today's names, float32, and what else the file tells.
+def read_original(path: Path) -> tuple[dict[str, np.ndarray], Mapping[Any, Any]]:
+    """The weights of the original network, float32 by name, and the metadata of its file.
+
+    A bare state_dict is accepted too, and so are other entries beside ``state_dict``.
 
     Raises:
         CheckpointError: when the file does not hold the original network.
     """
-    held = _loaded(path)
-    if not isinstance(held, dict) or not isinstance(held.get("state_dict"), dict):
-        raise CheckpointError(f"{path} is no checkpoint of the original scripts: it holds no state_dict", HINT)
-    metadata = held.get("metadata")
-    found = {_today(str(key)): tensor for key, tensor in held["state_dict"].items()}
-    wanted = assembly.build_network(load_preset("classic").config.model).state_dict()
-    missing, surplus = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
-    if missing or surplus:
-        which = f"{missing[0]} is missing" if missing else f"{surplus[0]} is none of its parts"
-        raise CheckpointError(f"{path} holds another network than the original: {which}", HINT)
-    weights = {}
-    for key, like in wanted.items():
-        tensor = found[key]
-        if not isinstance(tensor, Tensor) or tensor.shape != like.shape or not tensor.is_floating_point():
-            shape = tuple(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__
-            raise CheckpointError(
-                f"{path} holds another network than the original: {key} is {shape} and not {tuple(like.shape)}", HINT
-            )
-        if not bool(tensor.isfinite().all()):
-            raise CheckpointError(f"{path} is damaged: {key} holds what is no number", HINT)
-        weights[key] = np.ascontiguousarray(tensor.to(torch.float32).numpy())
-    return weights, metadata if isinstance(metadata, dict) else {}
+    content = _load(path)
+    if not isinstance(content, Mapping):
+        raise _refusal(path, f"it holds a {type(content).__name__} and not a state_dict")
+    state, metadata = content.get("state_dict", content), content.get("metadata")
+    if not isinstance(state, Mapping):
+        raise _refusal(path, f"its state_dict is a {type(state).__name__} and not a dict")
+    if state is content and not any(isinstance(value, Tensor) for value in content.values()):
+        raise _refusal(path, "it holds no state_dict")
+    try:
+        return to_weights(state), metadata if isinstance(metadata, Mapping) else {}
+    except ValueError as error:
+        raise _refusal(path, str(error), _hint(state)) from error
 
 
-def _loaded(path: Path) -> Any:
-    """Whatever the file holds, by torch's loader of plain values."""
+def to_weights(state: Mapping[Any, Any]) -> dict[str, np.ndarray]:
+    """The weights in a state_dict of the original network, float32 by name.
+
+    Raises:
+        ValueError: when it is another network, saying what differs first.
+    """
+    found = _unwrapped(state)
+    with torch.device("meta"):  # names and shapes alone
+        expected = assembly.build_network(load_preset("classic").config.model).state_dict()
+    missing, surplus = [key for key in expected if key not in found], [key for key in found if key not in expected]
+    if missing:
+        raise ValueError(f"the tensor {missing[0]} is missing")
+    if surplus:
+        raise ValueError(f"'{_line(surplus[0])}' is not a tensor of the original network")
+    return {key: _float32(key, found[key], tuple(like.shape)) for key, like in expected.items()}
+
+
+def _float32(name: str, tensor: Any, shape: tuple[int, ...]) -> np.ndarray:
+    if not isinstance(tensor, Tensor):
+        raise ValueError(f"{name} is a {type(tensor).__name__}, expected a tensor of shape {shape}")
+    if tuple(tensor.shape) != shape:
+        raise ValueError(f"{name} has shape {tuple(tensor.shape)}, expected {shape}")
+    if not tensor.is_floating_point():
+        raise ValueError(f"{name} is {str(tensor.dtype).removeprefix('torch.')}, expected float32")
+    if tensor.layout != torch.strided or tensor.device.type != "cpu":
+        raise ValueError(f"{name} is not a dense tensor with values")
+    values = np.ascontiguousarray(tensor.detach().to(torch.float32).numpy())
+    if not np.isfinite(values).all():
+        raise ValueError(f"{name} holds values that are not finite in float32")
+    return values
+
+
+def _unwrapped(state: Mapping[Any, Any]) -> dict[str, Any]:
+    """The tensors by the names that they have in the network itself."""
+    found = {str(key): value for key, value in state.items()}
+    for wrapper in (*WRAPPERS, *WRAPPERS):  # compiled and parallel, in either order
+        if all(key.startswith(wrapper) for key in found):
+            found = {key.removeprefix(wrapper): value for key, value in found.items()}
+    return found
+
+
+def _hint(state: Mapping[Any, Any]) -> str:
+    """The way on for a state_dict of another network."""
+    found = _unwrapped(state)
+    shapes = [getattr(found.get(f"{part}.weight"), "shape", ())[:2] for part in ("up1", "up3")]
+    if shapes == [(64, 64), (512, 256)]:
+        return "up1 and up3 are exchanged: up1 is the deepest upsampling (512 to 256 channels), up3 the last (64 to 64)"
+    return FORMAT
+
+
+def _load(path: Path) -> Any:
+    """The content of the file, which may be anything of tensors and plain values."""
     try:
         if _unpacked_size(path) > MOST_BYTES:
-            raise CheckpointError(f"{path} is no checkpoint of the original scripts: it is far too large", HINT)
-        return torch.load(path, map_location="cpu", weights_only=True)
+            raise _refusal(path, f"it unpacks to more than {MOST_BYTES // 10**6} MB")
+        with warnings.catch_warnings(action="ignore"):  # for programmers; what matters here is checked afterwards
+            return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        raise CheckpointError(f"there is no file {path}", HINT) from error
+        raise CheckpointError(f"there is no file {path}", FORMAT) from error
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}", HINT) from error
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}", FORMAT) from error
     except DdpmctlError:
         raise
-    except Exception as error:  # there is no end to what a file that is something else makes a reader raise
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(f"{path} is no checkpoint of the original scripts: {reason}", HINT) from error
+    except pickle.UnpicklingError as error:
+        raise _refusal(path, _pickle_problem(str(error))) from error
+    except Exception as error:  # a file of another format makes torch raise almost anything
+        reason = next(iter(str(error).strip().splitlines()), "")
+        raise _refusal(path, f"torch cannot load it: {_line(reason) or type(error).__name__}") from error
+
+
+def _pickle_problem(message: str) -> str:
+    """What torch found in the file, without its advice to run the code in it."""
+    match = re.search(r"GLOBAL ([\w.]{1,100})", message)
+    if match:
+        return f"it holds a Python object ({match[1]}), and only tensors and plain values are loaded"
+    return "it is not a file of torch.save with tensors and plain values alone"
 
 
 def _unpacked_size(path: Path) -> int:
-    """Bytes that the file may grow to when it is read."""
+    """The size of the file after decompression in bytes."""
     size = path.stat().st_size
     if not zipfile.is_zipfile(path):
         return size
@@ -130,14 +201,45 @@ def _unpacked_size(path: Path) -> int:
         return size + sum(member.file_size for member in archive.infolist() if member.compress_type)
 
 
-def _today(key: str) -> str:
-    part, dot, rest = key.partition(".")
-    return f"{RENAMED.get(part, part)}{dot}{rest}"
+def _class_names(table: Any) -> tuple[str, ...] | None:
+    """The class names by index, from a dict with int or str keys or from a sequence; None where there are none.
+
+    Raises:
+        ValueError: when they cannot be used.
+    """
+    if table is None:
+        return None
+    if isinstance(table, (list, tuple)):
+        table = dict(enumerate(table))
+    if not isinstance(table, Mapping):
+        raise ValueError(f"its table of classes is a {type(table).__name__}, expected a dict from index to name")
+    if len(table) != len(DIGITS):
+        raise ValueError(f"its table of classes has {len(table)} entries, expected {len(DIGITS)}")
+    names = []
+    for index in range(len(DIGITS)):
+        if index not in table and str(index) not in table:
+            raise ValueError(f"its table of classes has no entry for index {index}")
+        name = _text(table.get(index, table.get(str(index))))
+        if name is None or len(name) > MOST_CHARACTERS:
+            raise ValueError(f"class {index} has no name of at most {MOST_CHARACTERS} characters")
+        names.append(name)
+    problem = class_names_problem(names)
+    if problem:
+        raise ValueError(problem)
+    return tuple(names)
 
 
-def _classes(metadata: dict[Any, Any]) -> tuple[str, ...]:
-    """The names of the labels, where ten different ones are told."""
-    told = metadata.get("classes")
-    names = [str(told.get(k, "")) for k in range(len(DIGITS))] if isinstance(told, dict) else []
-    different = len({name.casefold() for name in names if name}) == len(DIGITS)
-    return tuple(name[:64] for name in names) if different else DIGITS
+def _text(value: Any) -> str | None:
+    """A string, or a number in decimal; None for anything else and for very long numbers."""
+    short = isinstance(value, float) or (type(value) is int and abs(value) < 10**18)
+    return str(value) if isinstance(value, str) or short else None
+
+
+def _line(value: Any) -> str:
+    """A value of the file for a person: one line of at most 100 characters that can be displayed."""
+    text = (_text(value) or "").strip()[:100]
+    return "".join(char if is_displayable(char) else "\ufffd" for char in text)
+
+
+def _refusal(path: Path, why: str, hint: str = FORMAT) -> CheckpointError:
+    return CheckpointError(f"{path} cannot be imported: {why}", hint)

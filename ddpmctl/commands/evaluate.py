@@ -221,7 +221,7 @@ def make_evaluator(out: Output, request: Request, data_dir: Path | None, engine:
 
     manifest = request.checkpoint.manifest
     train, test = same_images(manifest, data_dir), same_images(manifest, data_dir, train=False)
-    if train.digest() != manifest.dataset.digest:
+    if manifest.dataset.digest and train.digest() != manifest.dataset.digest:
         out.warn(f"the dataset {manifest.dataset.name} is not the one that this model was trained on")
     with out.progress() as bar:
         task = bar.add_task("training the classifier", total=None)

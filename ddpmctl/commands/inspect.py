@@ -110,16 +110,20 @@ def describe(checkpoint: Checkpoint, run: RunRecord) -> Iterator[tuple[str, str]
     pixels = "" if chain.pixel_range == (-1, 1) else ", pixels from {:g} to {:g}".format(*chain.pixel_range)
     yield "chain", f"{chain.timesteps} steps, {chain.schedule} schedule, predicts {chain.target}{pixels}"
     data = manifest.dataset
-    yield "data", f"{data.name}, {data.count:,} images, digest {data.digest[:12]}"
-    yield (
-        "training",
-        (
-            f"preset {manifest.preset}, {run.step:,} of {run.planned_steps:,} steps, epoch {run.epochs}, "
-            f"{run.images:,} images in {words(run.seconds)} ({_ending(run.stopped)})"
-        ),
-    )
-    yield "recipe", f"{recipe.optimizer}, learning rate {recipe.lr:g}, batch {recipe.batch_size}, seed {run.seed}"
-    yield "machine", f"{run.device}, {run.precision}"
+    images = f"{data.count:,} images, digest {data.digest[:12]}" if data.digest else "images not recorded"
+    yield "data", f"{data.name}, {images}"
+    if run.planned_steps:
+        yield (
+            "training",
+            (
+                f"preset {manifest.preset}, {run.step:,} of {run.planned_steps:,} steps, epoch {run.epochs}, "
+                f"{run.images:,} images in {words(run.seconds)} ({_ending(run.stopped)})"
+            ),
+        )
+        yield "recipe", f"{recipe.optimizer}, learning rate {recipe.lr:g}, batch {recipe.batch_size}, seed {run.seed}"
+        yield "machine", f"{run.device}, {run.precision}"
+    else:
+        yield "training", f"preset {manifest.preset}, not recorded"
     if len(run.segments) > 1 or (run.segments and run.segments[0].why != "begun"):
         yield "parts", "\n".join(map(_segment, run.segments))
     if best:

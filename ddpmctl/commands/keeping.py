@@ -180,7 +180,7 @@ def import_model(
     if file.suffix.lower() in (".pt", ".pth"):
         from ddpmctl.original import import_original
 
-        made = import_original(Registry(), file, name)
+        made = import_original(Registry(), file, name, out.warn)
     elif file.suffix.lower() == ".safetensors" and file.is_file():
         raise CheckpointError(
             f"{file} holds bare weights, and not all that a model is",

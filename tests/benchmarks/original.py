@@ -7,14 +7,15 @@ import os
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from ddpmctl.engine import Engine
-from ddpmctl.original import RENAMED, import_original
+from ddpmctl.original import import_original
 from ddpmctl.registry import Registry
-from tests.commands.test_original import Original, original_chain, save
+from tests.original import predict, sample, save
 
 from .machine import about_this_machine, markdown
 
@@ -39,13 +40,12 @@ def original(data_dir: Path, minutes: float, home: Path | None = None, name: str
             command = [sys.executable, "-m", "ddpmctl", *typed, "--data-dir", str(data_dir)]
             subprocess.run(command, env={**os.environ, "DDPMCTL_HOME": folder}, check=True)
         weights = Registry(place).open(name).weights()
-        state = {_then(key): torch.from_numpy(array) for key, array in weights.items()}
-        network = Original()
-        network.load_state_dict(state)
-        path = save(Path(folder) / "best_mnist_ddpm.pt", network.eval().state_dict())
+        # The networks have the same names; what they compute with them is what is compared.
+        state = {key: torch.from_numpy(array) for key, array in weights.items()}
+        path = save(Path(folder) / "best_mnist_ddpm.pt", state)
         registry = Registry(Path(folder) / "imported")
         engine = Engine(registry.open(import_original(registry, path, "original")), "cpu", "fp32")
-    expected = original_chain(network, LABELS, SEED, 1000)
+    expected = sample(partial(predict, state), LABELS, SEED, 1000)
     steps = list(engine.chain(LABELS, SEED, engine.resolve("ddpm", 1000)))
     rows = []
     for number in (0, 99, 499, 899, 999):
@@ -53,11 +53,3 @@ def original(data_dir: Path, minutes: float, home: Path | None = None, name: str
         apart, seen = (before - now).abs().max(), (before.clamp(-1, 1) - now.clamp(-1, 1)).abs().max()
         rows.append([str(999 - number), f"{apart:.2e}", f"{before.abs().max():.2f}", f"{seen:.2e}"])
     print(markdown(["t", "largest difference", "largest value", "difference within -1..1, what a picture shows"], rows))
-
-
-def _then(key: str) -> str:
-    """The name that a weight has in the original scripts."""
-    for then, today in RENAMED.items():
-        if key.startswith(f"{today}."):
-            return f"{then}{key.removeprefix(today)}"
-    return key

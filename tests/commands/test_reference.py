@@ -9,13 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from tests.conftest import ROOT, Cli, clean_environment, run_cli
+from tests.original import random_state, save
 from tests.reference import README, commands, paragraphs, with_reference
 
 from .support import OFTEN, Running, copy_model
-from .test_original import Original, save
 
 SMALL = "--dataset strokes:200 --max-steps 2 --batch-size 64 --device cpu"
 
@@ -90,8 +89,7 @@ def furnished(tiny_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
         assert running.finish().returncode == 130
     assert run_cli(home, "models", "export", "demo", "demo.zip").returncode == 0
     assert run_cli(home, "generate", 8, "-m", "demo", "--seed", 1, "-o", "eight.png").returncode == 0
-    torch.manual_seed(0)
-    save(home / "best_mnist_ddpm.pt", Original().state_dict())
+    save(home / "best_mnist_ddpm.pt", random_state())
     return home
 
 

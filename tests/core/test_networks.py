@@ -3,25 +3,13 @@
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.testing import assert_close
 
 from ddpmctl import assembly
 from ddpmctl.config import PRESETS, load_preset
 from ddpmctl.core.classic import Classic
-from ddpmctl.core.embeddings import sinusoidal
 from ddpmctl.core.unet import ResidualBlock, UNet
-
-CLASSIC_BLOCKS = {
-    "down1": (1, 64),
-    "down2": (64, 128),
-    "down3": (128, 256),
-    "bottleneck": (256, 512),
-    "decode3": (512, 128),
-    "decode2": (256, 64),
-    "decode1": (128, 64),
-}
-CLASSIC_UPSAMPLERS = {"up3": (512, 256), "up2": (128, 128), "up1": (64, 64)}
+from tests import original
 
 
 def parameters(network: nn.Module) -> int:
@@ -42,68 +30,20 @@ def awake(network: nn.Module) -> nn.Module:
     return network.eval()
 
 
-def describe(layer: nn.Module) -> tuple[object, ...]:
-    """What a layer of `Classic` is, in its own numbers."""
-    match layer:
-        case nn.Conv2d() | nn.ConvTranspose2d():
-            sizes = (layer.kernel_size, layer.stride, layer.padding)
-            return (type(layer), layer.in_channels, layer.out_channels, *sizes, layer.bias is not None)
-        case nn.GroupNorm():
-            return (type(layer), layer.num_groups, layer.num_channels)
-        case nn.LeakyReLU():
-            return (type(layer), layer.negative_slope)
-    raise AssertionError(layer)
-
-
 def test_classic_has_exactly_6593729_parameters() -> None:
     assert parameters(Classic()) == 6_593_729
 
 
-@pytest.mark.parametrize(("name", "widths"), CLASSIC_BLOCKS.items())
-def test_a_classic_block_is_twice_convolution_norm_and_activation(name: str, widths: tuple[int, int]) -> None:
-    wide = widths[1]
-    tail = [(nn.GroupNorm, 8, wide), (nn.LeakyReLU, 0.1)]
-    expected = [(nn.Conv2d, before, wide, (3, 3), (1, 1), (1, 1), True) for before in (widths[0], wide)]
-    assert [describe(layer) for layer in getattr(Classic(), name)] == [expected[0], *tail, expected[1], *tail]
+def test_classic_has_the_tensors_of_the_original_in_their_order() -> None:
+    tensors = Classic().state_dict()
+    assert [(name, tuple(tensor.shape)) for name, tensor in tensors.items()] == list(original.SHAPES.items())
 
 
-@pytest.mark.parametrize(("name", "widths"), CLASSIC_UPSAMPLERS.items())
-def test_classic_doubles_by_transposed_convolutions(name: str, widths: tuple[int, int]) -> None:
-    assert describe(getattr(Classic(), name)) == (nn.ConvTranspose2d, *widths, (2, 2), (2, 2), (0, 0), True)
-
-
-def test_classic_ends_in_a_1x1_convolution_and_embeds_ten_labels() -> None:
-    network = Classic()
-    assert describe(network.output) == (nn.Conv2d, 64, 1, (1, 1), (1, 1), (0, 0), True)
-    assert network.embedding.label.weight.shape == (10, 256)
-    assert (network.projection.in_features, network.projection.out_features) == (512, 512)
-
-
-def classic_by_hand(network: Classic, x: Tensor, t: Tensor, label: Tensor) -> Tensor:
-    """The forward pass as the issue words it."""
-    skips = []
-    for down in (network.down1, network.down2, network.down3):
-        x = down(x)
-        skips.append(x)
-        x = F.max_pool2d(x, 2)
-    x = network.bottleneck(x)
-    assert x.shape[1:] == (512, 4, 4)
-    embedded = torch.cat([network.embedding.label.weight[label], sinusoidal(t, 256)], dim=1)
-    x = x + network.projection(embedded)[:, :, None, None]
-    for up, decode in (
-        (network.up3, network.decode3),
-        (network.up2, network.decode2),
-        (network.up1, network.decode1),
-    ):
-        x = decode(torch.cat([up(x), skips.pop()], dim=1))
-    answer: Tensor = network.output(x)
-    return answer
-
-
-def test_classic_computes_what_it_should() -> None:
-    network = Classic().eval()
+def test_classic_computes_what_the_original_does() -> None:
+    network, state = Classic().eval(), original.random_state()
+    network.load_state_dict(state)
     with torch.no_grad():
-        assert_close(network(*inputs()), classic_by_hand(network, *inputs()))
+        assert_close(network(*inputs()), original.predict(state, *inputs()))
 
 
 def small(channels: int = 1, num_classes: int = 10, blocks: int = 1, patch: int = 2) -> UNet:
