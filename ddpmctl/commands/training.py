@@ -122,7 +122,8 @@ def _go_on(out: Output, team: Team, asked: Resumption, earlier: Earlier) -> str:
         more_epochs = None if earlier.has_extended(manifest.run.segments) else asked.more_epochs
         if not earlier.name:  # else they were those of the run when this job took it up
             see_that_it_keeps(last, asked.keeps)
-        if manifest.run.stopped in FINISHED and not more_epochs:
+        # A checkpoint of the original scripts was not trained here: there is nothing to be finished or extended.
+        if manifest.run.planned_steps and manifest.run.stopped in FINISHED and not more_epochs:
             out.note(f"'{name}' is trained to its end, {manifest.run.step:,} steps; --epochs N gives it N more")
             return name
         if manifest.resume is None:

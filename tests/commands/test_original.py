@@ -96,6 +96,13 @@ def test_an_imported_checkpoint_is_a_classic_model(cli: Cli, checkpoint: Path, t
     assert "ddpmctl train" not in card
 
 
+@pytest.mark.parametrize("more", [[], ["--epochs", 3]])
+def test_the_training_of_an_imported_checkpoint_cannot_be_resumed(here: Cli, checkpoint: Path, more: list[Any]) -> None:
+    imported(here, checkpoint)
+    message, _ = complaint(here("train", "--resume", "original", *more), 1)
+    assert message == "'original' cannot be resumed: the state of its training was not kept"
+
+
 def renamed(prefix: str) -> Callable[[State, Path], Path]:
     return lambda state, path: save(path, {f"{prefix}{name}": tensor for name, tensor in state.items()})
 
