@@ -1,6 +1,5 @@
 """Checkpoints of the original scripts, imported as models of the `classic` preset."""
 
-import pickle
 import re
 import warnings
 import zipfile
@@ -177,19 +176,20 @@ def _load(path: Path) -> Any:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}", FORMAT) from error
     except DdpmctlError:
         raise
-    except pickle.UnpicklingError as error:
-        raise _refusal(path, _pickle_problem(str(error))) from error
     except Exception as error:  # a file of another format makes torch raise almost anything
-        reason = next(iter(str(error).strip().splitlines()), "")
-        raise _refusal(path, f"torch cannot load it: {_line(reason) or type(error).__name__}") from error
+        raise _refusal(path, _load_problem(error)) from error
 
 
-def _pickle_problem(message: str) -> str:
+def _load_problem(error: Exception) -> str:
     """What torch found in the file, without its advice to run the code in it."""
+    message = str(error).strip()
     match = re.search(r"GLOBAL ([\w.]{1,100})", message)
     if match:
         return f"it holds a Python object ({match[1]}), and only tensors and plain values are loaded"
-    return "it is not a file of torch.save with tensors and plain values alone"
+    if message.startswith("Weights only load failed"):
+        return "it is not a file of torch.save with tensors and plain values alone"
+    first, *_ = message.splitlines() or [""]
+    return f"torch cannot load it: {_line(first) or type(error).__name__}"
 
 
 def _unpacked_size(path: Path) -> int:
