@@ -19,12 +19,13 @@ from torch.testing import assert_close
 from ddpmctl import assembly
 from ddpmctl.config import load_preset
 from ddpmctl.engine import Engine
+from ddpmctl.errors import DdpmctlError
 from ddpmctl.original import to_weights
 from ddpmctl.registry import Registry
 from tests.conftest import Cli
 from tests.original import NAMES, SHAPES, predict, random_state, sample, save
 
-from .support import complaint, pixels, reported, tree
+from .support import alter_manifest, complaint, copy_model, pixels, reported, tree
 
 State = dict[str, Tensor]
 
@@ -354,3 +355,18 @@ def test_a_file_that_unpacks_to_far_more_is_not_unpacked(here: Cli, tmp_path: Pa
 
 def test_a_missing_file_is_reported(here: Cli) -> None:
     assert complaint(here("models", "import", "no.pt"), 1)[0] == "there is no file no.pt"
+
+
+@pytest.mark.parametrize(("digest", "warned"), [("0" * 64, True), ("", False)])
+def test_evaluate_warns_of_other_images_only_where_the_images_are_recorded(
+    here: Cli, tiny_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, digest: str, warned: bool
+) -> None:
+    def stop(*_: object) -> None:
+        raise DdpmctlError("stopped before the classifier is trained", "none")
+
+    monkeypatch.setattr("ddpmctl.evaluation.cache.trained_classifier", stop)
+    commit = copy_model(tiny_home, tmp_path, "tiny")
+    alter_manifest(commit, dataset={"name": "strokes:300", "digest": digest, "count": 300, "fit": ""})
+    done = here("evaluate", "tiny", "--device", "cpu")
+    assert "stopped before the classifier is trained" in done.stderr
+    assert ("is not the one that this model was trained on" in done.stderr) is warned
