@@ -3,11 +3,11 @@
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,9 @@ from ddpmctl.registry import (
     SegmentRecord,
 )
 from ddpmctl.registry.manifest import seal
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 PLANNED = 1_000_000
@@ -175,3 +178,35 @@ def random_weights(config: Config, scale: float = 0.1) -> Weights:
 def register_random(registry: Registry, name: str, config: Config, *, scale: float = 0.1, **changes: Any) -> Path:
     """A model of these settings with random weights."""
     return register(registry, name, weights=random_weights(config, scale), config=config, **changes)
+
+
+class FakeGraphs:
+    """Stands in for CUDA graphs on a CPU: as there, a replay repeats the operations of the capture on the same tensors,
+    whatever has changed in Python since then, and fills one output, which the capture alone does not.
+
+    Args:
+        error: raised by every capture.
+    """
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+        self.events: list[str] = []
+
+    def run(self, work: "Callable[[], Tensor]") -> "Tensor":
+        self.events.append("run")
+        return work()
+
+    def capture(self, work: "Callable[[], Tensor]") -> "tuple[Callable[[], None], Tensor]":
+        self.events.append("capture")
+        if self.error:
+            raise self.error
+        from torch.fx.experimental.proxy_tensor import make_fx
+
+        kernels = make_fx(lambda: work().clone())()
+        output = kernels().fill_(-1)
+
+        def replay() -> None:
+            self.events.append("replay")
+            output.copy_(kernels())
+
+        return replay, output
