@@ -9,17 +9,19 @@ import torch
 from torch import Tensor
 
 from . import assembly, plugins
-from .chain import SMALLEST_BATCH, Images, run_chain, to_pixels
+from .chain import SMALLEST_BATCH, Images, SamplingStep, run_chain, to_pixels
 from .config import SamplingConfig, resolve_sampling
 from .core.guidance import scale_at
+from .core.noise import normal
 from .core.samplers import Step, trailing_timesteps
 from .data.dataset import to_model_range
 from .devices import choose_device, choose_precision, is_out_of_memory
 from .errors import CheckpointError, DdpmctlError, UsageError
+from .graphs import graphs_of
 from .labels import resolve_label
 from .registry import Checkpoint, Registry
 
-BATCH_SIZES = {"cpu": 64, "cuda": 512, "mps": 128}
+BATCH_SIZES = {"cpu": 64, "cuda": 2048, "mps": 128}
 """Images sampled together: enough to keep each kind of device busy, few enough for small memories."""
 
 MAX_SEED = 2**63 - 1
@@ -94,6 +96,8 @@ class Engine:
         for name, tensor in tensors.items():
             tensor.copy_(torch.from_numpy(weights[name]))
         self.network = network.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        graphs, null_label = graphs_of(self.device), self.config.model.num_classes
+        self.sampling_step = SamplingStep(self.network, null_label, self.device, self.precision, graphs, notice)
 
     @classmethod
     def load(cls, reference: str | None = None, device: str = "auto", precision: str = "auto") -> Self:
@@ -155,15 +159,17 @@ class Engine:
         start = 0
         while start < len(indices):
             chunk = indices[start : start + size]
+            # A last batch that is smaller takes the graph of those before it, where there is one.
+            together = min(size, len(indices)) if self.sampling_step.captures else len(chunk)
             try:
-                for step in self._steps(chunk, range(seed + start, seed + start + len(chunk)), sampling):
+                for step in self._steps(chunk, range(seed + start, seed + start + len(chunk)), sampling, together):
                     last = step
                     if on_step:
                         on_step(len(chunk))
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                size = self._fewer(len(chunk), fixed=fixed)
+                size = self._fewer(together, fixed=fixed)
                 continue
             images[start : start + len(chunk)] = to_pixels(last.x0, self.diffusion.pixel_range)
             start += len(chunk)
@@ -181,6 +187,7 @@ class Engine:
         if together <= SMALLEST_BATCH:
             raise DdpmctlError(f"there is not enough memory for {SMALLEST_BATCH} images at once", "--device cpu")
         size = max(SMALLEST_BATCH, together // 2)
+        self.sampling_step.release()
         self.notice(f"{together} images at once do not fit in memory: making {size} at a time")
         return size
 
@@ -252,7 +259,7 @@ class Engine:
         check_seed(seed, 1)
         pixels = torch.from_numpy(np.atleast_3d(image).transpose(2, 0, 1).copy())[None]
         x0 = to_model_range(pixels, self.diffusion.pixel_range).to(self.device)
-        epsilon = torch.randn(x0.shape, generator=torch.Generator().manual_seed(seed)).to(self.device)
+        epsilon = normal([seed], 0, (*x0.shape[1:],)).to(self.device)
         times = torch.full((1,), t, device=self.device)
         x = self.diffusion.noised(x0, times, epsilon)
         told_x0 = self.predict_x0(x, t, self._indices([label]))
@@ -279,11 +286,11 @@ class Engine:
         scales = [scale_at(t / length, sampling.guidance, sampling.guidance_interval) for t in timesteps]
         return len(scales) + sum(scale != 1.0 for scale in scales)
 
-    def _steps(self, labels: list[int], seeds: range, sampling: SamplingConfig) -> Iterator[Step]:
+    def _steps(
+        self, labels: list[int], seeds: range, sampling: SamplingConfig, at_least: int = SMALLEST_BATCH
+    ) -> Iterator[Step]:
         """Run the chain for one batch."""
-        return run_chain(
-            self.network, self.diffusion, self.config.model, sampling, labels, seeds, self.device, self.precision
-        )
+        return run_chain(self.sampling_step, self.diffusion, self.config.model, sampling, labels, seeds, at_least)
 
     def _indices(self, labels: Labels) -> list[int]:
         if isinstance(labels, str):

@@ -1,13 +1,16 @@
-"""What the original scripts save and compute, from their description alone: no code of this project is used."""
+"""What the original scripts save and compute, from their description alone; only the noise is drawn as here."""
 
 import math
 from collections.abc import Callable, Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from ddpmctl.core.noise import normal
 
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 Predict = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -128,10 +131,10 @@ def sample(model: Predict, labels: list[int], seed: int, length: int) -> list[Te
     """The first steps of the original sampling: x_998 and so on, in float32, with the variance beta."""
     betas = torch.linspace(1e-4, 0.02, 1000)
     alphas, alpha_bar = 1 - betas, torch.cumprod(1 - betas, dim=0)
-    generators = [torch.Generator().manual_seed(seed + k) for k in range(len(labels))]
+    draws = count()
 
     def noise() -> Tensor:
-        return torch.stack([torch.randn(1, 32, 32, generator=generator) for generator in generators])
+        return normal(range(seed, seed + len(labels)), next(draws), (1, 32, 32))
 
     x, label, steps = noise(), torch.tensor(labels), []
     for t in range(999, 999 - length, -1):

@@ -21,15 +21,16 @@ def scale_at(time: float, scale: float, interval: tuple[float, ...]) -> float:
     return scale if low <= time <= high else 1.0
 
 
-def guided(model: Denoiser, scale: float, null_label: int) -> Denoiser:
+def guided(model: Denoiser, scale: float | Tensor, null_label: int) -> Denoiser:
     """A denoiser that answers ``none + scale * (labelled - none)`` (Ho & Salimans 2022, eq. 6 with scale = 1 + w).
 
     Args:
         model: a network trained with dropped labels.
-        scale: 1.0 is no guidance and costs nothing extra; 0.0 ignores the label; above 1.0 exaggerates it.
+        scale: 1.0 is no guidance and costs nothing extra; 0.0 ignores the label; above 1.0 exaggerates it. A tensor,
+            float32[], always costs the second evaluation: its value may change from call to call.
         null_label: the index of the class that stands for "no label".
     """
-    if scale == 1.0:
+    if not isinstance(scale, Tensor) and scale == 1.0:
         return model
 
     def denoise(x: Tensor, t: Tensor, label: Tensor) -> Tensor:

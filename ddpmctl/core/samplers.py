@@ -14,7 +14,11 @@ PredictX0 = Callable[[Tensor, int], Tensor]
 """``predict_x0(x_t: float[B,C,H,W], t) -> float[B,C,H,W]``: the clean image expected behind ``x_t``."""
 
 Noise = Callable[[], Tensor]
-"""Draws standard normal noise shaped like ``x``."""
+"""Draws standard normal noise shaped like ``x``, other noise at each call.
+
+The noise that a chain starts from is draw 0 of `noise.normal`, and call ``n``, counted from 1, is draw ``n``: a sampler
+that calls it once per step has draw ``k + 1`` at step ``k``. It may be called several times per step, or not at all.
+"""
 
 
 @dataclass(frozen=True, slots=True)

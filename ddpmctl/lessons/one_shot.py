@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ddpmctl.chain import to_pixels
+from ddpmctl.core.noise import normal
 from ddpmctl.data.dataset import to_model_range
 from ddpmctl.engine import Engine
 from ddpmctl.evaluation.evaluator import as_tensor
@@ -88,9 +89,9 @@ def at_once(engine: Engine, labels: list[int], seed: int) -> Images:
 
 
 def pure_noise(engine: Engine, count: int, seed: int) -> Tensor:
-    """float32[count,C,S,S], each image from a seed of its own."""
-    shape = (engine.config.model.channels, *[engine.config.model.image_size] * 2)
-    return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed + k)) for k in range(count)])
+    """The noise that chains of these seeds start from: float32[count,C,S,S]."""
+    model = engine.config.model
+    return normal(range(seed, seed + count), 0, (model.channels, model.image_size, model.image_size))
 
 
 def _end(engine: Engine) -> int:

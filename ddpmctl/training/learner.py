@@ -6,9 +6,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ddpmctl.chain import Images, run_chain, to_pixels
+from ddpmctl.chain import Images, SamplingStep, run_chain, to_pixels
 from ddpmctl.config import Config, strip_sampling
 from ddpmctl.core.diffusion import stratified_timesteps
+from ddpmctl.core.noise import normal
 from ddpmctl.data.dataset import Dataset
 from ddpmctl.devices import is_out_of_memory
 from ddpmctl.distributed import ALONE, Team
@@ -160,17 +161,9 @@ class Learner:
         """What the averaged weights make of noise that is always the same: uint8[K,S,S] or [K,S,S,3]."""
         model, way = self.config.model, strip_sampling(self.config)
         labels = [k % model.num_classes for k in range(COUNT)]
-        chain = run_chain(
-            self.train_step.ema.module,
-            self.diffusion,
-            model,
-            way,
-            labels,
-            range(COUNT),
-            self.run.device,
-            self.run.precision,
-        )
-        *_, last = chain
+        network = self.train_step.ema.module
+        step = SamplingStep(network, model.num_classes, self.run.device, self.run.precision)
+        *_, last = run_chain(step, self.diffusion, model, way, labels, range(COUNT))
         return to_pixels(last.x0, self.diffusion.pixel_range)
 
     def wait(self) -> None:
@@ -184,8 +177,7 @@ class Learner:
         """That noise."""
         model = self.config.model
         shape = (model.channels, model.image_size, model.image_size)
-        drawn = [torch.randn(shape, generator=torch.Generator().manual_seed(k)) for k in range(COUNT)]
-        return to_pixels(torch.stack(drawn), self.diffusion.pixel_range)
+        return to_pixels(normal(range(COUNT), 0, shape), self.diffusion.pixel_range)
 
     def order(self, epoch: int) -> Tensor:
         """The order in which an epoch, counted from 1, shows the images: int64[N] on the device."""

@@ -11,7 +11,9 @@ from ddpmctl.errors import CheckpointError
 from ddpmctl.registry import Registry
 
 RELEASED = Path(__file__).parent / "released"
-"""A folder a format, as the version of that day wrote it: a tiny model, and a three and an eight of seed 5."""
+"""A folder per format, as the version of that day wrote it: a tiny model, and a three and an eight of seed 5.
+
+That version sampled them from the noise of `ddpmctl.core.noise`, which is newer."""
 
 
 @pytest.mark.parametrize("form", sorted(path.name for path in RELEASED.iterdir()))

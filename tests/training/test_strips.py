@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ddpmctl.chain import to_pixels
 from ddpmctl.config import strip_sampling
+from ddpmctl.core.noise import normal
 from ddpmctl.data.dataset import Dataset
 from ddpmctl.engine import Engine
 from ddpmctl.training import strips
@@ -106,8 +107,7 @@ def test_the_last_strip_is_what_the_model_makes_of_the_same_seeds(train: Train, 
 
 
 def noise() -> NDArray[np.uint8]:
-    drawn = [torch.randn(1, 32, 32, generator=torch.Generator().manual_seed(seed)) for seed in range(COUNT)]
-    return to_pixels(torch.stack(drawn))
+    return to_pixels(normal(range(COUNT), 0, (1, 32, 32)))
 
 
 def test_strips_change_nothing_of_what_is_learnt(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
