@@ -15,6 +15,7 @@ from .core.diffusion import Denoiser, Diffusion
 from .core.guidance import guided, scale_at
 from .core.noise import key_words, normal, normal_from_key
 from .core.samplers import SAMPLERS, Sampler, Step, trailing_timesteps
+from .data.dataset import resized
 from .graphs import CapturedCall, Graphs, log
 
 Images = NDArray[np.uint8]
@@ -126,7 +127,7 @@ def run_chain(
     length, device, images = len(diffusion.schedule), step.device, len(labels)
     filling = max(0, max(at_least, SMALLEST_BATCH) - images)
     label = torch.tensor([*labels, *labels[-1:] * filling], device=device)
-    draw = step.noise(seeds, (model.channels, model.image_size, model.image_size))
+    draw = step.noise(seeds, (model.channels, model.sample_size, model.sample_size))
 
     def noise() -> Tensor:
         drawn = draw()
@@ -151,11 +152,18 @@ def find_sampler(name: str) -> Sampler:
     return added
 
 
-def to_pixels(x: Tensor, pixel_range: tuple[float, float] = (-1.0, 1.0)) -> Images:
-    """float[N,C,S,S] in a range to uint8[N,S,S], or [N,S,S,3] for three channels; what lies outside is cut off."""
+def to_pixels(x: Tensor, pixel_range: tuple[float, float] = (-1.0, 1.0), size: int | None = None) -> Images:
+    """float[N,C,S,S] in a range to uint8[N,S,S], or [N,S,S,3] for three channels; values outside are clipped.
+
+    Args:
+        x: images as the network has them.
+        pixel_range: black and white.
+        size: side of the result, to which the bytes are resized as training images are; as they are by default.
+    """
     low, high = pixel_range
     # As bytes first: a copy that also converts would move float32 from the device.
-    return channels_last_pixels(((x.clamp(low, high) - low) * (255 / (high - low))).round().to(torch.uint8).cpu())
+    pixels = ((x.clamp(low, high) - low) * (255 / (high - low))).round().to(torch.uint8).cpu()
+    return channels_last_pixels(pixels if size is None else resized(pixels, size))
 
 
 def channels_last_pixels(images: Tensor) -> Images:

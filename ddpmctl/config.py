@@ -37,7 +37,9 @@ class ModelConfig:
 
     network: Network
     image_size: int
-    """Side of an image in pixels."""
+    """Side of the images in files and arrays, in pixels."""
+    sample_size: int
+    """Side of the images that the network sees and predicts; samples are resized bilinearly to ``image_size``."""
     channels: int
     """1 for grey, 3 for colour."""
     num_classes: int
@@ -61,13 +63,15 @@ class ModelConfig:
         _check(1 <= self.blocks <= 8, "blocks lies in 1..8")
         _check(self.patch in (1, 2, 4), "patch is 1, 2 or 4")
         _check(4 <= self.embedding <= 2048 and self.embedding % 2 == 0, "embedding is even, in 4..2048")
-        folded = self.patch * 2 ** (len(self.widths) - 1)
-        fits = 8 <= self.image_size <= 256 and self.image_size % folded == 0
-        _check(fits, f"image_size is a multiple of {folded} in 8..256")
+        _check(8 <= self.image_size <= 256, "image_size lies in 8..256")
+        smallest = 2 * self.patch * 2 ** (len(self.widths) - 2) if len(self.widths) > 1 else self.patch
+        fits = smallest <= self.sample_size <= self.image_size and self.sample_size % self.patch == 0
+        _check(fits, f"sample_size is a multiple of {self.patch} in {smallest}..{self.image_size}")
         if self.network == "classic":
             _check(self.norm == "group", "the classic network has GroupNorm")
-            fixed = (self.widths, self.blocks, self.patch, self.embedding, self.num_classes, self.image_size)
-            _check(fixed == (CLASSIC_WIDTHS, 1, 1, 256, 10, 32), "the classic network has one size and ten classes")
+            sides = (self.image_size, self.sample_size)
+            fixed = (self.widths, self.blocks, self.patch, self.embedding, self.num_classes, *sides)
+            _check(fixed == (CLASSIC_WIDTHS, 1, 1, 256, 10, 32, 32), "the classic network has one size and ten classes")
 
     @property
     def guidable(self) -> bool:

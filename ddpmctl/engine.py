@@ -14,7 +14,7 @@ from .config import SamplingConfig, resolve_sampling
 from .core.guidance import scale_at
 from .core.noise import normal
 from .core.samplers import Step, trailing_timesteps
-from .data.dataset import to_model_range
+from .data.dataset import resized, to_model_range
 from .devices import choose_device, choose_precision, is_out_of_memory
 from .errors import CheckpointError, DdpmctlError, UsageError
 from .graphs import graphs_of
@@ -171,7 +171,7 @@ class Engine:
                     raise
                 size = self._fewer(together, fixed=fixed)
                 continue
-            images[start : start + len(chunk)] = to_pixels(last.x0, self.diffusion.pixel_range)
+            images[start : start + len(chunk)] = to_pixels(last.x0, self.diffusion.pixel_range, side)
             start += len(chunk)
         return images
 
@@ -245,7 +245,7 @@ class Engine:
         """Add noise to an image and ask the network what is behind it, without guidance.
 
         Args:
-            image: uint8[S,S], or uint8[S,S,3] for colour.
+            image: uint8[S,S], or uint8[S,S,3] for colour; resized to the side that the network has.
             label: what it shows.
             t: the timestep, 0 (nearly clean) to T-1 (nearly noise).
             seed: of the noise.
@@ -258,6 +258,7 @@ class Engine:
             raise UsageError(f"there is no timestep {t}: this model's chain has {length}", f"--at 0..{length - 1}")
         check_seed(seed, 1)
         pixels = torch.from_numpy(np.atleast_3d(image).transpose(2, 0, 1).copy())[None]
+        pixels = resized(pixels, self.config.model.sample_size)
         x0 = to_model_range(pixels, self.diffusion.pixel_range).to(self.device)
         epsilon = normal([seed], 0, (*x0.shape[1:],)).to(self.device)
         times = torch.full((1,), t, device=self.device)

@@ -47,6 +47,7 @@ def tiny_values() -> dict[str, Any]:
         "model": {
             "network": "unet",
             "image_size": 32,
+            "sample_size": 32,
             "channels": 1,
             "num_classes": 10,
             "widths": [16, 32],

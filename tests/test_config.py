@@ -30,6 +30,7 @@ def test_the_classic_preset_is_the_original_recipe() -> None:
         "model": {
             "network": "classic",
             "image_size": 32,
+            "sample_size": 32,
             "channels": 1,
             "num_classes": 10,
             "widths": (64, 128, 256, 512),
@@ -119,7 +120,9 @@ def test_the_schedules_are_those_that_can_be_set(schedule: str) -> None:
     ("base", "setting", "value", "complaint"),
     [
         ("tiny", "model.network", "resnet", "model.network is one of classic, unet"),
-        ("tiny", "model.image_size", 30, "image_size is a multiple of 8 in 8..256"),
+        ("tiny", "model.image_size", 300, "image_size lies in 8..256"),
+        ("tiny", "model.sample_size", 30, "sample_size is a multiple of 4 in 8..32"),
+        ("tiny", "model.sample_size", 36, "sample_size is a multiple of 4 in 8..32"),
         ("tiny", "model.channels", 2, "channels is 1 or 3"),
         ("tiny", "model.num_classes", 0, "num_classes lies in 1..10000"),
         ("tiny", "model.widths", [], "widths names 1 to 6 levels"),

@@ -191,7 +191,7 @@ def test_labels_are_indices_or_names_in_any_case(engine: Engine) -> None:
 
 @pytest.mark.parametrize("size", [16, 64])
 def test_a_colour_model_makes_colour_images_of_its_size(tmp_path: Path, size: int) -> None:
-    engine = made(tmp_path, model={"channels": 3, "image_size": size, "num_classes": 4})
+    engine = made(tmp_path, model={"channels": 3, "image_size": size, "sample_size": size, "num_classes": 4})
     images = engine.generate([0, 3, "class 2"], steps=3)
     assert images.shape == (3, size, size, 3)
     assert images.dtype == np.uint8

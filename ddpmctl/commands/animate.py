@@ -207,7 +207,7 @@ def sample_frames(
     with steps_bar(out, request.sampling.steps) as (bar, task):
         for step in engine.trajectory(index, **request.keywords()):
             if step.index in kept:
-                pictures.append(_frame(step, show, engine.diffusion.pixel_range))
+                pictures.append(_frame(step, show, engine.diffusion.pixel_range, engine.config.model.image_size))
             bar.advance(task)
     return pictures
 
@@ -222,10 +222,10 @@ def encode(
     return animation([upscale(picture, factor, how) for picture in pictures], suffix, fps, hold, made)
 
 
-def _frame(step: "Step", show: str, pixel_range: tuple[float, float]) -> "Images":
+def _frame(step: "Step", show: str, pixel_range: tuple[float, float], size: int) -> "Images":
     import numpy as np
 
     from ddpmctl.chain import to_pixels
 
     views = {"x": [step.x], "x0": [step.x0], "both": [step.x, step.x0]}[show]
-    return np.concatenate([to_pixels(view, pixel_range)[0] for view in views], axis=1)
+    return np.concatenate([to_pixels(view, pixel_range, size)[0] for view in views], axis=1)

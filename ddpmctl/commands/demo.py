@@ -19,6 +19,7 @@ from .making import made_by
 from .orders import Order, Resumption
 from .sampling import Request, prepare
 from .showing import draw
+from .train import sized
 from .training import carry_out, go_on
 
 NAME = "demo"
@@ -131,10 +132,11 @@ def make_pictures(out: Output, device: str, show: bool | None = None) -> list[st
 
 
 def _train(out: Output, data_dir: Path | None, device: str) -> None:
+    dataset = choose_data(out, data_dir)
     order = Order(
-        config=load_preset("quick").config,
+        config=sized(load_preset("quick").config, dataset),
         preset="quick",
-        dataset=choose_data(out, data_dir),
+        dataset=dataset,
         data_dir=data_dir,
         device=device,
         precision="auto",

@@ -117,6 +117,7 @@ PLANNED: dict[str, Callable[[Checkpoint], Any]] = {
     "fit": lambda last: last.manifest.dataset.fit or "none",
     "channels": lambda last: last.manifest.config.model.channels,
     "image-size": lambda last: str(last.manifest.config.model.image_size),
+    "sample-size": lambda last: last.manifest.config.model.sample_size,
     "one-timestep": lambda last: last.manifest.config.training.one_timestep,
     "name": lambda last: last.name,
 }

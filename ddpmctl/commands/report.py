@@ -143,10 +143,11 @@ def _chain(out: Output, engine: "Engine", request: Request, index: int) -> "Film
 
     steps, limits = min(FRAMES, len(engine.diffusion.schedule)), engine.diffusion.pixel_range
     sampling = replace(request.sampling, sampler="ddim", steps=steps)
-    frames, captions = [], []
+    frames, captions, size = [], [], engine.config.model.image_size
     with steps_bar(out, steps) as (bar, task):
         for step in engine.chain([index], request.seed, sampling):
-            frames.append(np.concatenate([to_pixels(step.x, limits)[0], to_pixels(step.x0, limits)[0]], axis=1))
+            pair = [to_pixels(image, limits, size)[0] for image in (step.x, step.x0)]
+            frames.append(np.concatenate(pair, axis=1))
             captions.append(f"step {step.index + 1} of {steps}, from t = {step.t}")
             bar.advance(task)
     return Film(frames, captions)

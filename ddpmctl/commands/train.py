@@ -20,7 +20,7 @@ from ddpmctl.config import (
     load_preset,
 )
 from ddpmctl.console import Output
-from ddpmctl.data import OWN
+from ddpmctl.data import OWN, default_sample_size
 from ddpmctl.errors import DdpmctlError, UsageError
 from ddpmctl.ranks import ranks
 from ddpmctl.registry import Registry, last_of
@@ -41,6 +41,7 @@ def train(
     channels: options.Channels = None,
     flip: options.Flip = False,
     image_size: options.ImageSize = None,
+    sample_size: options.SampleSize = None,
     epochs: Annotated[
         int | None, typer.Option(metavar="N", help="At most so many epochs; with --resume, so many more.")
     ] = None,
@@ -89,7 +90,8 @@ def train(
         diffusion = {"timesteps": timesteps, "schedule": schedule, "target": target, "pixel_range": pixel_range}
         training |= {"one_timestep": True, "stratified": False} if one_timestep else {}
         training |= {"flip": True} if flip else {}
-        config = sized(changed(load_preset(preset).config, training, diffusion, {"norm": norm}), image_size)
+        config = changed(load_preset(preset).config, training, diffusion, {"norm": norm})
+        config = sized(config, dataset, image_size, sample_size)
         trained = carry_out(out, _order(context.params, config, every, watch))
     if ranks().is_first:
         out.note(f"see it: ddpmctl grid --model {trained}")
@@ -171,18 +173,25 @@ def own_images(dataset: str, fit: str | None, channels: str | None) -> tuple[str
     return full, choose("fit", fit or "crop", FITS), number
 
 
-def sized(config: Config, image_size: str | None) -> Config:
+def sized(config: Config, dataset: str, image_size: str | None = None, sample_size: int | None = None) -> Config:
     """Settings for images of this side; twice the side takes a level more, so that the bottleneck stays as small.
 
+    Args:
+        config: the preset's settings.
+        dataset: as in ``--dataset``.
+        image_size: side of the files; None for the preset's.
+        sample_size: side at which the network computes; None for the data set's own where that is less.
+
     Raises:
-        UsageError: for a side that no network has.
+        UsageError: for a side that the network does not have.
     """
-    if image_size is None:
-        return config
-    side = int(choose("image size", image_size, IMAGE_SIZES))
-    widths = config.model.widths + config.model.widths[-1:] * (side // config.model.image_size // 2)
+    model = config.model
+    side = model.image_size if image_size is None else int(choose("image size", image_size, IMAGE_SIZES))
+    widths = model.widths + model.widths[-1:] * (side // model.image_size // 2)
     try:
-        return replace(config, model=replace(config.model, image_size=side, widths=widths))
+        model = replace(model, image_size=side, sample_size=side, widths=widths)
+        computed = default_sample_size(model, dataset) if sample_size is None else sample_size
+        return replace(config, model=replace(model, sample_size=computed))
     except ValueError as error:
         raise UsageError(f"that cannot be trained: {error}", "--preset standard or quick") from error
 

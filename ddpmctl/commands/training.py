@@ -62,7 +62,7 @@ def _begin(out: Output, team: Team, order: Order, earlier: Earlier) -> str:
         device = choose_device(order.device)
         precision, why = choose_precision(order.precision, device)
         data = load_dataset(
-            order.dataset, order.config.model.image_size, order.data_dir, fit=order.fit, channels=order.channels,
+            order.dataset, order.config.model.sample_size, order.data_dir, fit=order.fit, channels=order.channels,
             notice=out.warn,
         )  # fmt: skip
         _see_that_all_agree(team, device, precision, data)
@@ -210,11 +210,11 @@ def _observer(out: Output, team: Team, display: Display, watch: Watch) -> "Obser
 
 
 def same_images(manifest: Manifest, data_dir: Path | None, *, train: bool = True) -> "Dataset":
-    """The images that a model was trained on, or those beside them that it never saw."""
+    """The images that a model was trained on, at the side that its network has, or those that it never saw."""
     model = manifest.config.model
     own = manifest.dataset.name.startswith(f"{OWN}:")
     return load_dataset(
-        manifest.dataset.name, model.image_size, data_dir, train=train, fit=manifest.dataset.fit,
+        manifest.dataset.name, model.sample_size, data_dir, train=train, fit=manifest.dataset.fit,
         channels=model.channels if own else None,
     )  # fmt: skip
 

@@ -134,7 +134,9 @@ class UNet(nn.Module):
             skips.append(h)
         h = self.bottleneck(h + self.at_bottleneck(embedded)[:, :, None, None], condition)
         for level, up in enumerate(self.up):
-            h = up(torch.cat([h, skips.pop()], dim=1), condition)
+            skip = skips.pop()
+            # An odd side was rounded up on the way down: 7, 4 and back to 8.
+            h = up(torch.cat([h[..., : skip.shape[-2], : skip.shape[-1]], skip], dim=1), condition)
             if level < len(self.grow):
                 h = self.grow[level](h)
         h = self.output(F.leaky_relu(self.norm(h), 0.1))

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ddpmctl import plugins
-from ddpmctl.config import choose
+from ddpmctl.config import ModelConfig, choose
 from ddpmctl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -94,6 +94,24 @@ OWN = "folder"
 """The dataset whose pictures are of any shape and colour."""
 
 DATASETS: dict[str, Loader] = {"mnist": _mnist, "fashion-mnist": _fashion_mnist, "strokes": _strokes, OWN: _folder}
+
+
+NATIVE_SIZES = {"mnist": 28, "fashion-mnist": 28, "strokes": 28}
+"""Side of the images as they are stored, before they are resized; other data sets have pictures of any size."""
+
+RESIZED_TO = 32
+"""Side of these images in files, where nothing else is asked for."""
+
+
+def default_sample_size(model: ModelConfig, name: str) -> int:
+    """The side at which a network computes the images of a data set unless it is given.
+
+    MNIST has 28x28 pixels and is resized to 32x32 for files: nothing is gained by computing more than there is. The
+    classic network stays as the original has it.
+    """
+    native = NATIVE_SIZES.get(name.partition(":")[0])
+    computes_less = native is not None and model.network == "unet" and model.image_size == RESIZED_TO
+    return native if native is not None and computes_less else model.image_size
 
 
 def find_loader(name: str) -> tuple[Loader, str]:

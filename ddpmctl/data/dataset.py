@@ -6,8 +6,7 @@ from typing import Self
 
 import torch
 from torch import Tensor
-
-from ddpmctl.imports import load_torchvision
+from torch.nn import functional as F
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
@@ -34,6 +33,10 @@ class Dataset:
     def to(self, device: torch.device) -> Self:
         """The same set on a device."""
         return replace(self, images=self.images.to(device), labels=self.labels.to(device))
+
+    def at_size(self, size: int) -> Self:
+        """The same images at another side, in pixels."""
+        return replace(self, images=resized(self.images, size))
 
     def digest(self) -> str:
         """sha256 of shape, pixels, labels and class names, hexadecimal: what the model learnt from."""
@@ -62,9 +65,7 @@ def to_model_range(images: Tensor, pixel_range: tuple[float, ...] = (-1.0, 1.0))
 
 
 def resized(images: Tensor, size: int) -> Tensor:
-    """uint8[N,C,H,W] to uint8[N,C,size,size], bilinearly, as torchvision's ``Resize`` does."""
-
+    """uint8[N,C,H,W] to uint8[N,C,size,size] on the CPU, bilinearly, as torchvision's ``Resize`` does."""
     if images.shape[-2:] == (size, size):
         return images
-    enlarged: Tensor = load_torchvision("transforms.v2.functional").resize(images, [size, size], antialias=True)
-    return enlarged
+    return F.interpolate(images.cpu(), size=(size, size), mode="bilinear", antialias=True)

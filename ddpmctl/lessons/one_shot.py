@@ -91,7 +91,7 @@ def at_once(engine: Engine, labels: list[int], seed: int) -> Images:
 def pure_noise(engine: Engine, count: int, seed: int) -> Tensor:
     """The noise that chains of these seeds start from: float32[count,C,S,S]."""
     model = engine.config.model
-    return normal(range(seed, seed + count), 0, (model.channels, model.image_size, model.image_size))
+    return normal(range(seed, seed + count), 0, (model.channels, model.sample_size, model.sample_size))
 
 
 def _end(engine: Engine) -> int:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ddpmctl.config import PIXEL_RANGES, Config, load_preset
+from ddpmctl.data import default_sample_size
 from ddpmctl.data.dataset import Dataset
 from ddpmctl.devices import describe_device
 from ddpmctl.engine import Engine
@@ -227,6 +228,7 @@ def command(config: Config, run: Run, name: str) -> str:
         "target": (preset.diffusion.target, config.diffusion.target),
         "pixel-range": (_range(preset), _range(config)),
         "norm": (preset.model.norm, config.model.norm),
+        "sample-size": (default_sample_size(preset.model, run.dataset), config.model.sample_size),
         "batch-size": (preset.training.batch_size, config.training.batch_size),
     }
     typed += [f"--{option} {value}" for option, (usual, value) in options.items() if value != usual]

@@ -12,7 +12,7 @@ from typing import Any, Self
 from ddpmctl.config import Config, build
 from ddpmctl.plan import Plan
 
-SCHEMA = 3
+SCHEMA = 4
 MAX_BYTES = 1_000_000
 """No honest manifest comes near; a larger file is not read."""
 
@@ -277,6 +277,17 @@ def _upgraded(values: Mapping[str, Any]) -> Mapping[str, Any]:
     if values["schema"] == 2:  # before one's own images could be taken
         for place, value in {"schema": 3, "config.training.flip": False, "dataset.fit": ""}.items():
             values = _with(values, place.split("."), value)
+    if values["schema"] == 3:  # before networks could compute at a side of their own
+        side = build(int, _at(values, "config", "model", "image_size"), "config.model.image_size")
+        for place, value in {"schema": 4, "config.model.sample_size": side}.items():
+            values = _with(values, place.split("."), value)
+    return values
+
+
+def _at(values: Any, *place: str) -> Any:
+    """A value in nested tables; None where there is none."""
+    for name in place:
+        values = values.get(name) if isinstance(values, Mapping) else None
     return values
 
 

@@ -164,7 +164,7 @@ class Learner:
         network = self.train_step.ema.module
         step = SamplingStep(network, model.num_classes, self.run.device, self.run.precision)
         *_, last = run_chain(step, self.diffusion, model, way, labels, range(COUNT))
-        return to_pixels(last.x0, self.diffusion.pixel_range)
+        return to_pixels(last.x0, self.diffusion.pixel_range, model.image_size)
 
     def wait(self) -> None:
         """Wait until all that was issued is done, so that clocks measure what comes next alone."""
@@ -176,8 +176,8 @@ class Learner:
     def noise(self) -> Images:
         """That noise."""
         model = self.config.model
-        shape = (model.channels, model.image_size, model.image_size)
-        return to_pixels(normal(range(COUNT), 0, shape), self.diffusion.pixel_range)
+        shape = (model.channels, model.sample_size, model.sample_size)
+        return to_pixels(normal(range(COUNT), 0, shape), self.diffusion.pixel_range, model.image_size)
 
     def order(self, epoch: int) -> Tensor:
         """The order in which an epoch, counted from 1, shows the images: int64[N] on the device."""

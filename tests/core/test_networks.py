@@ -122,6 +122,6 @@ def test_every_preset_builds_its_network(preset: str) -> None:
     config = load_preset(preset).config.model
     network = assembly.build_network(config)
     assert isinstance(network, Classic if config.network == "classic" else UNet)
-    x, t, label = inputs(config.channels, config.image_size, config.num_classes)
+    x, t, label = inputs(config.channels, config.sample_size, config.num_classes)
     with torch.no_grad():
         assert network(x, t, label).shape == x.shape

@@ -142,7 +142,7 @@ def test_a_resumed_run_goes_on_with_the_strips_that_it_had(train: Train, often: 
     ("model", "shape"),
     [
         ({"channels": 3}, (COUNT, 32, 32, 3)),
-        ({"image_size": 64, "widths": [16, 32, 32]}, (COUNT, 64, 64)),
+        ({"image_size": 64, "sample_size": 64, "widths": [16, 32, 32]}, (COUNT, 64, 64)),
         ({"num_classes": 3}, (COUNT, 32, 32)),
     ],
     ids=str,
