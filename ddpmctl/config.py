@@ -25,6 +25,9 @@ IMAGE_SIZES = ("32", "64")
 FITS = ("crop", "pad")
 
 MOST_EPOCHS = 1_000_000
+FEWEST_BATCHES = 20
+"""Of an epoch, for a device's larger batch to be taken."""
+
 MOST_STEPS = 10**12
 
 CLASSIC_WIDTHS = (64, 128, 256, 512)
@@ -209,6 +212,23 @@ class Preset:
     name: str
     summary: str
     config: Config
+    by_device: Mapping[str, Mapping[str, Any]]
+    """Training settings that differ on a kind of device (``cuda``), by name."""
+
+
+def for_device(config: Config, by_device: Mapping[str, Mapping[str, Any]], kind: str, images: int) -> Config:
+    """The settings for a kind of device: large batches keep a GPU busy, where a data set has enough images for them.
+
+    Args:
+        config: the usual settings.
+        by_device: as in `Preset`.
+        kind: ``cpu``, ``cuda`` or ``mps``.
+        images: how many there are to train on.
+    """
+    changes = by_device.get(kind, {})
+    if not changes or images < FEWEST_BATCHES * changes.get("batch_size", config.training.batch_size):
+        return config
+    return dataclasses.replace(config, training=dataclasses.replace(config.training, **changes))
 
 
 SAMPLER_STEPS = {"dpmpp": 20, "dpmpp-sde": 20, "ddim": 50, "ddpm": None}
@@ -237,8 +257,8 @@ def load_preset(name: str) -> Preset:
     choose("preset", name, PRESETS)
     text = resources.files("ddpmctl").joinpath(f"presets/{name}.toml").read_text(encoding="utf-8")
     values = tomllib.loads(text)
-    summary = values.pop("summary")
-    return Preset(name, summary, Config.from_dict(values))
+    summary, by_device = values.pop("summary"), values.pop("device", {})
+    return Preset(name, summary, Config.from_dict(values), by_device)
 
 
 def choose(kind: str, value: str, allowed: Iterable[str]) -> str:

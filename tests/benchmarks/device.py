@@ -1,6 +1,7 @@
-"""Training on one device beside the plain loop on the same: for a GPU; a CPU shows that it runs.
+"""Training and sampling on one device, before and now, in one run of at most five minutes: for a GPU.
 
 python -m tests.benchmarks device --data-dir DATA --device cuda
+python -m tests.benchmarks device --data-dir DATA --device cuda --full
 """
 
 import shutil
@@ -14,43 +15,91 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from threading import Event, Thread
+from unittest import mock
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from ddpmctl.config import Config, load_preset
-from ddpmctl.data import load_dataset
+from ddpmctl.config import Config, for_device, load_preset
+from ddpmctl.data import default_sample_size, load_dataset
 from ddpmctl.data.dataset import Dataset
 from ddpmctl.devices import choose_device, choose_precision, describe_device
+from ddpmctl.engine import Engine
 from ddpmctl.registry import Registry, last_of
 from ddpmctl.training.learner import Learner
 from ddpmctl.training.run import Run
+from ddpmctl.training.train_step import TrainStep
 from ddpmctl.training.trainer import Trainer
+from tests.builders import register_random
 
+from .before import StepBefore, config_before, sample_before
 from .contenders import PlainLoop
-from .machine import about_this_machine, markdown
+from .machine import about_this_machine, ddpmctl, markdown
 from .speed import Clock
 
-STEPS = {"cuda": 500, "mps": 100, "cpu": 10}
+STEPS = {"cuda": 400, "mps": 60, "cpu": 4}
 """Of an epoch: the first warms up, the second is measured."""
+
+SAMPLES = {"cuda": 20_000, "mps": 1_000, "cpu": 32}
 
 
 def device(data_dir: Path, name: str) -> None:
-    """Images a second of `classic` beside the plain loop, of `standard` and `quick`; how busy the device is."""
+    """Every row of the table of speeds but the 150 epochs: before, now, and their ratio."""
     print(about_this_machine(), flush=True)
     where = choose_device(name)
     print(describe_device(where), flush=True)
-    data, steps = load_dataset("mnist", 32, data_dir), STEPS[where.type]
+    steps, peak = STEPS[where.type], _peak(where)
     plain, plain_busy = _plain(data_dir, where, steps)
-    rows = [["plain loop, float32, DataLoader", f"{plain:,.0f}", "1.0", plain_busy, ""]]
-    peak = _peak(where)
+    rows = [["plain loop (float32, DataLoader), images/s", f"{plain:,.0f}", "", "", plain_busy]]
     for preset in ("classic", "standard", "quick"):
-        config = load_preset(preset).config
-        rate, busy = _ours(config, data, where, steps)
-        share = f"{rate * _flops(config, data) / peak:.1%}"
-        rows.append([f"`{preset}`", f"{rate:,.0f}", f"{rate / plain:.1f}" if preset == "classic" else "", busy, share])
-    print(markdown(["training", "images/s", "ratio", "the device is busy", "of its bf16 peak"], rows))
-    print(f"\nbf16 peak: {peak / 1e12:.2f} TFLOP/s, the best of large products of matrices here")
+        then = _train(config_before(preset), data_dir, where, steps, StepBefore)
+        now = _train(config_now(preset, where.type), data_dir, where, steps, TrainStep)
+        flops = _flops(config_now(preset, where.type), data_dir)
+        more = f", {now[0] / plain:.1f} times the plain loop" if preset == "classic" else ""
+        share = f"{now[1]} busy, {now[0] * flops / peak:.1%} of the bf16 peak{more}"
+        rows.append([f"`{preset}` training, images/s", f"{then[0]:,.0f} ({then[1]} busy)", f"{now[0]:,.0f}",
+                     f"{now[0] / then[0]:.1f}", share])  # fmt: skip
+        print(f"{preset} measured", flush=True)
+    then_rate, now_rate = _sample(where, SAMPLES[where.type])
+    rows.append(
+        ["`standard` sampling, images/s", f"{then_rate:,.0f}", f"{now_rate:,.0f}", f"{now_rate / then_rate:.1f}", ""]
+    )
+    print(markdown(["", "before", "now", "ratio", "the device now"], rows))
+    print(f"\nbf16 peak: {peak / 1e12:.2f} TFLOP/s, the best of large matrix products on this device")
+
+
+def full(data_dir: Path, name: str) -> None:
+    """The wall time of all 150 epochs of `standard`, and what comes of them."""
+    print(about_this_machine(), flush=True)
+    print(describe_device(choose_device(name)), flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        typed = ["train", "--epochs", 150, "--patience", 150, "--device", name, "--name", "full"]
+        ran = ddpmctl(home, *typed, "--data-dir", data_dir)
+        print(f"ddpmctl {' '.join(map(str, typed))}: {ran.seconds:,.0f} s wall time", flush=True)
+        print(ddpmctl(home, "evaluate", "full", "-n", 10_000, "--device", name, "--data-dir", data_dir).stdout)
+
+
+def config_now(preset: str, kind: str) -> Config:
+    """The settings of a preset on MNIST and a kind of device."""
+    loaded = load_preset(preset)
+    model = replace(loaded.config.model, sample_size=default_sample_size(loaded.config.model, "mnist"))
+    return for_device(replace(loaded.config, model=model), loaded.by_device, kind, images=60_000)
+
+
+def _sample(where: torch.device, count: int) -> tuple[float, float]:
+    """Images a second into arrays by the recommended sampler of `standard`, before and now."""
+    rates = []
+    for config, now in ((config_before("standard"), False), (config_now("standard", where.type), True)):
+        with tempfile.TemporaryDirectory() as folder:
+            register_random(Registry(Path(folder)), "it", config)
+            engine = Engine(Registry(Path(folder)).open("it"), where.type)
+        labels = [k % 10 for k in range(count)]
+        (engine.generate(labels) if now else sample_before(engine, count))  # captures, libraries, caches
+        started = time.perf_counter()
+        made = engine.generate(labels) if now else sample_before(engine, count)
+        rates.append(len(made) / (time.perf_counter() - started))
+    return rates[0], rates[1]
 
 
 def _plain(data_dir: Path, where: torch.device, steps: int) -> tuple[float, str]:
@@ -64,25 +113,31 @@ def _plain(data_dir: Path, where: torch.device, steps: int) -> tuple[float, str]
     return steps * batch / seconds, _told(busy)
 
 
-def _ours(config: Config, data: Dataset, where: torch.device, steps: int) -> tuple[float, str]:
-    images = steps * config.training.batch_size
-    ids = torch.arange(images) % len(data)
+def _train(config: Config, data_dir: Path, where: torch.device, steps: int, kind: type[TrainStep]) -> tuple[float, str]:
+    """Images a second of the second of two epochs, by the whole training loop, and how busy the device is."""
+    data = load_dataset("mnist", config.model.sample_size, data_dir)
+    ids = torch.arange(steps * config.training.batch_size) % len(data)
     twice = replace(data, images=data.images[ids], labels=data.labels[ids])
     config = replace(config, training=replace(config.training, epochs=2, heldout=0))
     precision, _ = choose_precision("auto", where)
     run = Run(preset="it", dataset="mnist", device=where, precision=precision, seed=0)
-    with tempfile.TemporaryDirectory() as folder, Registry(Path(folder)).writer("it", "") as writer:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Registry(Path(folder)).writer("it", "") as writer,
+        mock.patch("ddpmctl.training.learner.TrainStep", kind),
+    ):
         trainer = Trainer(config, twice, run, writer, Clock())
         trainer.strips.offer = lambda *_, **__: 0.0  # type: ignore[method-assign]
-        with _watched(where) as busy:
+        with mock.patch.object(trainer.commits, "save"), _watched(where) as busy:
             trainer.train()
-        second = last_of(Registry(Path(folder)).open("it")).history[-1]
-    return float(second["images_per_second"]), _told(busy)
+        second = trainer.state.rows[-1]
+    return second.images_per_second, _told(busy)
 
 
-def _flops(config: Config, data: Dataset) -> float:
-    """Of a step for one image, forward and backward."""
+def _flops(config: Config, data_dir: Path) -> float:
+    """Operations of a step for one image, forward and backward."""
     run = Run(preset="it", dataset="mnist", device=torch.device("cpu"), precision="fp32", seed=0)
+    data = load_dataset("mnist", config.model.sample_size, data_dir)
     few = replace(data, images=data.images[:8], labels=data.labels[:8])
     learner, counter = Learner(config, few, run), FlopCounterMode(display=False)
     with counter:
