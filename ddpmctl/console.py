@@ -1,6 +1,7 @@
 """What a command says: results on stdout, everything else on stderr; for people, for programs, or bare."""
 
 import json
+import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -84,7 +85,8 @@ class Output:
             bare: ids or paths, one a line, for ``--quiet``.
         """
         if self.as_json:
-            json.dump({"version": JSON_VERSION, "command": self.command, "result": data}, sys.stdout, indent=2)
+            envelope = {"version": JSON_VERSION, "command": self.command, "result": without_nan(data)}
+            json.dump(envelope, sys.stdout, indent=2, allow_nan=False)
             sys.stdout.write("\n")
         elif self.quiet or human is None:
             for line in bare:
@@ -103,6 +105,15 @@ class Output:
             redirect_stdout=False,
             redirect_stderr=False,
         )
+
+
+def without_nan(data: Any) -> Any:
+    """The same values with None for each number that is NaN or infinite, which JSON does not have."""
+    if isinstance(data, float):
+        return data if math.isfinite(data) else None
+    if isinstance(data, Mapping):
+        return {name: without_nan(value) for name, value in data.items()}
+    return [without_nan(value) for value in data] if isinstance(data, list | tuple) else data
 
 
 def is_log() -> bool:

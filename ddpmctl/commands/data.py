@@ -1,5 +1,6 @@
 """``ddpmctl data``: the images there are to learn from."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,15 +11,18 @@ from ddpmctl import plugins
 from ddpmctl.config import IMAGE_SIZES, choose
 from ddpmctl.console import Output
 from ddpmctl.data import DATASETS, OWN, find_loader, load_dataset
+from ddpmctl.data.report import LoadReport
 from ddpmctl.errors import DataError, ExitCode, UsageError
 
 from .options import DataDir, Json, Quiet, Show
-from .shards import verify_shards
+from .shards import holds_shards, verify_shards
 from .showing import draw
 from .train import own_images
 
 if TYPE_CHECKING:
+    from ddpmctl.data.dataset import Dataset
     from ddpmctl.data.mnist import Source
+    from ddpmctl.imaging.upscale import Images
 
 app = typer.Typer(
     help="List, fetch, check and show the images to learn from.\n\nExample: ddpmctl data",
@@ -27,12 +31,15 @@ app = typer.Typer(
 )
 
 ROWS = 5
-"""Images a class on a sheet."""
+"""Images of each class on a sheet."""
 
 WIDEST = 10
+"""Classes side by side on a sheet."""
+
+VERIFIED_SIZE = 32
 Name = Annotated[str, typer.Argument(metavar="NAME", help="mnist, fashion-mnist, strokes or folder:PATH.")]
 NameOrFolder = Annotated[
-    str, typer.Argument(metavar="NAME", help="mnist, fashion-mnist, strokes, folder:PATH, or a folder of shards.")
+    str, typer.Argument(metavar="NAME", help="mnist, fashion-mnist, strokes, folder:PATH, or a folder.")
 ]
 
 
@@ -77,28 +84,48 @@ def fetch(name: Name = "mnist", as_json: Json = False, quiet: Quiet = False) -> 
 
 @app.command("verify")
 def verify(name: NameOrFolder = "mnist", data_dir: DataDir = None, as_json: Json = False, quiet: Quiet = False) -> None:
-    """Read all of it and check it; ends with 1 where something is wrong.
+    """Read a whole data set and list everything in it that is not used; exit code 1 if there is anything.
 
-    Example: ddpmctl data verify strokes
+    Example: ddpmctl data verify folder:pets
 
-    A folder that generate --all has filled: that each image is there once, as it is to be.
+    For a folder that generate --all filled: check that each image is there once, and is what it should be.
     """
     out = Output("data verify", as_json=as_json, quiet=quiet)
     datasets = (*DATASETS, *plugins.available(plugins.DATASETS))
-    if name and name.partition(":")[0] not in datasets and Path(name).is_dir():
-        _tell(out, *verify_shards(Path(name)))
-        return
-    name, fit, _ = own_images(name, None, None)
-    problems: list[str] = []
-    loaded = load_dataset(name, 32, data_dir, fit=fit, notice=problems.append)
-    record = {"name": name, "images": len(loaded), "digest": loaded.digest(), "problems": problems}
-    words = f"{len(loaded):,} images of {len(loaded.classes)} classes, digest {record['digest']}"
-    _tell(out, record, f"{name}: {words}", problems)
+    # An isdir that returns False, and does not raise, for text that cannot be a path.
+    if name.partition(":")[0] not in datasets and os.path.isdir(name):  # noqa: PTH112
+        if holds_shards(Path(name)):
+            found, words, problems = verify_shards(Path(name))
+            _report(out, found, [words], problems)
+            return
+        name = f"{OWN}:{name}"
+    name, fit, _ = own_images(name, None, None, "ddpmctl data verify")
+    report = LoadReport()
+    loaded = load_dataset(name, VERIFIED_SIZE, data_dir, fit=fit, report=report)
+    record: dict[str, Any] = {"name": name, "images": len(loaded), "digest": loaded.digest()}
+    counted = f"{len(loaded):,} images"
+    if name.startswith(f"{OWN}:"):  # the other part holds files of the user too
+        record["test_images"] = _count_test_images(name, fit, int(loaded.images.shape[1]), report)
+        counted = f"{len(loaded):,} training images and {record['test_images']:,} test images"
+    words = f"{name}: {counted} of {len(loaded.classes)} classes, digest {record['digest']}"
+    problems, notes = report.unused_lines(), report.notes()
+    _report(out, {**record, "problems": problems, "notes": notes}, [words, *notes], problems)
 
 
-def _tell(out: Output, record: dict[str, Any], words: str, problems: list[str]) -> None:
-    """Print what was found; what is wrong ends the command with 1."""
-    out.result(record, "; ".join([words, *problems]), bare=problems)
+def _count_test_images(name: str, fit: str, channels: int, report: LoadReport) -> int:
+    try:
+        return len(load_dataset(name, VERIFIED_SIZE, train=False, fit=fit, channels=channels, report=report))
+    except DataError as error:
+        report.remark(error.message)
+        return 0
+
+
+def _report(out: Output, record: dict[str, Any], about: list[str], problems: list[str]) -> None:
+    """Print the result of a verification, one line each; problems end the command with exit code 1."""
+    if out.as_json:
+        out.result(record)
+    else:  # not as one renderable, which would be wrapped at the width of the terminal
+        out.result(record, bare=problems if out.quiet else [*about, *problems])
     if problems:
         raise typer.Exit(ExitCode.FAILED)
 
@@ -114,15 +141,13 @@ def show_sheet(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Draw a sheet of real images, as a network gets to see them.
+    """Draw a sheet of real images, as they are given to a network.
 
     Example: ddpmctl data show strokes -o strokes.png
     """
     out = Output("data show", as_json=as_json, quiet=quiet)
-    name, fit, _ = own_images(name, None, None)
-    find_loader(name)
+    name, fit, _ = own_images(name, None, None, "ddpmctl data show")
     side = int(choose("image size", image_size, IMAGE_SIZES))
-    from ddpmctl.chain import channels_last_pixels
     from ddpmctl.imaging.files import check_target, free_path, png, write_whole
     from ddpmctl.imaging.sheet import labelled_sheet
     from ddpmctl.imaging.upscale import check_upscale
@@ -132,15 +157,7 @@ def show_sheet(
     check_target(path, [".png"])
     loaded = load_dataset(name, side, data_dir, fit=fit, notice=out.warn)
     check_upscale(upscale, "nearest", ROWS * len(loaded.classes), side, int(loaded.images.shape[1]))
-    by_class = [(loaded.labels == label).nonzero()[:ROWS, 0].tolist() for label in range(len(loaded.classes))]
-    rows, titles = [], []
-    for start in range(0, len(by_class), WIDEST):
-        shown = range(start, min(start + WIDEST, len(by_class)))
-        for row in range(ROWS):
-            # A class of few images repeats them.
-            ids = [by_class[label][row % len(by_class[label])] for label in shown]
-            rows.append(list(channels_last_pixels(loaded.images[ids])))
-            titles.append([loaded.classes[label] for label in shown] if row == 0 else [])
+    rows, titles = _sheet(out, loaded)
     write_whole(path, png(labelled_sheet(rows, titles, upscale)))
     record = {"name": name, "images": len(loaded), "classes": list(loaded.classes), "files": [str(path)]}
     draw(out, [image for row in rows for image in row], show)
@@ -148,12 +165,31 @@ def show_sheet(
     out.result(record, bare=[str(path)])
 
 
+def _sheet(out: Output, loaded: "Dataset") -> "tuple[list[list[Images]], list[list[str]]]":
+    """Rows of images of each class, and the titles of each row."""
+    from ddpmctl.chain import channels_last_pixels
+
+    by_class = [(loaded.labels == label).nonzero()[:ROWS, 0].tolist() for label in range(len(loaded.classes))]
+    if empty := [name for name, ids in zip(loaded.classes, by_class, strict=True) if not ids]:
+        out.warn(f"{loaded.name} has no images of: {', '.join(empty)}")
+    present = [label for label, ids in enumerate(by_class) if ids]
+    rows, titles = [], []
+    for start in range(0, len(present), WIDEST):
+        shown = present[start : start + WIDEST]
+        for row in range(ROWS):
+            # A class of few images repeats them.
+            ids = [by_class[label][row % len(by_class[label])] for label in shown]
+            rows.append(list(channels_last_pixels(loaded.images[ids])))
+            titles.append([loaded.classes[label] for label in shown] if row == 0 else [])
+    return rows, titles
+
+
 def show_all(data_dir: Path | None, as_json: bool, quiet: bool) -> None:
     """Print a row a dataset."""
     out = Output("data", as_json=as_json, quiet=quiet)
     ways = {
         "strokes": ("drawn in code", "always whole"),
-        OWN: ("folder:PATH", "a folder a class, of pictures of one's own"),
+        OWN: ("folder:PATH", "pictures of your own, one folder per class"),
     }
     added = plugins.available(plugins.DATASETS)
     rows = []
@@ -193,7 +229,7 @@ def _downloadable(name: str) -> "Source":
     from ddpmctl.data.mnist import FASHION, MNIST
 
     sources: dict[str, Any] = {source.name: source for source in (MNIST, FASHION)}
-    find_loader(name)
+    find_loader(name, "ddpmctl data verify")
     if name not in sources:
         raise UsageError(f"{name} is not downloaded", f"one of: {', '.join(sources)}")
     found: Source = sources[name]

@@ -1,5 +1,6 @@
 """``ddpmctl evaluate``."""
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -16,7 +17,7 @@ from rich.table import Table
 
 from ddpmctl import plugins
 from ddpmctl.config import SamplingConfig, resolve_sampling
-from ddpmctl.console import Output, encodes
+from ddpmctl.console import Output, encodes, without_nan
 from ddpmctl.errors import DdpmctlError, UsageError
 from ddpmctl.registry.evaluations import keep_evaluation
 
@@ -40,6 +41,10 @@ SWEEPABLE: dict[str, Callable[[str], Any]] = {
 }
 MIN_COUNT = 100
 SHEET_COLUMNS = 10
+WORST = 5
+"""Classes of which the accuracy is printed."""
+
+NOT_MEASURED = "not measured: too few images"
 ENLARGED = 3
 
 
@@ -60,9 +65,9 @@ class Judged:
     evaluations: int
 
     @property
-    def ratio(self) -> float:
-        """Of the Frechet distance and its floor; 0 where that floor is none."""
-        return self.report.frechet.ratio or 0.0
+    def ratio(self) -> float | None:
+        """Of the Frechet distance to its floor; None if that is unknown or 0."""
+        return self.report.frechet.ratio
 
     def record(self) -> dict[str, Any]:
         """Everything, for ``--json``."""
@@ -70,7 +75,8 @@ class Judged:
         for name in ("frechet", "kernel"):
             figures[name]["ratio"] = getattr(self.report, name).ratio
         cost = {"images_per_second": self.images_per_second, "evaluations_per_image": self.evaluations}
-        return {"sampling": asdict(self.sampling), **figures, **cost}
+        record: dict[str, Any] = without_nan({"sampling": asdict(self.sampling), **figures, **cost})
+        return record
 
 
 def evaluate(
@@ -220,7 +226,8 @@ def make_evaluator(out: Output, request: Request, data_dir: Path | None, engine:
     from ddpmctl.evaluation.evaluator import Evaluator
 
     manifest = request.checkpoint.manifest
-    train, test = same_images(manifest, data_dir), same_images(manifest, data_dir, train=False)
+    train = same_images(manifest, data_dir, notice=out.warn)
+    test = same_images(manifest, data_dir, train=False)
     if manifest.dataset.digest and train.digest() != manifest.dataset.digest:
         out.warn(f"the dataset {manifest.dataset.name} is not the one that this model was trained on")
     with out.progress() as bar:
@@ -238,12 +245,19 @@ def figures(judged: Judged, classes: tuple[str, ...]) -> Table:
     report, sampling = judged.report, judged.sampling
     table = Table("", f"{report.count:,} made", "real", box=None)
     table.add_row("label accuracy", f"{report.accuracy:.2%}", f"{report.real_accuracy:.2%} of test images")
-    worst = sorted(zip(report.accuracy_by_class, classes, strict=True))
-    table.add_row("  by class", ", ".join(f"{name} {share:.1%}" for share, name in worst[:5]) + ", ..", "")
+    shares = zip(report.accuracy_by_class, classes, strict=True)
+    worst = sorted((share, name) for share, name in shares if share is not None)
+    more = ", .." if len(worst) > WORST else ""
+    table.add_row("  by class", ", ".join(f"{name} {share:.1%}" for share, name in worst[:WORST]) + more, "")
+    for reason in dict.fromkeys(report.without_figure.values()):
+        names = [name for name, why in report.without_figure.items() if why == reason]
+        more = ", .." if len(names) > WORST else ""
+        table.add_row("  not measured", ", ".join(names[:WORST]) + more, f"{reason} of {_these(names)}")
     for name, distance in (("Frechet distance", report.frechet), ("kernel distance", report.kernel)):
-        table.add_row(name, f"{distance.value:.4g}{_over(distance)}", _floor(distance))
+        table.add_row(name, f"{_number(distance.value)}{_over(distance)}", _floor(distance))
     for name in ("recall", "density", "coverage"):
-        table.add_row(name, f"{getattr(report.spread, name):.3f}", f"{getattr(report.real_spread, name):.3f}")
+        made, real = (None if each is None else getattr(each, name) for each in (report.spread, report.real_spread))
+        table.add_row(name, _number(made, ".3f"), _number(real, ".3f"))
     table.add_row("mean intensity", f"{report.intensity:.2f}", f"{report.real_intensity:.2f} of 255")
     memory = report.memory
     table.add_row("nearest training image", f"{memory.made:.1f} grey levels", f"{memory.real:.1f}, test images")
@@ -263,14 +277,18 @@ def comparison(out: Output, judged: list[Judged]) -> Group:
         report, way = each.report, each.sampling
         table.add_row(
             _way(way), str(way.steps), str(each.evaluations), f"{report.accuracy:.2%}",
-            f"{report.frechet.value:.4g}", f"{each.ratio:.2f}", f"{report.spread.recall:.3f}",
-            f"{report.spread.coverage:.3f}", f"{each.images_per_second:,.1f}",
+            _number(report.frechet.value, missing="-"), _number(each.ratio, ".2f", "-"),
+            _number(report.spread.recall if report.spread else None, ".3f", "-"),
+            _number(report.spread.coverage if report.spread else None, ".3f", "-"), f"{each.images_per_second:,.1f}",
         )  # fmt: skip
-    most = max(each.ratio for each in judged)
+    measured = [(each.evaluations, each.ratio, _way(each.sampling)) for each in judged if each.ratio is not None]
+    if not measured:
+        return Group(table, "\nno ratio to the floor of the Frechet distance: there are too few test images")
+    most = max(ratio for _, ratio, _ in measured)
     bars, bar = Table.grid(padding=(0, 1)), "█" if encodes(out.stdout, "█") else "#"
-    for each in sorted(judged, key=lambda one: (one.evaluations, one.ratio)):
-        length = max(1, round(40 * each.ratio / most)) if most else 1
-        bars.add_row(str(each.evaluations), _way(each.sampling), bar * length, f"{each.ratio:.2f}")
+    for evaluations, ratio, name in sorted(measured):
+        length = max(1, round(40 * ratio / most)) if most else 1
+        bars.add_row(str(evaluations), name, bar * length, f"{ratio:.2f}")
     return Group(table, "\nFrechet distance over the floor, by evaluations of the network:", bars)
 
 
@@ -279,7 +297,11 @@ def quality_plot(judged: list[Judged]) -> bytes:
     from ddpmctl.evaluation.plot import Point, quality_against_cost
 
     return quality_against_cost(
-        [Point(_way(each.sampling), each.evaluations, each.ratio, each.report.accuracy) for each in judged]
+        # A ratio that is not known leaves a gap in the line.
+        [
+            Point(_way(each.sampling), each.evaluations, math.nan if each.ratio is None else each.ratio, accuracy)
+            for each, accuracy in ((each, each.report.accuracy) for each in judged)
+        ]
     )
 
 
@@ -351,7 +373,17 @@ def _over(distance: "Distance") -> str:
 
 
 def _floor(distance: "Distance") -> str:
+    if distance.floor is None:
+        return NOT_MEASURED
     spread = (
         "one draw" if distance.floor_spread is None else f"+- {distance.floor_spread:.2g} over {distance.draws} draws"
     )
     return f"{distance.floor:.4g} ({spread})"
+
+
+def _number(value: float | None, form: str = ".4g", missing: str = NOT_MEASURED) -> str:
+    return missing if value is None else format(value, form)
+
+
+def _these(names: list[str]) -> str:
+    return "this class" if len(names) == 1 else "these classes"

@@ -31,7 +31,7 @@ def look_at(
     device: str,
     output: Path | None,
 ) -> "tuple[Path, list[dict[str, Any]], Images]":
-    """Write a picture with a row a timestep; returns its path, the figures of each row, and the picture.
+    """Write a picture with one row per timestep; returns its path, the figures of each row, and the picture.
 
     Raises:
         UsageError: for a label or a timestep that the model has not.
@@ -72,21 +72,32 @@ def _made(engine: "Engine", timesteps: list[int], label: int, seed: int) -> "Pro
 
 
 def _image(out: Output, engine: "Engine", index: int, seed: int, data_dir: Path | None) -> "Images":
-    """An image of this class that the model was not trained on; one of its own where there is no data, said aloud."""
+    """An image of this class: a test image, else a training image, else one that the model generates.
+
+    Anything but a test image is reported.
+    """
     from ddpmctl.chain import channels_last_pixels
 
     manifest = engine.checkpoint.manifest
-    try:
-        data = same_images(manifest, data_dir, train=False)
-    except DataError as error:
-        if data_dir is not None:
-            raise
-        out.note(f"{error.message}\ntaking an image that the model makes itself")
-        made: Images = engine.generate([index], seed)[0]
-        return made
-    found = (data.labels == index).nonzero()[:, 0]
-    real: Images = channels_last_pixels(data.images[found[seed % len(found)]][None])[0]
-    return real
+    reason = ""
+    for train in (False, True):
+        try:
+            data = same_images(manifest, data_dir, train=train)
+        except DataError as error:
+            if train and data_dir is not None:
+                raise
+            reason = error.message
+            continue
+        found = (data.labels == index).nonzero()[:, 0]
+        if len(found):
+            if train:
+                out.note(f"{reason}: using a training image")
+            real: Images = channels_last_pixels(data.images[found[seed % len(found)]][None])[0]
+            return real
+        reason = f"{data.name} has no {'' if train else 'test '}image of {manifest.classes[index]}"
+    out.note(f"{reason}: using an image that the model generates")
+    generated: Images = engine.generate([index], seed)[0]
+    return generated
 
 
 def _tiles(look: "Look", pixel_range: tuple[float, float]) -> "list[Images]":

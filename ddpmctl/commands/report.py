@@ -183,9 +183,10 @@ def _evaluation(checkpoint: Checkpoint) -> tuple[dict[str, str], str]:
         for name in ("frechet", "kernel"):
             one = found[name]
             over = "" if one["ratio"] is None else f", {one['ratio']:.2f} times the floor"
-            figures[f"{name} distance"] = f"{one['value']:.4g}{over} ({one['floor']:.4g})"
-        for name in ("recall", "density", "coverage"):
-            figures[name] = f"{found['spread'][name]:.3f}, real {found['real_spread'][name]:.3f}"
+            figures[f"{name} distance"] = f"{_number(one['value'], '.4g')}{over} ({_number(one['floor'], '.4g')})"
+        if found["spread"] is not None and found["real_spread"] is not None:
+            for name in ("recall", "density", "coverage"):
+                figures[name] = f"{found['spread'][name]:.3f}, real {found['real_spread'][name]:.3f}"
         figures["near-copies"] = f"{found['memory']['near_copies']:.2%}"
         figures["speed"] = f"{found['images_per_second']:,.1f} images/s"
         way = found["sampling"]
@@ -194,3 +195,7 @@ def _evaluation(checkpoint: Checkpoint) -> tuple[dict[str, str], str]:
     except (LookupError, TypeError, ValueError):
         return {}, ""
     return figures, how
+
+
+def _number(value: float | None, form: str) -> str:
+    return "not measured" if value is None else format(value, form)

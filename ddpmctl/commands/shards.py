@@ -233,17 +233,20 @@ def _make_one(
     return True
 
 
-def verify_shards(folder: Path) -> tuple[dict[str, Any], str, list[str]]:
-    """What is in a folder of shards: the record, the words, and what is wrong.
+def holds_shards(folder: Path) -> bool:
+    """Whether ``generate --all`` was used on a folder, as far as its name for that is there."""
+    from ddpmctl import shards
 
-    Raises:
-        DataError: when it holds none.
-    """
+    return (folder / shards.JOB).is_file()
+
+
+def verify_shards(folder: Path) -> tuple[dict[str, Any], str, list[str]]:
+    """What is in a folder of shards: the record, a summary, and the problems."""
     from ddpmctl import shards
 
     job = shards.Job.read(folder)
     if job is None:
-        raise DataError(f"{folder} holds no shards", f"folder:{folder} takes it for pictures of your own")
+        raise DataError(f"{folder} does not hold shards", f"ddpmctl data verify folder:{folder}")
     found = shards.verify(folder, job)
     problems = [*found.damaged, *found.strange]
     if found.missing:

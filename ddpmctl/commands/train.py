@@ -20,7 +20,7 @@ from ddpmctl.config import (
     load_preset,
 )
 from ddpmctl.console import Output
-from ddpmctl.data import OWN, default_sample_size
+from ddpmctl.data import OWN, default_sample_size, full_path, known_kind
 from ddpmctl.errors import DdpmctlError, UsageError
 from ddpmctl.ranks import ranks
 from ddpmctl.registry import Registry, last_of
@@ -156,19 +156,31 @@ def _resumption(
     )
 
 
-def own_images(dataset: str, fit: str | None, channels: str | None) -> tuple[str, str, int | None]:
-    """The dataset by its full path where it is a folder, and how its pictures are to be taken.
+def own_images(
+    dataset: str, fit: str | None, channels: str | None, usage: str = "--dataset"
+) -> tuple[str, str, int | None]:
+    """The dataset, by its full path if it is a folder, with the fit and the channels of its pictures.
+
+    Args:
+        dataset: as typed.
+        fit: as typed.
+        channels: as typed.
+        usage: what is typed before the name of a dataset, for hints.
 
     Raises:
-        UsageError: for settings that this dataset has no use for.
+        UsageError: for an unknown dataset, or an option that it does not have.
+        DataError: for a folder whose path cannot be found out.
     """
-    kind, _, path = dataset.partition(":")
+    kind = known_kind(dataset, usage)
     if kind != OWN:
         for option, value in (("fit", fit), ("channels", channels)):
             if value is not None:
-                raise UsageError(f"--{option} is for pictures of one's own, and {kind} is not", "leave it out")
+                raise UsageError(
+                    f"--{option} is only for pictures of your own (folder:PATH), not for {kind}", "omit it"
+                )
         return dataset, "", None
-    full = f"{OWN}:{Path(path).expanduser().resolve()}" if path else dataset
+    path = dataset.partition(":")[2]
+    full = f"{OWN}:{full_path(path)}" if path else dataset
     number = None if channels is None else int(choose("number of channels", channels, ("1", "3")))
     return full, choose("fit", fit or "crop", FITS), number
 

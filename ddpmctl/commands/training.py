@@ -139,7 +139,7 @@ def _go_on(out: Output, team: Team, asked: Resumption, earlier: Earlier) -> str:
         before = manifest.resume.device if team.size == 1 else manifest.resume.device.partition(":")[0]
         device = choose_device(asked.device or before)
         precision, _ = choose_precision(asked.precision or manifest.run.precision, device)
-        data = same_images(manifest, asked.data_dir)
+        data = same_images(manifest, asked.data_dir, notice=out.warn)
         _see_that_all_agree(team, device, precision, data)
         if data.digest() != manifest.dataset.digest:
             raise DataError(
@@ -209,14 +209,38 @@ def _observer(out: Output, team: Team, display: Display, watch: Watch) -> "Obser
     return Together(display, TensorBoard(folder / display.name))
 
 
-def same_images(manifest: Manifest, data_dir: Path | None, *, train: bool = True) -> "Dataset":
-    """The images that a model was trained on, at the side that its network has, or those that it never saw."""
+def same_images(
+    manifest: Manifest,
+    data_dir: Path | None,
+    *,
+    train: bool = True,
+    notice: Callable[[str], None] = lambda sentence: None,
+) -> "Dataset":
+    """The images that a model was trained on, at the side of its network, or the test images of the same data set.
+
+    Raises:
+        DataError: when they cannot be loaded, or show other classes than those of the model.
+    """
     model = manifest.config.model
     own = manifest.dataset.name.startswith(f"{OWN}:")
-    return load_dataset(
+    data = load_dataset(
         manifest.dataset.name, model.sample_size, data_dir, train=train, fit=manifest.dataset.fit,
-        channels=model.channels if own else None,
+        channels=model.channels if own else None, notice=notice,
     )  # fmt: skip
+    if data.classes != manifest.classes and (manifest.dataset.digest or len(data.classes) != len(manifest.classes)):
+        # Labels are indices: with other classes they would mean something else.
+        raise DataError(
+            f"{data.name} no longer has the classes that the model was trained on: "
+            f"{_difference(data.classes, manifest.classes)}",
+            "restore its folders, or train another model: ddpmctl train",
+        )
+    return data
+
+
+def _difference(now: tuple[str, ...], before: tuple[str, ...]) -> str:
+    added, removed = ([name for name in one if name not in other] for one, other in ((now, before), (before, now)))
+    parts = [f"{word} {', '.join(names[:5])}" for word, names in (("new:", added), ("missing:", removed)) if names]
+    return "; ".join(parts) or "their order is different"
 
 
 def _best_is_lost(out: Output, name: str) -> bool:

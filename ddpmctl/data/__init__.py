@@ -1,13 +1,18 @@
 """Labelled images by name. `load_dataset` is the way in; nothing here is imported before it is needed."""
 
+import os
+import shlex
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ddpmctl import plugins
 from ddpmctl.config import ModelConfig, choose
-from ddpmctl.errors import UsageError
+from ddpmctl.errors import DataError, UsageError
+from ddpmctl.labels import class_names_problem, is_displayable
+
+from .report import LoadReport
 
 if TYPE_CHECKING:
     from .dataset import Dataset
@@ -22,9 +27,9 @@ class Request:
         data_dir: where to find the files; when given, neither the cache nor the network is asked.
         argument: what follows ``name:``, empty where nothing does.
         train: training images, or else test images, which no model sees.
-        fit: ``crop`` or ``pad``, for pictures that are no squares; empty for the usual.
+        fit: ``crop`` or ``pad``, for pictures that are not square; empty for the default.
         channels: 1 for grey, 3 for colour; None for what the pictures have.
-        notice: is told, in words, what a user should know.
+        report: records what is not used of the data set, and what was done to the rest.
     """
 
     image_size: int
@@ -33,7 +38,12 @@ class Request:
     train: bool = True
     fit: str = ""
     channels: int | None = None
-    notice: Callable[[str], None] = lambda words: None
+    report: LoadReport = field(default_factory=LoadReport)
+
+    @property
+    def notice(self) -> Callable[[str], None]:
+        """Records a sentence that a user should read."""
+        return self.report.remark
 
 
 Loader = Callable[[Request], "Dataset"]
@@ -76,22 +86,39 @@ def _strokes(request: Request) -> "Dataset":
 
 
 def _folder(request: Request) -> "Dataset":
-    from .folder import LAYOUT, load_folder
+    from .folder import load_folder
+    from .layout import HINT
 
     if not request.argument:
-        raise UsageError("the dataset folder needs a path after a colon", f"--dataset folder:PATH, {LAYOUT}")
+        raise UsageError("the dataset folder needs a path after a colon", f"--dataset folder:PATH, {HINT}")
     return load_folder(
-        Path(request.argument).expanduser(),
+        full_path(request.argument),
         request.image_size,
         channels=request.channels,
         fit=request.fit or "crop",
         train=request.train,
-        notice=request.notice,
+        report=request.report,
     )
 
 
 OWN = "folder"
 """The dataset whose pictures are of any shape and colour."""
+
+
+def full_path(typed: str) -> Path:
+    """The folder that is meant by ``folder:typed``, absolute and without links.
+
+    Raises:
+        DataError: when it cannot be found out.
+    """
+    try:
+        return Path(os.path.realpath(Path(typed).expanduser()))  # Path.resolve raises where links form a circle
+    except RuntimeError as error:
+        user = Path(typed).parts[0]
+        raise DataError(f"the home directory of {user} is unknown: '{typed}'", "--dataset folder:/full/path") from error
+    except OSError as error:
+        raise DataError(f"'{typed}' cannot be found: {error.strerror}", "--dataset folder:/full/path") from error
+
 
 DATASETS: dict[str, Loader] = {"mnist": _mnist, "fashion-mnist": _fashion_mnist, "strokes": _strokes, OWN: _folder}
 
@@ -114,17 +141,28 @@ def default_sample_size(model: ModelConfig, name: str) -> int:
     return native if native is not None and computes_less else model.image_size
 
 
-def find_loader(name: str) -> tuple[Loader, str]:
-    """The loader of ``name`` or ``name:argument``, a plugin's too, and that argument.
+def find_loader(name: str, usage: str = "--dataset") -> tuple[Loader, str]:
+    """The loader of ``name`` or ``name:argument``, also from a plugin, and that argument.
+
+    Args:
+        name: as typed.
+        usage: what is typed before the name of a dataset, for hints.
 
     Raises:
-        UsageError: for a dataset that nobody knows.
+        UsageError: for an unknown dataset.
     """
-    stem, _, argument = name.partition(":")
-    added = plugins.available(plugins.DATASETS)
-    choose("dataset", stem, [*DATASETS, *added])
-    loader: Loader = DATASETS[stem] if stem in DATASETS else added[stem].load()
-    return loader, argument
+    stem = known_kind(name, usage)
+    loader: Loader = DATASETS[stem] if stem in DATASETS else plugins.available(plugins.DATASETS)[stem].load()
+    return loader, name.partition(":")[2]
+
+
+def known_kind(name: str, usage: str = "--dataset") -> str:
+    """What comes before the colon in the name of a dataset that exists. Arguments and errors as `find_loader`."""
+    stem = name.partition(":")[0]
+    known = [*DATASETS, *plugins.available(plugins.DATASETS)]
+    if stem not in known and (os.sep in name or name.startswith("~") or os.path.isdir(name)):  # noqa: PTH112  never raises
+        raise UsageError(f"there is no dataset '{name}'", f"{usage} {shlex.quote(f'{OWN}:{name}')}")
+    return choose("dataset", stem, known)
 
 
 def load_dataset(
@@ -135,22 +173,35 @@ def load_dataset(
     train: bool = True,
     fit: str = "",
     channels: int | None = None,
-    notice: Callable[[str], None] = lambda words: None,
+    notice: Callable[[str], None] = lambda sentence: None,
+    report: LoadReport | None = None,
 ) -> "Dataset":
     """Load the images of a dataset.
 
     Args:
-        name: ``mnist``, ``fashion-mnist``, ``strokes`` or ``strokes:COUNT``, ``folder:PATH``, or what a plugin adds.
+        name: ``mnist``, ``fashion-mnist``, ``strokes`` or ``strokes:COUNT``, ``folder:PATH``, or one of a plugin.
         image_size: side of an image in pixels.
-        data_dir: where to find it; when given, neither the cache nor the network is asked.
-        train: training images, or else test images, which no model sees.
-        fit: ``crop`` or ``pad``, for pictures that are no squares; empty for the usual.
+        data_dir: where its files are; if given, neither the cache nor the network is used.
+        train: training images, or else test images, which no model is trained on.
+        fit: ``crop`` or ``pad``, for pictures that are not square; empty for the default.
         channels: 1 for grey, 3 for colour; None for what the pictures have.
-        notice: is told, in words, what a user should know.
+        notice: called with each sentence of a short report, also when loading fails.
+        report: takes the whole report.
 
     Raises:
-        UsageError: for a dataset that nobody knows.
-        DataError: when its images are not to be had.
+        UsageError: for an unknown dataset.
+        DataError: when its images cannot be loaded, or its names cannot be shown or told apart.
     """
     loader, argument = find_loader(name)
-    return loader(Request(image_size, data_dir, argument, train, fit, channels, notice))
+    if not is_displayable(name):
+        raise DataError(f"the name {name!r} holds characters that cannot be displayed", "rename the folder")
+    report = LoadReport() if report is None else report
+    try:
+        loaded = loader(Request(image_size, data_dir, argument, train, fit, channels, report))
+    finally:
+        for sentence in report.summary(f"ddpmctl data verify {shlex.quote(name)}"):
+            notice(sentence)
+    if problem := class_names_problem(loaded.classes):
+        own = name.partition(":")[0] == OWN
+        raise DataError(f"{name}: {problem}", "rename one of the folders" if own else "rename the classes")
+    return loaded

@@ -1,6 +1,7 @@
 """A labelled set of images, whole in memory."""
 
 import hashlib
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -48,10 +49,20 @@ class Dataset:
     def split(self, heldout: int) -> tuple[Self, Self]:
         """Divide into images to train on and images held out: at most ``heldout`` and at most a tenth.
 
-        The division is the same for every run: models of one set are judged by the same images.
+        The division is the same for every run: models of one set are validated on the same images. A class whose
+        images are all held out gets one of them back for another, as far as other classes can spare any.
         """
         count = min(heldout, len(self) // 10)
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(0)).to(self.images.device)
+        labels = self.labels[order].tolist()
+        left = Counter(labels[count:])
+        spare = (place for place in range(count, len(labels)) if left[labels[place]] > 1)
+        for label in sorted(set(labels[:count]) - set(left)):
+            place, other = labels.index(label), next(spare, None)
+            if other is None:
+                break
+            left[labels[other]] -= 1
+            order[[place, other]] = order[[other, place]]
         return self._pick(order[count:]), self._pick(order[:count])
 
     def _pick(self, ids: Tensor) -> Self:

@@ -1,34 +1,35 @@
-"""One's own images: a folder a class, in any common format and of any size."""
+"""A folder of pictures as a data set: any format, size and depth, one scale and one paper for all of them."""
 
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ddpmctl.errors import DataError
 
 from .dataset import Dataset
-
-Fit = Literal["crop", "pad"]
-
-MOST_PIXELS = 80_000_000
-"""Of one picture: more is no photograph, and unpacking it would take the memory of the machine."""
+from .layout import HINT, TEST_SHARE, ClassFiles, find_classes
+from .pictures import LOW_DEPTH, Kind, Picture, Range, developed, read
+from .report import LoadReport
 
 MOST_IMAGES = 2_000_000
-TOLD = 5
-"""Files that are named when they are skipped; of the others the number is said."""
 
-TEST_SHARE = 10
-"""One of so many images of each class is kept apart for judging."""
+PAPERS = {"white": 1.0, "black": 0.0, "grey": 0.5}
+"""What is seen where pictures are transparent."""
 
-LAYOUT = "a folder a class: PATH/cats/1.jpg, PATH/dogs/2.png"
+LEAST_CONTRAST = 0.15
+"""Of ink with its paper, where black and white have 1: ink with less is hardly seen."""
+
+MOST_HIDDEN = 0.1
+"""Share of pictures whose ink may vanish on white or black paper before grey is taken."""
+
+PALE = 16
+"""Grey levels between the darkest and the brightest pixel: a picture with fewer shows next to nothing."""
 
 
 def load_folder(
@@ -38,117 +39,191 @@ def load_folder(
     channels: int | None = None,
     fit: str = "crop",
     train: bool = True,
-    notice: Callable[[str], None] = lambda words: None,
+    report: LoadReport | None = None,
 ) -> Dataset:
-    """The images of a folder's folders, whose names are the classes, in alphabetical order.
+    """The pictures of a folder: ``PATH/CLASS/..``, or ``PATH/train/CLASS/..`` and ``PATH/test/CLASS/..``.
+
+    The range of the pixels and the paper behind transparent pictures are chosen for both parts of the set together.
 
     Args:
         path: the folder.
-        size: side of an image; pictures are centred, and cropped or padded to a square.
-        channels: 1 for grey, 3 for colour; None for grey where no picture has colour.
-        fit: ``crop`` cuts what is too long, ``pad`` shows all of it with black at the sides.
-        train: the images to train on, or else the tenth of each class that is kept apart (none where there are fewer
-            than ten).
-        notice: is told, in words, what was skipped.
+        size: side of an image in pixels.
+        channels: 1 for grey, 3 for colour; None for grey if no picture has colour.
+        fit: ``crop`` or ``pad``.
+        train: the pictures to train on, or else those that are kept for evaluation.
+        report: records what is not used and what was done to the pictures.
 
     Raises:
-        DataError: when there is no image, or a file that cannot be an image's name.
+        DataError: when there are no pictures.
     """
-    names = [folder.name for folder in _folders(path) if _files(folder)]
-    for name in names:
-        try:
-            name.encode()
-        except UnicodeEncodeError as error:
-            raise DataError(f"the name of a folder in {path} is no text: {name!r}", "rename it") from error
-    clash = {name.casefold() for name in names}
-    if len(clash) < len(names):
-        raise DataError(f"two classes in {path} differ in nothing but their case", "rename one of the folders")
-    chosen = [(label, file) for label, name in enumerate(names) for file in _part(_files(path / name), train)]
-    if len(chosen) > MOST_IMAGES:
-        raise DataError(f"{path} holds {len(chosen):,} files: {MOST_IMAGES:,} are the most", "take a part of them")
-    with warnings.catch_warnings(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `_read` refuses what it warns of
-        read = list(pool.map(lambda pair: _read(pair[1], size, fit, channels), chosen))
-    pairs = list(zip(chosen, read, strict=True))
-    skipped = [f"{file.relative_to(path)}: {found}" for (_, file), found in pairs if isinstance(found, str)]
-    if skipped:
-        more = f", and {len(skipped) - TOLD} more" if len(skipped) > TOLD else ""
-        notice(f"skipped {len(skipped)} files that are no images: {'; '.join(skipped[:TOLD])}{more}")
-    images = [found for found in read if not isinstance(found, str)]
-    if not images:
-        if train:
-            raise DataError(f"{path} holds no image that can be read", LAYOUT)
-        raise DataError(f"{path} is too small to keep images apart for judging", f"{TEST_SHARE} images a class or more")
-    labels = [label for (label, _), found in pairs if not isinstance(found, str)]
-    if train and (unseen := sorted(set(range(len(names))) - set(labels))):
-        raise DataError(f"no image of {names[unseen[0]]} in {path} can be read", LAYOUT)
-    wanted = channels or (3 if any(image.ndim == 3 for image in images) else 1)
-    stacked = np.stack([_with(image, wanted) for image in images])
-    return Dataset(f"folder:{path}", torch.from_numpy(stacked), torch.tensor(labels, dtype=torch.int64), tuple(names))
+    report = report or LoadReport()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's, about files that `read` refuses or repairs
+        classes = find_classes(path, report)
+        count = sum(len(found.train) + len(found.test) for found in classes)
+        if count > MOST_IMAGES:
+            raise DataError(f"{path} holds {count:,} pictures, more than {MOST_IMAGES:,}", "use a part of them")
+        pictures = _Reader(path, size, fit, channels, report).read(classes, train)
+    chosen = [(label, file) for label, found in enumerate(classes) for file in (found.train if train else found.test)]
+    usable = {label for label, found in enumerate(classes) if any(file in pictures for file in found.train)}
+    for label, found in enumerate(classes):
+        if label not in usable:
+            report.leave_out(found.folder, "no picture to train on can be read")
+    if not usable:
+        raise DataError(f"no picture in {path} can be read", HINT)
+    numbers = {label: number for number, label in enumerate(sorted(usable))}
+    kept = [(numbers[label], file) for label, file in chosen if label in numbers and file in pictures]
+    if not kept:
+        raise DataError(
+            f"{path} holds no test pictures",
+            f"{TEST_SHARE} or more pictures of a class, or PATH/train and PATH/test with the same class folders",
+        )
+    images = _develop(path, {file: pictures[file] for _, file in kept}, pictures.values(), channels, report)
+    labels = torch.tensor([number for number, _ in kept], dtype=torch.int64)
+    names = tuple(classes[label].name for label in sorted(usable))
+    return Dataset(f"folder:{path}", torch.from_numpy(images), labels, names)
 
 
-def _folders(path: Path) -> list[Path]:
-    """The folders of the classes.
+class _Reader:
+    """Reads files in several threads and reports those that are not pictures."""
 
-    Raises:
-        DataError: when there are none.
+    def __init__(self, root: Path, size: int, fit: str, channels: int | None, report: LoadReport) -> None:
+        self.root = root
+        self.size = size
+        self.fit = fit
+        self.channels = channels
+        self.report = report
+
+    def read(self, classes: list[ClassFiles], train: bool) -> dict[Path, Picture]:
+        """The pictures of one part by their files, and of the other part what the scale of the set depends on."""
+        wanted = [file for found in classes for file in (found.train if train else found.test)]
+        others = [file for found in classes for file in (found.test if train else found.train)]
+        pictures = self._read(wanted)
+        dark = all(picture.high <= LOW_DEPTH for picture in pictures.values() if picture.kind == "8-bit")
+        pictures |= self._read(others, glance=not dark)
+        if not train:
+            # A class is one that can be trained on: for each, one of the files at which was only glanced is decoded.
+            for found in classes:
+                broken = self._undecodable(found.train, pictures)
+                for file in broken:
+                    del pictures[file]
+        return pictures
+
+    def _read(self, files: list[Path], *, glance: bool = False) -> dict[Path, Picture]:
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+            all_read = pool.map(lambda file: read(file, self.size, self.fit, self.channels, glance=glance), files)
+            pairs = zip(files, all_read, strict=True)
+            return {file: found for file, found in pairs if self._is_picture(file, found)}  # type: ignore[misc]
+
+    def _undecodable(self, files: list[Path], pictures: Mapping[Path, Picture]) -> list[Path]:
+        """The files before the first one that can be decoded."""
+        broken = []
+        for file in (file for file in files if file in pictures):
+            decoded = pictures[file].pixels is not None
+            if decoded or self._is_picture(file, read(file, self.size, self.fit, self.channels)):
+                break
+            broken.append(file)
+        return broken
+
+    def _is_picture(self, file: Path, found: Picture | str) -> bool:
+        name = file.relative_to(self.root).as_posix()
+        if isinstance(found, str):
+            self.report.leave_out(name, found)
+            return False
+        if found.several:
+            self.report.point_out(name, "of several frames or pages, of which the first is used")
+        return True
+
+
+def _develop(
+    path: Path,
+    chosen: Mapping[Path, Picture],
+    everything: Iterable[Picture],
+    channels: int | None,
+    report: LoadReport,
+) -> NDArray[np.uint8]:
+    """The chosen pictures as uint8[N,C,S,S], on the scale and the paper of everything."""
+    everything = list(everything)
+    kinds = sorted({picture.kind for picture in everything})
+    ranges = {kind: _range(kind, [one for one in everything if one.kind == kind], report) for kind in kinds}
+    inks = [_level(one.ink, ranges[one.kind]) for one in everything if one.ink is not None]
+    paper = _paper(inks, report)
+    shapes = {picture.pixels.shape for picture in chosen.values() if picture.pixels is not None}
+    depth = channels or max(shape[2] for shape in shapes)
+    side = next(iter(shapes))[0]
+    images = np.empty((len(chosen), depth, side, side), np.uint8)
+    for image, picture in zip(images, chosen.values(), strict=True):
+        image[:] = developed(picture, ranges[picture.kind], PAPERS[paper]).transpose(2, 0, 1)
+    spread = (images.max(axis=(2, 3)).astype(np.int16) - images.min(axis=(2, 3))).max(axis=1)
+    for (file, picture), contrast in zip(chosen.items(), spread.tolist(), strict=True):
+        name = file.relative_to(path).as_posix()
+        if contrast == 0:
+            report.point_out(name, "of one colour after conversion")
+        elif contrast < PALE:
+            report.point_out(name, "almost without contrast after conversion")
+        if picture.ink is not None and _contrast(_level(picture.ink, ranges[picture.kind]), paper) < LEAST_CONTRAST:
+            report.point_out(name, f"hardly visible on {paper} paper, which suits the other transparent pictures")
+    return images
+
+
+def _range(kind: Kind, pictures: list[Picture], report: LoadReport) -> Range:
+    """The numbers that are black and white in all pictures of a kind."""
+    low = min(picture.low for picture in pictures)
+    high = max(picture.high for picture in pictures)
+    chosen, what = _scale(kind, low, high)
+    if kind != "8-bit" or chosen.high != 255:
+        subject = "1 picture" if len(pictures) == 1 else f"{len(pictures):,} pictures"
+        title = "32-bit" if kind == "integer" else kind
+        report.remark(f"{subject} of {title} pixels: {chosen.low:g} becomes black and {chosen.high:g} white ({what})")
+    return chosen
+
+
+def _scale(kind: Kind, low: float, high: float) -> tuple[Range, str]:
+    """The range of a set whose pixels lie in low..high, and what it is."""
+    own = "the range of the pixels in this data set"
+    if kind == "float":
+        if low >= 0 and high <= 1:
+            return Range(0, 1), "the usual range of floating-point pixels"
+        if -1 <= low < -0.1 and high <= 1:
+            return Range(-1, 1), "the range around 0"
+        if low >= 0 and LOW_DEPTH < high <= 255:
+            return Range(0, 255), "the range of 8 bits"
+    elif low >= 0:
+        bits = {"8-bit": 8, "16-bit": 16, "integer": 32}[kind] if high == 0 else int(high).bit_length()
+        if kind == "8-bit" and bits > 4:
+            return Range(0, 255), "the range of 8 bits"
+        if 4 < bits <= 16:
+            bits = next(depth for depth in (8, 12, 16) if bits <= depth)
+        return Range(0, 2**bits - 1), f"the range of {bits} bit{'s' if bits > 1 else ''}"
+    return Range(min(low, 0), high) if high > min(low, 0) else Range(low - 1, low), own
+
+
+def _paper(inks: list[float], report: LoadReport) -> str:
+    """The paper on which the fewest pictures vanish: against dark ink white, against light ink black.
+
+    Args:
+        inks: brightness of each transparent picture, 0..1.
+        report: records the choice.
     """
-    try:
-        found = sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    except OSError as error:
-        raise DataError(f"the folder {path} cannot be read: {error.strerror}", LAYOUT) from error
-    if not found:
-        raise DataError(f"{path} holds no folder of images", LAYOUT)
-    return found
+    if not inks:
+        return "black"
+    ink = float(np.mean(inks))
+    hidden = {paper: sum(_contrast(one, paper) < LEAST_CONTRAST for one in inks) for paper in PAPERS}
+    plain = ("white", "black") if ink <= 0.5 else ("black", "white")
+    paper = min(plain, key=lambda each: hidden[each])
+    mixed = hidden[paper] > MOST_HIDDEN * len(inks) and hidden["grey"] < hidden[paper]
+    paper = "grey" if mixed else paper
+    subject = "1 picture is" if len(inks) == 1 else f"{len(inks):,} pictures are"
+    why = "light and dark" if mixed else "dark" if paper == "white" else "light"
+    report.remark(f"{subject} transparent, and drawn on {paper} paper: the ink is {why}")
+    return paper
 
 
-def _files(folder: Path) -> list[Path]:
-    """Everything in a folder of a class and below it, but for what is hidden."""
-    found = (entry for entry in folder.rglob("*") if entry.is_file())
-    return sorted(entry for entry in found if not any(part.startswith(".") for part in entry.relative_to(folder).parts))
+def _level(number: float | None, limits: Range) -> float:
+    """A number of a file in 0..1."""
+    assert number is not None
+    return min(1.0, max(0.0, (number - limits.low) / (limits.high - limits.low)))
 
 
-def _part(files: list[Path], train: bool) -> Iterator[Path]:
-    """Those to train on, or every tenth, which is kept apart."""
-    return (file for k, file in enumerate(files) if (k % TEST_SHARE != TEST_SHARE - 1) == train)
-
-
-def _read(path: Path, size: int, fit: str, channels: int | None) -> NDArray[np.uint8] | str:
-    """A picture as uint8[S,S] where it is grey and uint8[S,S,3] where it has colour; in words why there is none."""
-    try:
-        with Image.open(path) as opened:
-            if opened.width * opened.height > MOST_PIXELS:
-                return f"{opened.width}x{opened.height} pixels are too many"
-            # JPEGs are unpacked at a fraction of their size where that is enough.
-            opened.draft(None, (2 * size, 2 * size))
-            picture = _flat(ImageOps.exif_transpose(opened), channels)
-            way = ImageOps.fit if fit == "crop" else ImageOps.pad
-            pixels = np.asarray(way(picture, (size, size), Image.Resampling.BICUBIC))
-    except UnidentifiedImageError:
-        return "no format that is known"
-    except Image.DecompressionBombError:
-        return "too many pixels"
-    except (OSError, ValueError, SyntaxError, EOFError, TypeError, ZeroDivisionError, MemoryError) as error:
-        return str(error).splitlines()[0][:80] if str(error) else type(error).__name__
-    grey = pixels.ndim == 3 and channels is None and bool((pixels == pixels[..., :1]).all())
-    return np.ascontiguousarray(pixels[..., 0] if grey else pixels)
-
-
-def _flat(picture: Image.Image, channels: int | None) -> Image.Image:
-    """In grey or in colour, whatever it was, what is transparent being black."""
-    if picture.mode.startswith(("I", "F")):
-        levels = np.asarray(picture, np.float64)
-        top = 65535.0 if picture.mode.startswith("I;16") or levels.max() > 255 else 255.0
-        picture = Image.fromarray((levels.clip(0, top) * (255 / top)).astype(np.uint8))
-    if picture.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in picture.info:
-        shown = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", shown.size, (0, 0, 0, 255)), shown)
-    grey = channels == 1 or picture.mode in ("1", "L")
-    return picture.convert("L" if grey else "RGB")
-
-
-def _with(image: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
-    """uint8[S,S] or uint8[S,S,3] as uint8[C,S,S]."""
-    if image.ndim == 2:
-        return np.repeat(image[None], channels, axis=0)
-    return np.ascontiguousarray(image.transpose(2, 0, 1))
+def _contrast(ink: float, paper: str) -> float:
+    return abs(ink - PAPERS[paper])

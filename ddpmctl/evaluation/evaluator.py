@@ -12,7 +12,7 @@ from torch import Tensor
 from ddpmctl.data.dataset import Dataset
 
 from .classifier import Classifier, Reading, fit, read
-from .metrics import Spread, frechet, kernel, nearest, spread
+from .metrics import LEAST_NEIGHBOURS, LEAST_SAMPLES, Spread, frechet, kernel, nearest, spread
 
 Images = NDArray[np.uint8]
 
@@ -26,24 +26,26 @@ COPY_QUANTILE = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Distance:
-    """A distance to the training set, beside what real images would have.
+    """A distance to the training set, and the same distance of real images.
 
     Attributes:
-        value: of the made images.
-        floor: of as many real test images, a mean over draws.
-        floor_spread: standard deviation over the draws; None where there is but one.
-        draws: how many there are.
+        value: of the generated images; None for fewer than two training images.
+        floor: of as many real test images, a mean over draws; None for fewer than two of them.
+        floor_spread: standard deviation over the draws; None for one draw.
+        draws: number of draws.
     """
 
-    value: float
-    floor: float
+    value: float | None
+    floor: float | None
     floor_spread: float | None
     draws: int
 
     @property
     def ratio(self) -> float | None:
-        """How many times the floor; None where that is 0 to within its spread, as a kernel distance's is."""
-        return self.value / self.floor if self.floor > (self.floor_spread or 0.0) else None
+        """Ratio to the floor; None if that is unknown, or 0 to within its spread, as of a kernel distance."""
+        if self.value is None or self.floor is None or self.floor <= (self.floor_spread or 0.0):
+            return None
+        return self.value / self.floor
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +68,14 @@ class Report:
     """All figures of one evaluation.
 
     Attributes:
-        count: made images.
-        accuracy: share of them read as their label, overall.
-        accuracy_by_class: the same a class.
+        count: generated images.
+        accuracy: share of them classified as their label, overall.
+        accuracy_by_class: the same for each class; None for a class in ``without_figure``.
+        without_figure: why a class has no accuracy, by its name.
         real_accuracy: of the classifier on real test images.
         frechet: Frechet distance to the training set.
         kernel: kernel distance to the training set.
-        spread: recall, density, coverage.
+        spread: recall, density, coverage; None for too few images.
         real_spread: the same of real test images.
         intensity: mean pixel, 0..255.
         real_intensity: of the training set.
@@ -81,12 +84,13 @@ class Report:
 
     count: int
     accuracy: float
-    accuracy_by_class: tuple[float, ...]
+    accuracy_by_class: tuple[float | None, ...]
+    without_figure: dict[str, str]
     real_accuracy: float
     frechet: Distance
     kernel: Distance
-    spread: Spread
-    real_spread: Spread
+    spread: Spread | None
+    real_spread: Spread | None
     intensity: float
     real_intensity: float
     memory: Memory
@@ -122,22 +126,40 @@ class Evaluator:
         wanted = torch.tensor(labels)
         reading = read(self.classifier, made)
         right = reading.classes == wanted
-        classes = range(len(self.train.classes))
-        half = min(len(made), len(self.test), SPREAD_MOST)
+        without = self._without_figure(labels)
+        by_class = [
+            None if name in without else float(right[wanted == label].double().mean())
+            for label, name in enumerate(self.train.classes)
+        ]
+        half = min(len(made), len(self.test), len(self.train), SPREAD_MOST)
+        enough = half >= LEAST_NEIGHBOURS
         anchor = self.train_reading.features[_draw(len(self.train), half, 0)]
         return Report(
             count=len(made),
             accuracy=float(right.double().mean()),
-            accuracy_by_class=tuple(float(right[wanted == label].double().mean()) for label in classes),
+            accuracy_by_class=tuple(by_class),
+            without_figure=without,
             real_accuracy=self.test_reading.accuracy(self.test.labels),
             frechet=self._distance(frechet, reading.features),
             kernel=self._distance(kernel, reading.features),
-            spread=spread(anchor, reading.features[_draw(len(made), half, 1)]),
-            real_spread=spread(anchor, self.test_reading.features[_draw(len(self.test), half, 2)]),
+            spread=spread(anchor, reading.features[_draw(len(made), half, 1)]) if enough else None,
+            real_spread=spread(anchor, self.test_reading.features[_draw(len(self.test), half, 2)]) if enough else None,
             intensity=float(made.double().mean()),
             real_intensity=float(self.train.images.double().mean()),
             memory=self._memory(made),
         )
+
+    def _without_figure(self, labels: list[int]) -> dict[str, str]:
+        """Why a class has no accuracy of its own, by its name."""
+        tested, asked = set(self.test.labels.tolist()), set(labels)
+        reasons = {}
+        for label, name in enumerate(self.train.classes):
+            if label not in tested:
+                # Of real images of this class, nobody knows how many the classifier gets right.
+                reasons[name] = "no test image"
+            elif label not in asked:
+                reasons[name] = "no generated image"
+        return reasons
 
     def accuracy(self, images: Images, labels: list[int]) -> float:
         """Share of images, uint8[N,S,S] or uint8[N,S,S,3], that are read as these labels."""
@@ -148,15 +170,15 @@ class Evaluator:
         return self._distance(frechet, read(self.classifier, as_tensor(images)).features)
 
     def _distance(self, measure: Callable[[Tensor, Tensor], float], made: Tensor) -> Distance:
-        """A distance and its floor at the same count; one draw where the test set is no larger."""
-        real, count = self.test_reading.features, len(made)
+        """A distance and its floor at the same count; one draw if the test set is not larger."""
+        train, real, count = self.train_reading.features, self.test_reading.features, len(made)
+        value = measure(train, made) if min(len(train), count) >= LEAST_SAMPLES else None
+        if min(len(train), len(real)) < LEAST_SAMPLES:
+            return Distance(value, None, None, 0)
         draws = FLOOR_DRAWS if count < len(real) else 1
-        floors = [
-            measure(self.train_reading.features, real[_draw(len(real), min(count, len(real)), draw)])
-            for draw in range(draws)
-        ]
+        floors = [measure(train, real[_draw(len(real), min(count, len(real)), draw)]) for draw in range(draws)]
         spread_of = float(np.std(floors, ddof=1)) if draws > 1 else None
-        return Distance(measure(self.train_reading.features, made), float(np.mean(floors)), spread_of, draws)
+        return Distance(value, float(np.mean(floors)), spread_of, draws)
 
     def _memory(self, made: Tensor) -> Memory:
         made_nearest, _ = nearest(made, self.train.images)

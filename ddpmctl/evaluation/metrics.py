@@ -10,8 +10,14 @@ from torch import Tensor, nn
 
 from ddpmctl.errors import DdpmctlError
 
+LEAST_SAMPLES = 2
+"""A covariance, and an unbiased kernel distance, are undefined for fewer images on either side."""
+
 NEIGHBOURS = 5
 """k of the nearest-neighbour balls (Naeem et al. 2020 use 5)."""
+
+LEAST_NEIGHBOURS = NEIGHBOURS + 1
+"""Fewer images have no k-th neighbour."""
 
 KERNEL_SUBSET = 1000
 KERNEL_SUBSETS = 100
@@ -83,7 +89,7 @@ def spread(real: Tensor, made: Tensor) -> Spread:
 
 def _radii(features: Tensor) -> Tensor:
     """Distance of each to its k-th neighbour in its own set, itself not counted."""
-    return torch.cdist(features, features).kthvalue(NEIGHBOURS + 1, dim=1).values
+    return torch.cdist(features, features).kthvalue(LEAST_NEIGHBOURS, dim=1).values
 
 
 def nearest(images: Tensor, among: Tensor, chunk: int = 500) -> tuple[Tensor, Tensor]:

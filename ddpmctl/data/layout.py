@@ -1,0 +1,308 @@
+"""Which files of a folder are pictures of which class, to train on and to evaluate with."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image
+
+from ddpmctl.errors import DataError
+from ddpmctl.labels import label_key, natural_key
+
+from .pictures import is_picture
+from .report import LoadReport
+
+HINT = "one folder per class: PATH/cats/1.jpg, PATH/dogs/2.png"
+
+TEST_SHARE = 10
+"""One of so many pictures of each class is kept for evaluation, unless a folder of test pictures is there."""
+
+TRAIN = ("train", "training")
+EVALUATION = ("test", "testing", "val", "valid", "validation")
+"""Names of the folders that divide a set, in any case; the first that is there is used for evaluation."""
+
+JUNK = (".ds_store", ".git", "thumbs.db", "__macosx")
+"""What systems and tools leave behind, which nobody misses."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClassFiles:
+    """The candidates for the pictures of one class; a candidate may turn out not to be a picture.
+
+    Attributes:
+        name: of the class.
+        folder: it lies in, as a path inside the set that ends with ``/``.
+        train: files to train on.
+        test: files to evaluate with.
+    """
+
+    name: str
+    folder: str
+    train: list[Path]
+    test: list[Path]
+
+
+def find_classes(path: Path, report: LoadReport) -> list[ClassFiles]:
+    """The classes of a folder in natural order of their names: of ``PATH/CLASS/..`` or of ``PATH/train/CLASS/..``.
+
+    Raises:
+        DataError: when the folder cannot be read or holds no class.
+    """
+    try:
+        top = _Folder.read(path)
+    except OSError as error:
+        raise DataError(f"the folder {path} cannot be read: {error.strerror}", HINT) from error
+    walk = _Walk(path, report)
+    walk.check(path)
+    division = _find_division(top)
+    classes = _whole(walk, path) if division is None else _divided(walk, top, *division)
+    if len(classes) == 1 and _holds_classes(path / classes[0].folder):
+        only = path / classes[0].folder
+        report.remark(f"there is one class, {only.name}; if its folders are the classes: --dataset folder:{only}")
+    if classes:
+        return sorted(classes, key=lambda found: natural_key(found.name))
+    loose = sum(_is_candidate(file) for file in top.files)
+    if loose:
+        raise DataError(f"the {loose:,} pictures in {path} are not in class folders", HINT)
+    raise DataError(f"{path} holds no class folder with pictures", HINT)
+
+
+def _whole(walk: "_Walk", path: Path) -> list[ClassFiles]:
+    """The classes of a set that is not divided: every tenth picture is kept for evaluation."""
+    found = []
+    for folder, files in walk.classes(path):
+        kept = [file for k, file in enumerate(files) if k % TEST_SHARE == TEST_SHARE - 1]
+        train = [file for k, file in enumerate(files) if k % TEST_SHARE != TEST_SHARE - 1]
+        found.append(ClassFiles(folder.name, walk.name(folder), train, kept))
+    return found
+
+
+def _divided(walk: "_Walk", top: "_Folder", train: Path, tests: list[Path]) -> list[ClassFiles]:
+    """The classes of a set that is divided by its folders."""
+    report = walk.report
+    beside = f"lies beside {walk.name(train)}, which holds the class folders"
+    for file in top.files:
+        report.leave_out(walk.relative(file), beside)
+    walk.report_others(top)
+    for folder in (*top.folders, *top.links):
+        if folder not in (train, *tests):
+            report.leave_out(walk.name(folder), beside)
+    walk.check(train)
+    classes = _whole(walk, train)
+    by_key = {label_key(found.name): found for found in classes}
+    evaluation: dict[str, list[Path]] = {}
+    used = None
+    for folder in tests:
+        if used is not None:
+            report.leave_out(walk.name(folder), f"the pictures of {walk.name(used)} are used for evaluation")
+            continue
+        for place, files in walk.classes(folder) if walk.check(folder) else ():
+            if label_key(place.name) in by_key:
+                evaluation.setdefault(label_key(place.name), []).extend(files)
+            else:
+                report.leave_out(walk.name(place), f"{walk.name(train)} has no class of this name")
+        used = folder if evaluation else None
+    if used is None:
+        report.remark(f"training pictures are taken from {walk.name(train)}, and every tenth is kept for evaluation")
+        return classes
+    report.remark(f"training pictures are taken from {walk.name(train)}, test pictures from {walk.name(used)}")
+    return [
+        ClassFiles(found.name, found.folder, sorted([*found.train, *found.test]), evaluation.get(key, []))
+        for key, found in by_key.items()
+    ]
+
+
+def _find_division(top: "_Folder") -> tuple[Path, list[Path]] | None:
+    """The folder of training pictures and those of test pictures, the preferred first; None where classes lie in top.
+
+    A class may be called ``train`` too: what counts is whether that folder holds class folders.
+    """
+    named = {folder.name.casefold(): folder for folder in (*top.links, *top.folders)}
+    train = next((named[name] for name in TRAIN if name in named), None)
+    if train is None or not _holds_classes(train):
+        return None
+    tests = [named[name] for name in EVALUATION if name in named]
+    if not any(_holds_classes(folder) for folder in tests):
+        others = [folder for folder in (*top.folders, *top.links) if folder not in (train, *tests)]
+        if _holds_pictures(train) or any(_holds_pictures(folder, deep=True) for folder in others):
+            return None
+    return train, tests
+
+
+def _holds_classes(path: Path) -> bool:
+    try:
+        content = _Folder.read(path)
+    except OSError:
+        return False
+    return any(_holds_pictures(folder, deep=True) for folder in (*content.folders, *content.links))
+
+
+def _holds_pictures(path: Path, *, deep: bool = False) -> bool:
+    """Whether pictures lie in a folder, or with ``deep`` anywhere below it; links inside it are not followed."""
+    for _, _, names in os.walk(path):
+        if any(Path(name).suffix.lower() in _suffixes() for name in names):
+            return True
+        if not deep:
+            break
+    return False
+
+
+@dataclass(slots=True)
+class _Folder:
+    """What lies in a folder, sorted by name.
+
+    Attributes:
+        folders: real ones.
+        links: to folders.
+        files: regular ones, and links to such.
+        others: the reason why anything else is not used; junk is not in it.
+    """
+
+    folders: list[Path] = field(default_factory=list)
+    links: list[Path] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
+    others: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path) -> "_Folder":
+        """Raises OSError for a folder that cannot be read."""
+        found = cls()
+        with os.scandir(path) as entries:
+            ordered = sorted(entries, key=lambda entry: natural_key(entry.name))
+        for entry in ordered:
+            if entry.name.casefold() not in JUNK:
+                found._sort(entry, path / entry.name)
+        return found
+
+    def _sort(self, entry: "os.DirEntry[str]", path: Path) -> None:
+        linked = entry.is_symlink()
+        try:
+            is_folder = entry.is_dir()
+            if linked:
+                path.stat()  # of a broken link DirEntry only says that it is neither a folder nor a file
+        except OSError as error:
+            self.others[entry.name] = (
+                f"broken link: {error.strerror}" if linked else f"cannot be read: {error.strerror}"
+            )
+            return
+        if entry.name.startswith("."):
+            self.others[f"{entry.name}/" if is_folder else entry.name] = "hidden"
+        elif is_folder:
+            (self.links if linked else self.folders).append(path)
+        elif entry.is_file():
+            self.files.append(path)
+        else:
+            self.others[entry.name] = "not a regular file"
+
+
+class _Linked(NamedTuple):
+    """A link to a folder inside the folder of a class."""
+
+    path: Path
+    files: list[Path]
+
+
+class _Walk:
+    """Goes through folders and the links between them, each folder once."""
+
+    def __init__(self, root: Path, report: LoadReport) -> None:
+        self.root = root
+        self.report = report
+        self._visited: dict[tuple[int, int], str] = {}
+
+    def relative(self, path: Path) -> str:
+        """A path inside the set."""
+        return path.relative_to(self.root).as_posix()
+
+    def name(self, folder: Path) -> str:
+        """A folder inside the set."""
+        return f"{self.relative(folder)}/"
+
+    def check(self, folder: Path) -> bool:
+        """Whether a folder is met for the first time; reported if not."""
+        try:
+            status = folder.stat()
+        except OSError as error:
+            self.report.leave_out(self.name(folder), f"cannot be read: {error.strerror}")
+            return False
+        other = self._visited.setdefault((status.st_dev, status.st_ino), self.name(folder))
+        if other == self.name(folder):
+            return True
+        self.report.leave_out(self.name(folder), f"the same folder as {other}")
+        return False
+
+    def read(self, folder: Path) -> "_Folder | None":
+        """The content of a folder; None, which is reported, if it cannot be read."""
+        try:
+            found = _Folder.read(folder)
+        except OSError as error:
+            self.report.leave_out(self.name(folder), f"cannot be read: {error.strerror}")
+            return None
+        self.report_others(found, folder)
+        return found
+
+    def report_others(self, content: "_Folder", folder: Path | None = None) -> None:
+        """Report what is neither a folder nor a regular file."""
+        for name, reason in content.others.items():
+            path = self.relative((folder or self.root) / name)
+            self.report.leave_out(f"{path}/" if name.endswith("/") else path, reason)
+
+    def classes(self, folder: Path) -> Iterator[tuple[Path, list[Path]]]:
+        """The class folders in a folder, each with the candidates in it and below it; those without any are reported.
+
+        Real folders come before links: where a link leads to a class, the class keeps its own name.
+        """
+        content = self.read(folder)
+        if content is None:
+            return
+        for file in content.files:
+            self.report.leave_out(self.relative(file), "lies beside the class folders, not in one")
+        places = [place for place in (*content.folders, *content.links) if self.check(place)]
+        pending: list[_Linked] = []
+        files = {place: self._files(place, pending) for place in places}
+        # Links inside a class are followed once all classes have what is really theirs.
+        while pending:
+            link = pending.pop(0)
+            if self.check(link.path):
+                link.files.extend(self._files(link.path, pending, link.files))
+        for place, found in files.items():
+            if found:
+                yield place, sorted(found)
+            else:
+                self.report.leave_out(self.name(place), "holds no pictures")
+
+    def _files(self, top: Path, pending: list[_Linked], into: list[Path] | None = None) -> list[Path]:
+        """The candidates in a folder and below it, without those behind links, which become pending."""
+        found: list[Path] = []
+        owner = found if into is None else into
+        stack = [top]
+        while stack:
+            folder = stack.pop()
+            content = self.read(folder)
+            if content is None:
+                continue
+            if content == _Folder():
+                self.report.leave_out(self.name(folder), "empty folder")
+            for file in content.files:
+                if _is_candidate(file):
+                    found.append(file)
+                else:
+                    self.report.leave_out(self.relative(file), "not a picture of a known format")
+            stack += [inner for inner in content.folders if self.check(inner)]
+            pending += [_Linked(link, owner) for link in content.links]
+        return found
+
+
+def _is_candidate(file: Path) -> bool:
+    """Whether a file may be a picture."""
+    # Other files must not take part in the division: where captions lie beside pictures, every tenth file may be one.
+    return file.suffix.lower() in _suffixes() or is_picture(file)
+
+
+@cache
+def _suffixes() -> set[str]:
+    formats = Image.registered_extensions()
+    return {suffix for suffix, name in formats.items() if name in Image.OPEN}
