@@ -175,9 +175,7 @@ def own_images(
     if kind != OWN:
         for option, value in (("fit", fit), ("channels", channels)):
             if value is not None:
-                raise UsageError(
-                    f"--{option} is only for pictures of your own (folder:PATH), not for {kind}", "omit it"
-                )
+                raise UsageError(f"--{option} is for pictures of one's own, and {kind} is not", "leave it out")
         return dataset, "", None
     path = dataset.partition(":")[2]
     full = f"{OWN}:{full_path(path)}" if path else dataset

@@ -1,12 +1,17 @@
 """``ddpmctl data``: what there is to learn from."""
 
 import gzip
+import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 
-from ddpmctl.data import mnist
+from ddpmctl.data import DATASETS, Request, mnist
+from ddpmctl.data.dataset import Dataset
 from tests.conftest import Cli
 from tests.data.support import COUNT, small_files, write_mnist
 
@@ -66,14 +71,91 @@ def test_a_sheet_shows_each_class(here: Cli, tmp_path: Path) -> None:
     assert pixels(tmp_path / "real.png").shape == (6 + 14 + 5 * (64 + 6), 6 + 10 * (64 + 6))
 
 
-def test_a_folder_with_files_that_are_no_pictures_is_not_whole(here: Cli, tmp_path: Path) -> None:
-    (tmp_path / "own" / "a").mkdir(parents=True)
-    assert here("data", "show", "strokes:20", "-o", "own/a/1.png").returncode == 0
-    assert here("data", "verify", "folder:own").returncode == 0
-    (tmp_path / "own" / "a" / "x.txt").write_text("x")
+def drawn(path: Path, seed: int = 0, size: int = 40) -> Path:
+    """A picture in colour."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (size, size, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def test_verify_lists_every_file_that_is_not_used(here: Cli, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    for k in range(12):
+        drawn(own / "a" / f"{k:02}.png", k)
+    whole = here("data", "verify", "folder:own")
+    assert whole.returncode == 0
+    assert "11 training images and 1 test images of 1 classes" in whole.stdout
+    for k in range(8):
+        (own / "a" / f"{k}-{'long' * 30}.txt").write_text("x")
+    # Kept for evaluation, so a training does not read it.
+    (own / "a" / "09.png").write_bytes((own / "a" / "09.png").read_bytes()[:500])
+    (own / "empty").mkdir()
+    drawn(own / "loose.png")
+    drawn(own / ".secret" / "x.png")
     done = here("data", "verify", "folder:own")
     assert done.returncode == 1
-    assert "skipped 1 files that are no images: a/x.txt" in " ".join(done.stdout.split())
+    lines = done.stdout.splitlines()[1:]
+    expected = {f"a/{k}-{'long' * 30}.txt: not a picture of a known format" for k in range(8)}
+    expected |= {"empty/: empty folder", ".secret/: hidden", "loose.png: lies beside the class folders, not in one"}
+    assert expected < set(lines)
+    assert sum(line.startswith("a/09.png: ") for line in lines) == 1
+    assert here("data", "verify", "folder:own", "-q").stdout.splitlines() == lines[-12:]
+    found = json.loads(here("data", "verify", "folder:own", "--json").stdout)["result"]
+    assert sorted(found["problems"]) == sorted(lines[-12:])
+    # Other commands name the first five, of what they read.
+    shown = here("data", "show", "folder:own", "-o", "sheet.png")
+    assert shown.returncode == 0
+    said = " ".join(shown.stderr.split())
+    assert "11 files and folders are not used: " in said
+    assert "and 6 more (all of them: ddpmctl data verify folder:" in said
+
+
+def test_a_plain_folder_is_verified_as_pictures(here: Cli, tmp_path: Path) -> None:
+    drawn(tmp_path / "my own" / "a" / "x.png")
+    done = here("data", "verify", "my own")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"folder:{tmp_path / 'my own'}: 1 training images and 0 test images of 1 classes")
+    assert "holds no test pictures" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("typed", "hint"),
+    [
+        (("data", "show", "{}"), "ddpmctl data show {}"),
+        (("train", "--preset", "quick", "--dataset", "{}"), "--dataset {}"),
+        (("train", "--preset", "quick", "--fit", "pad", "--dataset", "{}"), "--dataset {}"),
+        (("lessons", "range", "--dataset", "{}"), "--dataset {}"),
+    ],
+)
+@pytest.mark.parametrize("name", ["pets", "/nowhere/pets"])
+def test_a_folder_without_its_prefix_is_recognised(
+    here: Cli, tmp_path: Path, typed: tuple[str, ...], hint: str, name: str
+) -> None:
+    drawn(tmp_path / "pets" / "a" / "x.png")
+    error = complaint(here(*(word.format(name) for word in typed)), 2)
+    assert error == (f"there is no dataset '{name}'", hint.format(f"folder:{name}"))
+
+
+def test_a_sheet_leaves_out_classes_without_images(here: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gaps(request: Request) -> Dataset:
+        return Dataset("gaps", torch.zeros(3, 1, 32, 32, dtype=torch.uint8), torch.tensor([0, 2, 2]), ("a", "b", "c"))
+
+    monkeypatch.setitem(DATASETS, "gaps", gaps)
+    done = here("data", "show", "gaps", "-o", "real.png")
+    assert done.returncode == 0, done.stderr
+    assert "warning: gaps has no images of: b" in done.stderr
+    assert pixels(tmp_path / "real.png").shape[1] == 6 + 2 * (64 + 6)
+
+
+def test_class_names_of_any_data_set_are_checked(here: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def twins(request: Request) -> Dataset:
+        return Dataset("twins", torch.zeros(2, 1, 32, 32, dtype=torch.uint8), torch.tensor([0, 1]), ("a b", "a_b"))
+
+    monkeypatch.setitem(DATASETS, "twins", twins)
+    error, hint = complaint(here("data", "show", "twins"), 1)
+    assert error == "twins: the class names 'a b' and 'a_b' cannot be told apart when typed"
+    assert hint == "rename the classes"
 
 
 def test_what_is_there_is_not_fetched_again(here: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

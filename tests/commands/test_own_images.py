@@ -32,7 +32,7 @@ def test_pictures_of_one_s_own_are_trained_on_and_made(here: Cli, tmp_path: Path
     (pets / "dogs" / "readme.txt").write_text("no picture")
     done = here("train", *OWN, "--dataset", "folder:pets", "--flip", "--fit", "pad", "--name", "pets")
     assert done.returncode == 0, done.stderr
-    assert "warning: skipped 1 files that are no images: dogs/readme.txt: no format that is known" in done.stderr
+    assert "warning: 1 file or folder is not used: dogs/readme.txt: not a picture of a known format" in done.stderr
     manifest = tiny_checkpoint(tmp_path, "pets").manifest
     assert manifest.classes == ("black cats", "dogs")
     assert (manifest.config.model.channels, manifest.config.model.num_classes) == (3, 2)

@@ -191,7 +191,7 @@ def test_a_place_that_is_no_folder_of_shards_is_refused(tiny_here: Cli, tmp_path
     (tmp_path / "strokes").mkdir()
     assert tiny_here("data", "verify", "strokes").stdout.startswith("strokes: "), "the dataset, not the folder"
     (tmp_path / "empty").mkdir()
-    assert complaint(tiny_here("data", "verify", "empty"), 1)[0] == "empty holds no shards"
+    assert complaint(tiny_here("data", "verify", "empty"), 1)[0].endswith("empty holds no class folder with pictures")
     (tmp_path / "empty" / "job.json").write_text("{")
     assert "cannot be read" in complaint(tiny_here("data", "verify", "empty"), 1)[0]
     assert [path.name for path in (tmp_path / "empty").iterdir()] == ["job.json"]

@@ -76,34 +76,30 @@ def test_cropping_cuts_the_ends_and_padding_shows_them_beside_black(tmp_path: Pa
     assert padded[16, 14:18].max() < 15
 
 
-def test_what_is_transparent_is_black_and_what_is_turned_is_turned_back(tmp_path: Path) -> None:
+def test_what_is_turned_is_turned_back(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
-    clear = np.zeros((10, 10, 4), np.uint8)
-    clear[..., :3], clear[:5, :, 3] = 255, 255
-    Image.fromarray(clear).save(tmp_path / "a" / "a.png")
     upside = np.zeros((32, 32), np.uint8)
     upside[:16] = 255
     exif = Image.Exif()
     exif[0x0112] = 3  # turned by 180 degrees
     Image.fromarray(upside).save(tmp_path / "a" / "b.jpg", exif=exif, quality=95)
-    first, second = load(tmp_path).images[:, 0].float()
-    assert first[:14].min() > 240
-    assert first[18:].max() < 15
-    assert second[:14].max() < 40
-    assert second[18:].min() > 215
+    Image.fromarray(upside.astype(np.uint16) * 257).save(tmp_path / "a" / "c.png", exif=exif)
+    for picture in load(tmp_path).images[:, 0].float():
+        assert picture[:14].max() < 40
+        assert picture[18:].min() > 215
 
 
-def test_files_that_are_no_images_are_skipped_and_named(tmp_path: Path) -> None:
+def test_files_that_are_not_pictures_are_named_with_the_reason(tmp_path: Path) -> None:
     for k in range(3):
         write(tmp_path / "a" / f"{k}.png")
     (tmp_path / "a" / "notes.txt").write_text("not an image")
     (tmp_path / "a" / "cut.png").write_bytes(write(tmp_path / "b" / "whole.png", size=(300, 300)).read_bytes()[:200])
-    told: list[str] = []
-    data = load(tmp_path, notice=told.append)
+    notices: list[str] = []
+    data = load(tmp_path, notice=notices.append)
     assert len(data) == 4
-    (words,) = told
-    assert words.startswith("skipped 2 files that are no images: a/cut.png: ")
-    assert "a/notes.txt: no format that is known" in words
+    assert notices[0].startswith("2 files and folders are not used: ")
+    assert "a/notes.txt: not a picture of a known format" in notices[0]
+    assert "a/cut.png: " in notices[0]
 
 
 def bomb(side: int) -> bytes:
@@ -122,9 +118,9 @@ def bomb(side: int) -> bytes:
 def test_a_decompression_bomb_is_never_unpacked(tmp_path: Path, side: int) -> None:
     write(tmp_path / "a" / "fine.png")
     (tmp_path / "a" / "bomb.png").write_bytes(bomb(side))
-    told: list[str] = []
-    assert len(load(tmp_path, notice=told.append)) == 1
-    assert "a/bomb.png: " in told[0]
+    notices: list[str] = []
+    assert len(load(tmp_path, notice=notices.append)) == 1
+    assert "a/bomb.png: " in notices[0]
 
 
 def test_a_tenth_of_each_class_is_kept_apart(tmp_path: Path) -> None:
@@ -138,29 +134,88 @@ def test_a_tenth_of_each_class_is_kept_apart(tmp_path: Path) -> None:
     assert load(tmp_path).digest() == train.digest()
 
 
-def test_too_few_to_keep_some_apart_is_said(tmp_path: Path) -> None:
+def test_captions_beside_pictures_do_not_take_the_test_part(tmp_path: Path) -> None:
+    for k in range(20):
+        write(tmp_path / "a" / f"{k:02}.png", k)
+        (tmp_path / "a" / f"{k:02}.txt").write_text("every second file, and so every tenth")
+    assert (len(load(tmp_path)), len(load(tmp_path, train=False))) == (18, 2)
+
+
+def test_a_set_without_test_pictures_says_how_to_get_some(tmp_path: Path) -> None:
     write(tmp_path / "a" / "1.png")
-    with pytest.raises(DataError, match="is too small to keep images apart for judging"):
+    with pytest.raises(DataError, match="holds no test pictures") as caught:
         load(tmp_path, train=False)
+    assert caught.value.hint == (
+        "10 or more pictures of a class, or PATH/train and PATH/test with the same class folders"
+    )
 
 
-def test_folders_that_hold_no_images_are_refused_in_words(tmp_path: Path) -> None:
+def test_folders_without_pictures_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot be read: No such file"):
         load(tmp_path / "none")
-    with pytest.raises(DataError, match="holds no folder of images") as caught:
+    with pytest.raises(DataError, match="holds no class folder with pictures") as caught:
         load(tmp_path)
-    assert caught.value.hint == "a folder a class: PATH/cats/1.jpg, PATH/dogs/2.png"
+    assert caught.value.hint == "one folder per class: PATH/cats/1.jpg, PATH/dogs/2.png"
     (tmp_path / "a").mkdir()
-    with pytest.raises(DataError, match="holds no image that can be read"):
+    with pytest.raises(DataError, match="holds no class folder with pictures"):
         load(tmp_path)
     (tmp_path / "a" / "x.txt").write_text("x")
-    with pytest.raises(DataError, match="holds no image that can be read"):
+    notices: list[str] = []
+    with pytest.raises(DataError, match="holds no class folder with pictures"):
+        load(tmp_path, notice=notices.append)
+    assert "a/: holds no pictures" in notices[0], "the reason, although there is nothing to load"
+    write(tmp_path / "loose.png")
+    with pytest.raises(DataError, match=r"the 1 pictures in .* are not in class folders"):
         load(tmp_path)
-    write(tmp_path / "b" / "x.png")
-    with pytest.raises(DataError, match=r"no image of a in .* can be read"):
-        load(tmp_path)
-    write(tmp_path / "B" / "x.png")
-    with pytest.raises(DataError, match="differ in nothing but their case"):
+    (tmp_path / "a" / "x.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"no picture in .* can be read"):
         load(tmp_path)
     with pytest.raises(UsageError, match="needs a path after a colon"):
         load_dataset("folder", 32)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "error"),
+    [
+        ("black cats", "black-cats", "the class names 'black cats' and 'black-cats' cannot be told apart when typed"),
+        ("b", "B", "the class names 'B' and 'b' cannot be told apart when typed"),
+        ("caf\u00e9", "cafe\u0301", "cannot be told apart when typed"),
+        ("a", "  ", "a class has an empty name"),
+        ("a", "red\x1b[31m", r"the class name 'red\x1b[31m' holds characters that cannot be displayed"),
+        ("a", "b\udcff", r"the class name 'b\udcff' holds characters that cannot be displayed"),
+    ],
+)
+def test_class_names_that_cannot_be_typed_or_shown_are_refused(
+    tmp_path: Path, first: str, second: str, error: str
+) -> None:
+    write(tmp_path / first / "x.png")
+    write(tmp_path / second / "x.png")
+    with pytest.raises(DataError) as caught:
+        load(tmp_path)
+    assert error in caught.value.message
+    assert caught.value.hint == "rename one of the folders"
+
+
+def test_classes_are_in_natural_order(tmp_path: Path) -> None:
+    for name in ("10", "2", "1", "class 11", "class 9"):
+        write(tmp_path / name / "x.png")
+    assert load(tmp_path).classes == ("1", "2", "10", "class 9", "class 11")
+
+
+def test_a_path_that_cannot_be_displayed_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "own\n" / "a" / "x.png")
+    with pytest.raises(DataError, match="holds characters that cannot be displayed") as caught:
+        load(tmp_path / "own\n")
+    assert "\n" not in caught.value.message
+    assert caught.value.hint == "rename the folder"
+
+
+def test_the_home_directory_may_be_written_short_if_the_user_exists(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write(tmp_path / "own" / "a" / "x.png")
+    assert len(load_dataset("folder:~/own", 32)) == 1
+    with pytest.raises(DataError) as caught:
+        load_dataset("folder:~nosuchuser/x", 32)
+    assert caught.value.message == "the home directory of ~nosuchuser is unknown: '~nosuchuser/x'"
