@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +117,31 @@ def test_wrong_labels_cost_their_own_class_alone(evaluator: Evaluator) -> None:
     assert report.accuracy_by_class[4] < 0.6 < honest.accuracy_by_class[4]
     assert len(keep) < len(labels)
     assert report.accuracy_by_class[0] == honest.accuracy_by_class[0]
+
+
+def test_a_class_without_test_or_generated_images_has_no_figure(evaluator: Evaluator) -> None:
+    few = replace(
+        evaluator.test,
+        images=evaluator.test.images[evaluator.test.labels != 4],
+        labels=evaluator.test.labels[evaluator.test.labels != 4],
+    )
+    images, labels = channels_last_pixels(evaluator.test.images), evaluator.test.labels
+    asked = labels != 7
+    report = Evaluator(evaluator.classifier, evaluator.train, few).report(images[asked.numpy()], labels[asked].tolist())
+    assert report.without_figure == {"four": "no test image", "seven": "no generated image"}
+    for label, share in enumerate(report.accuracy_by_class):
+        assert share is None if label in (4, 7) else share is not None and 0 <= share <= 1
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 6])
+def test_a_small_test_set_gives_fewer_figures_and_no_nan(evaluator: Evaluator, count: int) -> None:
+    few = replace(evaluator.test, images=evaluator.test.images[:count], labels=evaluator.test.labels[:count])
+    made = np.random.default_rng(0).integers(0, 256, (100, 32, 32), dtype=np.uint8)
+    report = Evaluator(evaluator.classifier, evaluator.train, few).report(made, [k % 10 for k in range(100)])
+    json.dumps(asdict(report), allow_nan=False)
+    assert (report.frechet.floor is None) == (report.frechet.ratio is None) == (count < 2)
+    assert report.frechet.value is not None
+    assert (report.spread is None) == (report.real_spread is None) == (count < 6)
 
 
 def test_learning_from_noise_scores_worse_than_from_real_images(train: Dataset, test: Dataset) -> None:

@@ -11,7 +11,7 @@ from ddpmctl import plugins
 from ddpmctl.config import IMAGE_SIZES, choose
 from ddpmctl.console import Output
 from ddpmctl.data import DATASETS, OWN, find_loader, load_dataset
-from ddpmctl.data.report import LoadReport
+from ddpmctl.data.report import LoadReport, counted
 from ddpmctl.errors import DataError, ExitCode, UsageError
 
 from .options import DataDir, Json, Quiet, Show
@@ -103,11 +103,12 @@ def verify(name: NameOrFolder = "mnist", data_dir: DataDir = None, as_json: Json
     report = LoadReport()
     loaded = load_dataset(name, VERIFIED_SIZE, data_dir, fit=fit, report=report)
     record: dict[str, Any] = {"name": name, "images": len(loaded), "digest": loaded.digest()}
-    counted = f"{len(loaded):,} images"
+    size = counted(len(loaded), "image", "images")
     if name.startswith(f"{OWN}:"):  # the other part holds files of the user too
         record["test_images"] = _count_test_images(name, fit, int(loaded.images.shape[1]), report)
-        counted = f"{len(loaded):,} training images and {record['test_images']:,} test images"
-    words = f"{name}: {counted} of {len(loaded.classes)} classes, digest {record['digest']}"
+        size = counted(len(loaded), "training image", "training images")
+        size += f" and {counted(record['test_images'], 'test image', 'test images')}"
+    words = f"{name}: {size} of {counted(len(loaded.classes), 'class', 'classes')}, digest {record['digest']}"
     problems, notes = report.unused_lines(), report.notes()
     _report(out, {**record, "problems": problems, "notes": notes}, [words, *notes], problems)
 

@@ -1,6 +1,5 @@
 """``ddpmctl evaluate``."""
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -297,11 +296,7 @@ def quality_plot(judged: list[Judged]) -> bytes:
     from ddpmctl.evaluation.plot import Point, quality_against_cost
 
     return quality_against_cost(
-        # A ratio that is not known leaves a gap in the line.
-        [
-            Point(_way(each.sampling), each.evaluations, math.nan if each.ratio is None else each.ratio, accuracy)
-            for each, accuracy in ((each, each.report.accuracy) for each in judged)
-        ]
+        [Point(_way(each.sampling), each.evaluations, each.ratio, each.report.accuracy) for each in judged]
     )
 
 

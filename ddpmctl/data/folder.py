@@ -15,7 +15,7 @@ from ddpmctl.errors import DataError
 from .dataset import Dataset
 from .layout import HINT, TEST_SHARE, ClassFiles, find_classes
 from .pictures import LOW_DEPTH, Kind, Picture, Range, developed, read
-from .report import LoadReport
+from .report import LoadReport, counted
 
 MOST_IMAGES = 2_000_000
 
@@ -172,7 +172,7 @@ def _range(kind: Kind, pictures: list[Picture], report: LoadReport) -> Range:
     high = max(picture.high for picture in pictures)
     chosen, what = _scale(kind, low, high)
     if kind != "8-bit" or chosen.high != 255:
-        subject = "1 picture" if len(pictures) == 1 else f"{len(pictures):,} pictures"
+        subject = counted(len(pictures), "picture", "pictures")
         title = "32-bit" if kind == "integer" else kind
         report.remark(f"{subject} of {title} pixels: {chosen.low:g} becomes black and {chosen.high:g} white ({what})")
     return chosen
@@ -213,7 +213,7 @@ def _paper(inks: list[float], report: LoadReport) -> str:
     paper = min(plain, key=lambda each: hidden[each])
     mixed = hidden[paper] > MOST_HIDDEN * len(inks) and hidden["grey"] < hidden[paper]
     paper = "grey" if mixed else paper
-    subject = "1 picture is" if len(inks) == 1 else f"{len(inks):,} pictures are"
+    subject = counted(len(inks), "picture is", "pictures are")
     why = "light and dark" if mixed else "dark" if paper == "white" else "light"
     report.remark(f"{subject} transparent, and drawn on {paper} paper: the ink is {why}")
     return paper

@@ -1,6 +1,7 @@
 """Which files of a folder are pictures of which class, to train on and to evaluate with."""
 
 import os
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
@@ -13,7 +14,7 @@ from ddpmctl.errors import DataError
 from ddpmctl.labels import label_key, natural_key
 
 from .pictures import is_picture
-from .report import LoadReport
+from .report import LoadReport, counted
 
 HINT = "one folder per class: PATH/cats/1.jpg, PATH/dogs/2.png"
 
@@ -61,12 +62,14 @@ def find_classes(path: Path, report: LoadReport) -> list[ClassFiles]:
     classes = _whole(walk, path) if division is None else _divided(walk, top, *division)
     if len(classes) == 1 and _holds_classes(path / classes[0].folder):
         only = path / classes[0].folder
-        report.remark(f"there is one class, {only.name}; if its folders are the classes: --dataset folder:{only}")
+        place = shlex.quote(f"folder:{only}")
+        report.remark(f"there is one class, {only.name}; if its folders are the classes: --dataset {place}")
     if classes:
         return sorted(classes, key=lambda found: natural_key(found.name))
     loose = sum(_is_candidate(file) for file in top.files)
     if loose:
-        raise DataError(f"the {loose:,} pictures in {path} are not in class folders", HINT)
+        pictures = counted(loose, "picture that is", "pictures that are")
+        raise DataError(f"{path} holds {pictures} not in class folders", HINT)
     raise DataError(f"{path} holds no class folder with pictures", HINT)
 
 

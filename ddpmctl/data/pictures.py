@@ -80,6 +80,8 @@ def is_picture(path: Path) -> bool:
             return True
     except Image.DecompressionBombError:
         return True
+    except OSError as error:
+        return error.errno is not None  # a file that cannot be opened may be one: `read` gives the reason
     except Exception:  # a damaged header makes a decoder raise anything
         return False
 
@@ -115,7 +117,8 @@ def read(path: Path, size: int, fit: str, channels: int | None, *, glance: bool 
     except Image.DecompressionBombError:
         return "too many pixels"
     except Exception as error:  # a damaged file makes a decoder raise anything
-        return str(error).splitlines()[0][:80] if str(error) else type(error).__name__
+        reason = getattr(error, "strerror", None) or str(error)
+        return reason.splitlines()[0][:80] if reason else type(error).__name__
 
 
 def developed(picture: Picture, limits: Range, paper: float) -> NDArray[np.uint8]:

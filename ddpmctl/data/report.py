@@ -45,7 +45,7 @@ class LoadReport:
         """What was done to the pictures that are used, a sentence each."""
         found = []
         for what, paths in self.pictures.items():
-            subject = "1 picture is" if len(paths) == 1 else f"{len(paths):,} pictures are"
+            subject = counted(len(paths), "picture is", "pictures are")
             found.append(f"{subject} {what}: {_first(list(paths), ', ')}")
         return [*self.remarks, *found]
 
@@ -57,10 +57,15 @@ class LoadReport:
         """
         lines = self.unused_lines()
         if lines:
-            subject = "1 file or folder is" if len(lines) == 1 else f"{len(lines):,} files and folders are"
+            subject = counted(len(lines), "file or folder is", "files and folders are")
             where = f" (all of them: {command})" if len(lines) > MOST_NAMED else ""
             yield f"{subject} not used: {_first(lines, '; ')}{where}"
         yield from self.notes()
+
+
+def counted(number: int, one: str, several: str) -> str:
+    """A number and what is counted, in the singular or the plural."""
+    return f"{number:,} {one if number == 1 else several}"
 
 
 def escaped(text: str) -> str:

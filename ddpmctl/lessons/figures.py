@@ -76,12 +76,7 @@ class Judge:
     ) -> None:
         self.train = train
         self.test = test
-        # Before anything is trained: the lessons show real images of every class.
-        if missing := sorted(set(range(len(test.classes))) - set(test.labels.tolist())):
-            raise DataError(
-                f"{test.name} has no test image of {test.classes[missing[0]]}",
-                "ten or more images of each class, or another: --dataset mnist",
-            )
+        self.real_images(len(test.classes))  # a class without any is reported before anything is trained
         self.evaluator = None
         self.name = "nobody: torchmetrics is not installed"
         if find_spec("torchmetrics"):
@@ -102,9 +97,19 @@ class Judge:
         return self._figures(images, labels, self.evaluator.frechet(images).floor if self.evaluator else None)
 
     def real_images(self, count: int) -> tuple[Images, list[int]]:
-        """Test images of the classes in turn, and their labels."""
+        """Test images of the classes in turn, and their labels.
+
+        Raises:
+            DataError: when a class has no test image.
+        """
         classes = self.test.classes
         by_class = [(self.test.labels == label).nonzero()[:, 0].tolist() for label in range(len(classes))]
+        if not all(by_class):
+            missing = classes[[bool(ids) for ids in by_class].index(False)]
+            raise DataError(
+                f"no test image of {self.test.name} shows {missing}",
+                "ten or more images of each class, or --dataset mnist",
+            )
         labels = [k % len(classes) for k in range(count)]
         ids = [by_class[k % len(classes)][k // len(classes) % len(by_class[k % len(classes)])] for k in range(count)]
         return channels_last_pixels(self.test.images[ids]), labels

@@ -85,7 +85,7 @@ def test_verify_lists_every_file_that_is_not_used(here: Cli, tmp_path: Path) -> 
         drawn(own / "a" / f"{k:02}.png", k)
     whole = here("data", "verify", "folder:own")
     assert whole.returncode == 0
-    assert "11 training images and 1 test images of 1 classes" in whole.stdout
+    assert "11 training images and 1 test image of 1 class," in whole.stdout
     for k in range(8):
         (own / "a" / f"{k}-{'long' * 30}.txt").write_text("x")
     # Kept for evaluation, so a training does not read it.
@@ -115,7 +115,7 @@ def test_a_plain_folder_is_verified_as_pictures(here: Cli, tmp_path: Path) -> No
     drawn(tmp_path / "my own" / "a" / "x.png")
     done = here("data", "verify", "my own")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(f"folder:{tmp_path / 'my own'}: 1 training images and 0 test images of 1 classes")
+    assert done.stdout.startswith(f"folder:{tmp_path / 'my own'}: 1 training image and 0 test images of 1 class,")
     assert "holds no test pictures" in done.stdout
 
 

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ddpmctl.registry import DatasetRecord, Registry
+from tests.builders import register_random, tiny_config
 from tests.conftest import Cli
 
-from .support import complaint, tiny_checkpoint
+from .support import complaint, reported, tiny_checkpoint
 
 
 @pytest.fixture
@@ -90,3 +92,94 @@ def test_what_cannot_be_done_with_pictures_is_said(here: Cli, typed: tuple[objec
     done = here("train", "--preset", "quick", *typed)
     assert done.returncode in (1, 2)
     assert re.search(f"^error: {error}", done.stderr, re.MULTILINE), done.stderr
+
+
+def own_model(home: Path, folder: Path, classes: tuple[str, ...]) -> None:
+    """A model with random weights of the pictures in a folder, under the name ``own``."""
+    register_random(
+        Registry(home), "own", tiny_config(model={"num_classes": len(classes), "channels": 3}), classes=classes,
+        dataset=DatasetRecord(name=f"folder:{folder}", digest="0" * 64, count=1, fit="crop"),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A classifier that is trained for no time, since nothing depends on what it learns."""
+    monkeypatch.setattr("ddpmctl.evaluation.classifier.MIN_STEPS", 2)
+
+
+EVALUATED = ("evaluate", "own", "-n", 100, "--steps", 1, "--device", "cpu")
+
+
+def test_a_class_of_one_picture_is_trained_on_inspected_and_evaluated(
+    here: Cli, tmp_path: Path, pets: Path, brief: None
+) -> None:
+    (pets / "newts").mkdir()
+    (pets / "dogs" / "00.jpg").rename(pets / "newts" / "0.jpg")
+    assert here("train", *OWN, "--dataset", "folder:pets", "--name", "own").returncode == 0
+    seen = here("inspect", "own", "--at", 500, "--label", "newts", "--json")
+    assert [level["t"] for level in reported(seen, "inspect")["levels"]] == [500]
+    assert f"folder:{pets} has no test image of newts: using a training image" in seen.stderr
+    done = here(*EVALUATED, "--json")
+    (result,) = reported(done, "evaluate")["results"]
+    assert result["accuracy_by_class"][2] is None
+    assert None not in result["accuracy_by_class"][:2]
+    assert result["without_figure"] == {"newts": "no test image"}
+    assert result["spread"] is None, "two test images have no fifth neighbour"
+    shown = here(*EVALUATED).stdout
+    assert "newts" in shown.split("not measured", 1)[1].splitlines()[0]
+    assert "no test image of this class" in shown
+    assert "newts 100" not in shown
+    # A page about the model shows what was measured.
+    assert here("report", "own", "-o", "page.html", "--device", "cpu").returncode == 0
+    page = (tmp_path / "page.html").read_text()
+    assert "label accuracy" in page
+    assert "near-copies" in page
+
+
+def test_a_set_without_test_pictures_cannot_be_evaluated_and_says_why(here: Cli, tmp_path: Path, pets: Path) -> None:
+    for name in ("black cats", "dogs"):
+        for k in range(3, 12):
+            (pets / name / f"{k:02}.jpg").unlink()
+    own_model(tmp_path, pets, ("black cats", "dogs"))
+    error, hint = complaint(here(*EVALUATED), 1)
+    assert error == f"{pets} holds no test pictures"
+    assert hint == "10 or more pictures of a class, or PATH/train and PATH/test with the same class folders"
+    seen = here("inspect", "own", "--at", 500, "--label", "dogs")
+    assert seen.returncode == 0
+    assert "holds no test pictures: using a training image" in seen.stderr
+
+
+def test_several_ways_are_compared_where_there_is_no_floor(here: Cli, tmp_path: Path, pets: Path, brief: None) -> None:
+    for k in range(3, 12):
+        (pets / "dogs" / f"{k:02}.jpg").unlink()
+    own_model(tmp_path, pets, ("black cats", "dogs"))
+    done = here(*EVALUATED, "--sweep", "steps=1,2", "--plot", "quality.png")
+    assert done.returncode == 0, done.stderr
+    assert "there are too few test images" in done.stdout
+    assert (tmp_path / "quality.png").is_file()
+
+
+def test_a_folder_whose_classes_changed_is_not_taken_for_the_old_one(here: Cli, tmp_path: Path, pets: Path) -> None:
+    own_model(tmp_path, pets, ("black cats", "dogs"))
+    (pets / "ants").mkdir()
+    (pets / "dogs" / "00.jpg").rename(pets / "ants" / "0.jpg")
+    error, _ = complaint(here(*EVALUATED), 1)
+    assert error.endswith("no longer has the classes that the model was trained on: new: ants")
+    seen = here("inspect", "own", "--at", 500, "--label", "dogs")
+    assert seen.returncode == 0
+    assert "new: ants: using an image that the model generates" in seen.stderr
+
+
+def test_more_classes_than_generated_images_leave_no_nan(here: Cli, tmp_path: Path, brief: None) -> None:
+    classes = tuple(f"class {k}" for k in range(101))
+    for name in classes:
+        for part in ("train", "test"):
+            (tmp_path / "many" / part / name).mkdir(parents=True)
+            Image.new("RGB", (32, 32), (2 * int(name.split()[1]), 0, 0)).save(
+                tmp_path / "many" / part / name / f"{part}.png"
+            )
+    own_model(tmp_path, tmp_path / "many", classes)
+    (result,) = reported(here(*EVALUATED, "--json"), "evaluate")["results"]
+    assert result["without_figure"] == {"class 100": "no generated image"}
+    assert result["accuracy_by_class"][100] is None

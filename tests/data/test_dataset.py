@@ -167,3 +167,14 @@ def test_the_digest_tells_sets_apart() -> None:
 def test_the_built_in_digits_need_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DDPMCTL_OFFLINE")
     assert len(load_dataset("strokes:10", 32)) == 10
+
+
+def test_a_class_of_one_image_is_trained_on_and_not_held_out() -> None:
+    images, labels = torch.arange(400).view(400, 1, 1, 1), torch.zeros(400, dtype=torch.int64)
+    plain = Dataset("x", images, labels, ("a", "b"))
+    only = int(plain.split(40)[1].images[7])
+    labels[only] = 1
+    train, heldout = Dataset("x", images, labels, ("a", "b")).split(40)
+    assert (len(train), len(heldout)) == (360, 40)
+    assert train.images[train.labels == 1].flatten().tolist() == [only]
+    assert sorted([*train.images.flatten().tolist(), *heldout.images.flatten().tolist()]) == list(range(400))

@@ -70,6 +70,9 @@ def test_a_class_without_test_images_is_named(judge: Judge) -> None:
     judge.test = few
     with pytest.raises(DataError, match="no test image of strokes shows four"):
         judge.real_images(10)
+    # Before a classifier is trained, and before the minutes that a lesson takes.
+    with pytest.raises(DataError, match="no test image of strokes shows four"):
+        Judge(judge.train, few, CPU, lambda done, total: pytest.fail("a classifier is trained"))
 
 
 def test_chains_of_different_lengths_play_side_by_side(tmp_path: Path) -> None:
