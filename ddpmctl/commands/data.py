@@ -86,7 +86,7 @@ def fetch(name: Name = "mnist", as_json: Json = False, quiet: Quiet = False) -> 
 def verify(name: NameOrFolder = "mnist", data_dir: DataDir = None, as_json: Json = False, quiet: Quiet = False) -> None:
     """Read a whole data set and list everything in it that is not used; exit code 1 if there is anything.
 
-    Example: ddpmctl data verify folder:pets
+    Example: ddpmctl data verify strokes
 
     For a folder that generate --all filled: check that each image is there once, and is what it should be.
     """

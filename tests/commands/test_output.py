@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ddpmctl.console import Output
 from ddpmctl.plugins import SUMMARIES
 from tests.conftest import Cli, clean_environment
 
@@ -171,3 +172,10 @@ def test_a_reader_that_has_gone_away_is_no_disaster(tiny_home: Path, tmp_path: P
     assert done.returncode != 0
     for words in ("Traceback", "unforeseen", "Exception ignored"):
         assert words not in done.stderr
+
+
+def test_json_never_holds_nan(capsys: pytest.CaptureFixture[str]) -> None:
+    found = {"level": [{"mse": float("nan"), "best": (1.5, float("inf"))}], "name": "nan"}
+    Output("inspect", as_json=True).result(found)
+    printed = json.loads(capsys.readouterr().out, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert printed["result"] == {"level": [{"mse": None, "best": [1.5, None]}], "name": "nan"}
