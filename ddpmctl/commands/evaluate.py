@@ -229,6 +229,8 @@ def make_evaluator(out: Output, request: Request, data_dir: Path | None, engine:
     test = same_images(manifest, data_dir, train=False)
     if manifest.dataset.digest and train.digest() != manifest.dataset.digest:
         out.warn(f"the dataset {manifest.dataset.name} is not the one that this model was trained on")
+    side = manifest.config.model.image_size
+    train, test = train.at_size(side), test.at_size(side)
     with out.progress() as bar:
         task = bar.add_task("training the classifier", total=None)
         trained = trained_classifier(

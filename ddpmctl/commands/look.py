@@ -52,7 +52,8 @@ def look_at(
     engine = Engine(checkpoint, device, "fp32", notice=out.warn)
     image = _image(out, engine, index, seed, data_dir)
     looks = [engine.look(image, index, t, seed) for t in timesteps]
-    rows = [_tiles(look, engine.diffusion.pixel_range) for look in looks]
+    size = engine.config.model.image_size
+    rows = [_tiles(look, engine.diffusion.pixel_range, size) for look in looks]
     titles = [[f"x0, t = {t}", *TITLES[1:]] for t in timesteps]
     sheet = labelled_sheet(rows, titles, ENLARGED)
     write_whole(path, png(sheet, _made(engine, timesteps, index, seed)))
@@ -100,13 +101,13 @@ def _image(out: Output, engine: "Engine", index: int, seed: int, data_dir: Path 
     return generated
 
 
-def _tiles(look: "Look", pixel_range: tuple[float, float]) -> "list[Images]":
+def _tiles(look: "Look", pixel_range: tuple[float, float], size: int) -> "list[Images]":
     """The five pictures of a row; noise is shown from -3 to 3."""
     from ddpmctl.chain import to_pixels
 
     noise = (-3.0, 3.0)
     shown = ((look.x0, pixel_range), (look.x, noise), (look.epsilon, noise), (look.told_epsilon, noise))
-    return [to_pixels(tensor[None], limits)[0] for tensor, limits in (*shown, (look.told_x0, pixel_range))]
+    return [to_pixels(tensor[None], limits, size)[0] for tensor, limits in (*shown, (look.told_x0, pixel_range))]
 
 
 def _figures(engine: "Engine", look: "Look", t: int) -> dict[str, Any]:
