@@ -1,121 +1,102 @@
-"""The command line's front door: the group of commands, and the one place where errors get their words."""
+"""The entry point of the command line: signals, streams, and the one place where errors become messages.
 
-import io
+Nothing of other packages is imported at the top, so that a missing one is reported like any other error.
+"""
+
 import os
 import signal
 import sys
 import traceback
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, NoReturn
+from typing import NoReturn, TextIO
 
-import typer
-
-from . import __version__, plugins
-from .console import print_error
-from .errors import DdpmctlError, ExitCode, SpokenElsewhere, UsageError
+from . import failures, streams
+from .errors import DdpmctlError, ExitCode, SpokenElsewhere, ending_signals
 from .ranks import ranks
 from .threads import configure_threads
 
-EPILOG = (
-    "Exit codes: 0 done, 1 failed, 2 wrong usage, 130 Ctrl-C, 143 terminated. "
-    "Models live in DDPMCTL_HOME or the user's data directory; DDPMCTL_OFFLINE=1 opens no socket; "
-    "DDPMCTL_DEBUG=1 shows tracebacks."
-)
 
-app = typer.Typer(
-    cls=plugins.PluginGroup,
-    help="Train a denoising diffusion model from nothing, and make digits with it.\n\nBegin with: ddpmctl demo",
-    epilog=EPILOG,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+class _Ended(BaseException):
+    """A signal, as something that ``finally`` blocks see.
+
+    Attributes:
+        exit_code: to end with.
+    """
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.exit_code = ExitCode(128 + signum)
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"ddpmctl {__version__}")
-        raise typer.Exit
-
-
-WITH_TORCHRUN = ("train", "generate")
-"""The commands that several processes can share."""
-
-
-@app.callback()
-def root(
-    context: typer.Context,
-    version: Annotated[
-        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
-    ] = False,
-) -> None:
-    """See that the subcommand makes sense in as many processes as there are."""
-    command = context.invoked_subcommand
-    if ranks().size > 1 and command not in WITH_TORCHRUN:
-        raise UsageError(f"ddpmctl {command} is for one process", f"without torchrun: ddpmctl {command}")
-
-
-class _Terminated(BaseException):
-    """SIGTERM, as something that ``finally`` blocks see."""
-
-    exit_code = ExitCode.TERMINATED
-
-
-def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
-    raise _Terminated
+def _end(signum: int, frame: FrameType | None) -> NoReturn:
+    raise _Ended(signum)
 
 
 def main() -> NoReturn:
     """Run the command line and exit with an `ExitCode`."""
     configure_threads()
-    signal.signal(signal.SIGTERM, _terminate)
-    here = ranks()
+    streams.prepare()
+    for signum in ending_signals():
+        signal.signal(signum, _end)
+    here, stderr = ranks(), sys.stderr
     if not here.is_first:
-        # The first speaks for all, but for what goes wrong here alone.
+        # The first process prints for all, except for what goes wrong in this one alone.
         sys.stdout = sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
-    # Windows' older encodings lack characters, and one of them must not end a training. Where Python has a way of its
-    # own with such characters, as on stderr, that stays.
-    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
-        sys.stdout.reconfigure(errors="replace")
-    if not any(plugin.builtin for plugin in plugins.discover(plugins.COMMANDS)):
-        print_error("ddpmctl runs from a checkout that is not installed", "pip install -e .")
-        sys.exit(ExitCode.FAILED)
-    code: int = ExitCode.OK
-    try:
-        app(prog_name="ddpmctl")
-    except SystemExit as ended:  # how Typer ends what went well, and what was typed wrong
-        code = ended.code if isinstance(ended.code, int) else ExitCode.OK
-    except SpokenElsewhere as error:
-        code = error.exit_code
-    except DdpmctlError as error:
-        code = _report(error.message, error.hint, error.exit_code)
-    except OSError as error:
-        where = f": {error.filename}" if error.filename else ""
-        code = _report(f"{error.strerror or error}{where}", None, ExitCode.FAILED)
-    except MemoryError:
-        code = _report("there is not enough memory", "ask for fewer or smaller images", ExitCode.FAILED)
-    except _Terminated:
-        code = _report("terminated", None, ExitCode.TERMINATED)
-    except Exception as error:
-        words = f"something unforeseen happened: {type(error).__name__}: {error}"
-        code = _report(words, "DDPMCTL_DEBUG=1 shows where; please report it", ExitCode.FAILED)
+    code = _run(stderr)
+    refused = streams.flush_stdout()
+    if refused:
+        code = code or ExitCode.FAILED
+        if not isinstance(refused, BrokenPipeError):
+            failure = streams.stdout_refused(refused)
+            _report(stderr, failure.message, failure.hint)
     if here.size > 1:
-        # What is under way with processes that are gone never ends, and an orderly exit would wait for it; and gloo's
-        # threads may abort a process whose interpreter goes away beneath them.
+        # Collectives with processes that are gone never end, and an orderly exit would wait for them; and gloo's
+        # threads may abort a process whose interpreter shuts down beneath them.
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
         os._exit(code)
     sys.exit(code)
 
 
-def _report(message: str, hint: str | None, code: ExitCode) -> ExitCode:
+def _run(stderr: TextIO) -> int:
+    """Run the command that was typed; every error becomes a message and an exit code."""
+    try:
+        from . import plugins
+
+        if not any(plugin.builtin for plugin in plugins.discover(plugins.COMMANDS)):
+            raise DdpmctlError("ddpmctl runs from a checkout that is not installed", "pip install -e .")
+        from .application import app
+
+        app(prog_name="ddpmctl")
+    except SystemExit as ended:  # how Typer ends what went well, and what was typed wrong
+        return ended.code if isinstance(ended.code, int) else ExitCode.OK
+    except SpokenElsewhere as error:
+        return error.exit_code
+    except _Ended as ended:
+        words = {ExitCode.HUNG_UP: "the terminal was closed", ExitCode.TERMINATED: "terminated"}
+        return _report(stderr, words[ended.exit_code], None, ended.exit_code)
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+    except Exception as error:
+        failure = failures.describe(error)
+        return _report(stderr, failure.message, failure.hint, failure.code)
+    return ExitCode.OK
+
+
+def _report(stderr: TextIO, message: str, hint: str | None, code: ExitCode = ExitCode.FAILED) -> ExitCode:
     here = ranks()
     if not here.is_first:
-        sys.stderr, message = sys.__stderr__, f"process {here.rank}: {message}"
+        sys.stderr, message = stderr, f"process {here.rank}: {message}"
     if os.environ.get("DDPMCTL_DEBUG") == "1":
         traceback.print_exc()
     # All on a machine were started with the same command line, and end by the same signal.
-    if here.local == 0 or code not in (ExitCode.USAGE, ExitCode.INTERRUPTED, ExitCode.TERMINATED):
-        print_error(message, hint)
+    same_in_all = (ExitCode.USAGE, ExitCode.HUNG_UP, ExitCode.INTERRUPTED, ExitCode.TERMINATED)
+    if here.local == 0 or code not in same_in_all:
+        try:
+            from .console import print_error
+        except ImportError:  # Rich is missing, which may be just what is reported
+            sys.stderr.write(f"error: {message}\n" + (f"\nhint: {hint}\n" if hint else ""))
+        else:
+            print_error(message, hint)
     return code

@@ -10,7 +10,13 @@ from typing import Any
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 
+from .labels import is_displayable
+from .streams import written_to_stdout
+
 JSON_VERSION = 1
+
+WIDE, HIGH = 10_000, 25
+"""Columns and lines of what is no terminal: tables in pipes and files are neither cut nor wrapped."""
 
 
 class Output:
@@ -36,7 +42,7 @@ class Output:
         self.command = command
         self.as_json = as_json
         self.quiet = quiet
-        self.stdout = stdout or Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+        self.stdout = stdout or _stdout_console()
         self.stderr = stderr or Console(stderr=True, highlight=False, markup=False, emoji=False)
 
     @property
@@ -70,11 +76,11 @@ class Output:
     def note(self, message: str) -> None:
         """Say something on stderr that is good to know, unless quiet."""
         if not self.quiet:
-            self.stderr.print(message, soft_wrap=True)
+            self.stderr.print(escaped(message), soft_wrap=True)
 
     def warn(self, message: str) -> None:
         """Say something on stderr that must not be missed."""
-        self.stderr.print("warning:", message, soft_wrap=True, style="yellow")
+        self.stderr.print("warning:", escaped(message), soft_wrap=True, style="yellow")
 
     def result(self, data: Mapping[str, Any], human: RenderableType | None = None, bare: Sequence[str] = ()) -> None:
         """Print what the command was asked for.
@@ -84,15 +90,17 @@ class Output:
             human: what a person sees; the bare lines where there is nothing better.
             bare: ids or paths, one a line, for ``--quiet``.
         """
-        if self.as_json:
-            envelope = {"version": JSON_VERSION, "command": self.command, "result": without_nan(data)}
-            json.dump(envelope, sys.stdout, indent=2, allow_nan=False)
-            sys.stdout.write("\n")
-        elif self.quiet or human is None:
-            for line in bare:
-                self.stdout.print(line)
-        else:
-            self.stdout.print(human, soft_wrap=False)
+        with written_to_stdout():
+            if self.as_json:
+                envelope = {"version": JSON_VERSION, "command": self.command, "result": without_nan(data)}
+                json.dump(envelope, sys.stdout, indent=2, allow_nan=False)
+                sys.stdout.write("\n")
+            elif self.quiet or human is None:
+                for line in bare:
+                    # A program gets names as they are, a terminal what it can show.
+                    self.stdout.print(escaped(line) if self.stdout.is_terminal else line)
+            else:
+                self.stdout.print(escaped(human) if isinstance(human, str) else human, soft_wrap=False)
 
     def progress(self, *columns: ProgressColumn) -> Progress:
         """A progress bar on stderr that vanishes when done and shows nothing off a terminal."""
@@ -116,6 +124,24 @@ def without_nan(data: Any) -> Any:
     return [without_nan(value) for value in data] if isinstance(data, list | tuple) else data
 
 
+def _stdout_console() -> Console:
+    if sys.stdout.isatty() or "COLUMNS" in os.environ:
+        return Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+    return Console(highlight=False, markup=False, emoji=False, soft_wrap=True, width=WIDE, height=HIGH)
+
+
+def escaped(text: str) -> str:
+    """Text with escapes in place of what cannot be displayed: names of files may hold control sequences.
+
+    Line breaks stay: messages have some.
+    """
+    if is_displayable(text):
+        return text
+    return "".join(
+        char if char == "\n" or is_displayable(char) else char.encode("unicode_escape").decode() for char in text
+    )
+
+
 def is_log() -> bool:
     """Whether what looks like a terminal is none: colours that are forced on a pipe, or a cell of a notebook.
 
@@ -137,6 +163,6 @@ def encodes(console: Console, text: str) -> bool:
 def print_error(message: str, hint: str | None) -> None:
     """Say on stderr what failed and the way on."""
     console = Console(stderr=True, highlight=False, markup=False, emoji=False)
-    console.print("error:", message, style="bold red", soft_wrap=True)
+    console.print("error:", escaped(message), style="bold red", soft_wrap=True)
     if hint:
-        console.print(f"\nhint: {hint}", soft_wrap=True)
+        console.print(f"\nhint: {escaped(hint)}", soft_wrap=True)

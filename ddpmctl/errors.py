@@ -1,5 +1,6 @@
 """What can go wrong, in words, and the exit codes it ends with."""
 
+import signal
 from enum import IntEnum
 
 
@@ -11,6 +12,8 @@ class ExitCode(IntEnum):
     """The world refused: no such model, a damaged file, no GPU."""
     USAGE = 2
     """The command was typed wrong."""
+    HUNG_UP = 129
+    """SIGHUP: the terminal or the connection is gone."""
     INTERRUPTED = 130
     """Ctrl-C."""
     TERMINATED = 143
@@ -69,3 +72,17 @@ class Terminated(DdpmctlError):
     """SIGTERM, after what was worth keeping has been kept."""
 
     exit_code = ExitCode.TERMINATED
+
+
+class HungUp(Terminated):
+    """SIGHUP, after what was worth keeping has been kept."""
+
+    exit_code = ExitCode.HUNG_UP
+
+
+def ending_signals() -> tuple[signal.Signals, ...]:
+    """The signals beside Ctrl-C that end a command: SIGTERM, and SIGHUP unless it is ignored, as under nohup."""
+    hang_up = getattr(signal, "SIGHUP", None)  # Windows has none
+    if hang_up is None or signal.getsignal(hang_up) is signal.SIG_IGN:
+        return (signal.SIGTERM,)
+    return (signal.SIGTERM, hang_up)

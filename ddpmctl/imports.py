@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import Any
 
 from .errors import DdpmctlError
+from .failures import is_memory_error
 
 
 def load_cv2() -> Any:
@@ -15,6 +16,8 @@ def load_cv2() -> Any:
     try:
         return import_module("cv2")
     except ImportError as error:
+        if is_memory_error(error) or (isinstance(error, ModuleNotFoundError) and error.name == "cv2"):
+            raise
         raise DdpmctlError(
             f"OpenCV cannot be loaded: {error}",
             "it links system libraries; on Debian and Ubuntu: apt-get install libgl1 libglib2.0-0",
@@ -30,6 +33,8 @@ def load_torchvision(module: str) -> Any:
     try:
         return import_module(f"torchvision.{module}")
     except (ImportError, RuntimeError, AttributeError) as error:
+        if is_memory_error(error) or (isinstance(error, ModuleNotFoundError) and error.name == "torchvision"):
+            raise
         raise DdpmctlError(
             f"torchvision does not fit the installed torch: {error}",
             "install a matching pair: pip install --force-reinstall torch torchvision",

@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from .errors import DdpmctlError
+from .failures import is_memory_error
 
 COMMANDS = "ddpmctl.commands"
 DATASETS = "ddpmctl.datasets"
@@ -70,6 +71,9 @@ class Plugin:
         except DdpmctlError:
             raise
         except Exception as error:
+            # What is wrong with the machine or with our own installation is no fault of a plugin.
+            if self.builtin or is_memory_error(error):
+                raise
             raise DdpmctlError(
                 f"'{self.name}' from the plugin {self.distribution} {self.version} does not load: "
                 f"{type(error).__name__}: {error}",

@@ -16,7 +16,15 @@ from threading import Event
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from .errors import DdpmctlError, ExitCode, Interrupted, SpokenElsewhere, Terminated, UsageError
+from .errors import (
+    DdpmctlError,
+    ExitCode,
+    Interrupted,
+    SpokenElsewhere,
+    Terminated,
+    UsageError,
+    ending_signals,
+)
 from .ranks import Ranks, ranks
 
 if TYPE_CHECKING:
@@ -100,7 +108,8 @@ def spoken_once(prefix: str | None = None) -> Iterator[None]:
     except BaseException as error:
         if here.size > 1:
             # torchrun ends all when one has failed. This one is on its way, and has something to say before.
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            for signum in ending_signals():
+                signal.signal(signum, signal.SIG_IGN)
             spoken = False
             with suppress(RuntimeError, DdpmctlError):  # better said twice than not at all
                 spoken = _is_spoken(error, here, (prefix or f"ddpmctl/{here.restarts}") + FAILED)

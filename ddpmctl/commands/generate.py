@@ -10,6 +10,7 @@ import typer
 from ddpmctl.console import Output
 from ddpmctl.errors import UsageError
 from ddpmctl.labels import typed_label
+from ddpmctl.streams import stdout_is_closed, written_to_stdout
 
 from . import options
 from .interactive import ask
@@ -237,6 +238,8 @@ def plan_files(output: Path | None, wanted: list[int], classes: tuple[str, ...])
     if output == STDOUT:
         if len(wanted) > 1:
             raise UsageError(f"stdout takes one image, not {len(wanted)}", "-o images.npz holds any number")
+        if stdout_is_closed():
+            raise UsageError("stdout is closed", "name a file with -o")
         if sys.stdout.isatty():
             raise UsageError("a terminal cannot show the bytes of a PNG", "pipe them on, or name a file with -o")
         return [STDOUT]
@@ -266,8 +269,8 @@ def _write(
     from ddpmctl.imaging.files import npz, png, write_whole
 
     if targets == [STDOUT]:
-        sys.stdout.buffer.write(png(images[0], record("image", wanted, 0)))
-        sys.stdout.buffer.flush()
+        with written_to_stdout():
+            sys.stdout.buffer.write(png(images[0], record("image", wanted, 0)))
     elif targets[0].suffix.lower() == ".npz":
         write_whole(targets[0], npz(images, wanted, [seed + k for k in range(len(wanted))], record("images", [], 0)))
     else:
