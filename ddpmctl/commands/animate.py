@@ -10,6 +10,7 @@ from ddpmctl.config import choose
 from ddpmctl.console import Output
 from ddpmctl.errors import UsageError
 from ddpmctl.labels import typed_label
+from ddpmctl.paths import typed_file
 
 from . import options
 from .making import made_by
@@ -31,7 +32,8 @@ DRAWN, LINES = 5, 12
 def animate(
     label: Annotated[str | None, typer.Argument(metavar="LABEL", help="A class name or index: three, 3.")] = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="PATH", help="x.gif, x.webp or x.png (animated).")
+        Path | None,
+        typer.Option("-o", "--output", parser=typed_file, metavar="PATH", help="x.gif, x.webp or x.png (animated)."),
     ] = None,
     training: Annotated[
         str | None,

@@ -13,6 +13,7 @@ from ddpmctl.console import Output
 from ddpmctl.data import DATASETS, OWN, find_loader, load_dataset
 from ddpmctl.data.report import LoadReport, counted
 from ddpmctl.errors import DataError, ExitCode, UsageError
+from ddpmctl.paths import expand_home, typed_file
 
 from .options import DataDir, Json, Quiet, Show
 from .shards import holds_shards, verify_shards
@@ -92,10 +93,11 @@ def verify(name: NameOrFolder = "mnist", data_dir: DataDir = None, as_json: Json
     """
     out = Output("data verify", as_json=as_json, quiet=quiet)
     datasets = (*DATASETS, *plugins.available(plugins.DATASETS))
+    folder = expand_home(name)
     # An isdir that returns False, and does not raise, for text that cannot be a path.
-    if name.partition(":")[0] not in datasets and os.path.isdir(name):  # noqa: PTH112
-        if holds_shards(Path(name)):
-            found, words, problems = verify_shards(Path(name))
+    if name.partition(":")[0] not in datasets and os.path.isdir(folder):  # noqa: PTH112
+        if holds_shards(folder):
+            found, words, problems = verify_shards(folder)
             _report(out, found, [words], problems)
             return
         name = f"{OWN}:{name}"
@@ -134,7 +136,9 @@ def _report(out: Output, record: dict[str, Any], about: list[str], problems: lis
 @app.command("show")
 def show_sheet(
     name: Name = "mnist",
-    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="PATH", help="A .png file.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", parser=typed_file, metavar="PATH", help="A .png file.")
+    ] = None,
     image_size: Annotated[str, typer.Option(metavar="32|64", help="Side of the images.")] = "32",
     upscale: Annotated[int, typer.Option(metavar="K", help="Enlarge K times.")] = 2,
     show: Show = None,

@@ -10,6 +10,7 @@ import typer
 from ddpmctl.console import Output
 from ddpmctl.errors import UsageError
 from ddpmctl.labels import typed_label
+from ddpmctl.paths import FolderPath, check_folder, typed_output
 from ddpmctl.streams import stdout_is_closed, written_to_stdout
 
 from . import options
@@ -38,7 +39,10 @@ Interpolation = Annotated[
     str | None, typer.Option(metavar="nearest|linear|cubic|lanczos", help="How to enlarge; cubic when not given.")
 ]
 Target = Annotated[
-    Path | None, typer.Option("-o", "--output", metavar="PATH", help="x.png, x.npz, a folder, or - for stdout.")
+    Path | None,
+    typer.Option(
+        "-o", "--output", parser=typed_output, metavar="PATH", help="x.png, x.npz, a folder/, or - for stdout."
+    ),
 ]
 Interactive = Annotated[
     bool, typer.Option("--interactive", "-i", help="Keep the model loaded and ask for one label after the other.")
@@ -135,8 +139,8 @@ def _converse(
     out: Output, request: Request, enlarge: "Enlargement", count: int, output: Path | None, show: bool | None
 ) -> None:
     """Make what is typed, each line from the seeds after those of the line before."""
-    if output is not None and not output.is_dir():
-        raise UsageError(f"--interactive makes a file for each image, and {output} is no folder", "-o FOLDER")
+    if output is not None and not _is_folder(output):
+        raise UsageError(f"--interactive makes a file for each image, and {output} is not a folder", "-o FOLDER/")
     classes = request.checkpoint.manifest.classes
     engine = request.load(out)
     silent = Output("generate", quiet=True)
@@ -243,15 +247,27 @@ def plan_files(output: Path | None, wanted: list[int], classes: tuple[str, ...])
         if sys.stdout.isatty():
             raise UsageError("a terminal cannot show the bytes of a PNG", "pipe them on, or name a file with -o")
         return [STDOUT]
-    given = output is not None and not output.is_dir()
+    given = output is not None and not _is_folder(output)
     stem = safe_stem(classes[wanted[0]]) if len(set(wanted)) == 1 else "images"
     path = output if output is not None and given else (output or Path()) / f"{stem}.png"
-    check_target(path, SUFFIXES)
+    if isinstance(output, FolderPath) and not output.is_dir():
+        check_folder(output)
+        path = Path(path)
+    else:
+        check_target(path, SUFFIXES)
     if path.suffix.lower() == ".npz":
         return [path]
     if len(wanted) == 1:
         return [path if given else free_path(path)]
-    return numbered_paths(path, len(wanted), fresh=not given)
+    numbered = numbered_paths(path, len(wanted), fresh=not given)
+    if path.parent.is_dir():
+        check_target(numbered[-1], SUFFIXES)  # the number makes the name longer
+    return numbered
+
+
+def _is_folder(output: Path) -> bool:
+    """Whether images go into a folder under default names: it exists, or it was typed with a slash at its end."""
+    return isinstance(output, FolderPath) or output.is_dir()
 
 
 def _sample(out: Output, engine: "Engine", request: Request, wanted: list[int]) -> "Images":
@@ -268,6 +284,8 @@ def _write(
 ) -> None:
     from ddpmctl.imaging.files import npz, png, write_whole
 
+    if targets != [STDOUT]:
+        targets[0].parent.mkdir(parents=True, exist_ok=True)
     if targets == [STDOUT]:
         with written_to_stdout():
             sys.stdout.buffer.write(png(images[0], record("image", wanted, 0)))

@@ -7,6 +7,7 @@ import typer
 
 from ddpmctl.console import Output
 from ddpmctl.errors import UsageError
+from ddpmctl.paths import typed_file
 
 from . import options
 from .making import made_by
@@ -25,7 +26,9 @@ WIDEST = 20
 
 
 def grid(
-    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="PATH", help="A .png file.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", parser=typed_file, metavar="PATH", help="A .png file.")
+    ] = None,
     rows: Annotated[int, typer.Option(metavar="R", help="Samples a class.")] = 1,
     model: options.Model = None,
     sampler: options.Sampler = None,

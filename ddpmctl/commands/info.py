@@ -3,6 +3,7 @@
 import os
 import platform
 import sys
+from collections.abc import Callable
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +16,7 @@ from rich.text import Text
 from ddpmctl import __version__, plugins
 from ddpmctl.console import Output
 from ddpmctl.errors import DdpmctlError
+from ddpmctl.paths import user_cache_path
 from ddpmctl.registry import Registry
 from ddpmctl.threads import usable_cpus, wait_policy
 
@@ -112,11 +114,23 @@ def _opencv() -> str:
 
 
 def _directories() -> dict[str, dict[str, Any]]:
-    from platformdirs import user_cache_path
+    def cache(part: str) -> Path:
+        return user_cache_path("ddpmctl", appauthor=False) / part
 
-    registry, cache = Registry(), user_cache_path("ddpmctl", appauthor=False)
-    places = {"models": registry.models, "cached data": cache / "datasets", "cached classifiers": cache / "classifiers"}
-    return {name: {"path": str(path), "exists": path.is_dir(), "bytes": _size(path)} for name, path in places.items()}
+    places: dict[str, Callable[[], Path]] = {
+        "models": lambda: Registry().models,
+        "cached data": lambda: cache("datasets"),
+        "cached classifiers": lambda: cache("classifiers"),
+    }
+    return {name: _directory(find) for name, find in places.items()}
+
+
+def _directory(find: Callable[[], Path]) -> dict[str, Any]:
+    try:
+        path = find()
+    except DdpmctlError as error:
+        return {"path": None, "exists": False, "bytes": 0, "problem": f"{error.message}; {error.hint}"}
+    return {"path": str(path), "exists": path.is_dir(), "bytes": _size(path)}
 
 
 def _size(path: Path) -> int:
@@ -151,7 +165,8 @@ def _table(data: dict[str, Any]) -> RenderableType:
     row("torchvision", data["torchvision"])
     row("OpenCV", data["opencv"])
     for name, place in data["directories"].items():
-        row(name, f"{place['path']}, {place['bytes'] / 1e6:,.1f} MB" if place["exists"] else f"{place['path']}, empty")
+        state = f"{place['bytes'] / 1e6:,.1f} MB" if place["exists"] else "empty"
+        row(name, place.get("problem") or f"{place['path']}, {state}")
     row("settings", ", ".join(f"{name}={value}" for name, value in data["settings"].items()) or "none")
     row("plugins", ", ".join(f"{p['name']} from {p['package']} {p['version']}" for p in data["plugins"]) or "none")
     terminal = data["terminal"]

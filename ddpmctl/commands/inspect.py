@@ -15,6 +15,7 @@ from rich.text import Text
 from ddpmctl.config import DiffusionConfig
 from ddpmctl.console import Output, encodes
 from ddpmctl.errors import CheckpointError
+from ddpmctl.paths import expand, typed_file
 from ddpmctl.registry import Checkpoint, RunRecord, SegmentRecord
 
 from . import options
@@ -43,7 +44,8 @@ def inspect(
     data_dir: options.DataDir = None,
     device: options.Device = "auto",
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="PATH", help="Of the picture, with --at.")
+        Path | None,
+        typer.Option("-o", "--output", parser=typed_file, metavar="PATH", help="Of the picture, with --at."),
     ] = None,
     show: options.Show = None,
     as_json: options.Json = False,
@@ -54,8 +56,9 @@ def inspect(
     """
     out = Output("inspect", as_json=as_json)
     if model is not None and is_picture(model):
-        draw_picture(out, Path(model), show)
-        out.result(as_record(Path(model)), _pairs(tell(Path(model))))
+        picture = expand(model)
+        draw_picture(out, picture, show)
+        out.result(as_record(picture), _pairs(tell(picture)))
         return
     checkpoint = open_model(out, model)
     if at:

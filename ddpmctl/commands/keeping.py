@@ -9,6 +9,7 @@ from rich.table import Table
 
 from ddpmctl.console import Output
 from ddpmctl.errors import CheckpointError, DdpmctlError, ExitCode, Interrupted, UsageError
+from ddpmctl.paths import check_writable, typed_file, typed_path
 from ddpmctl.registry import Registry
 from ddpmctl.registry.checkpoint import Vanished
 from ddpmctl.registry.durable import discard, size_of
@@ -132,7 +133,10 @@ def export_model(
         str, typer.Argument(metavar="MODEL", help="A name, a path, or latest.", autocompletion=model_names)
     ],
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="x.zip, or x.safetensors for bare weights; what is there gives way.")
+        Path,
+        typer.Argument(
+            parser=typed_file, metavar="FILE", help="x.zip, or x.safetensors for bare weights; what is there gives way."
+        ),
     ],
     licence: Annotated[
         str | None, typer.Option(metavar="SPDX", help="Under which it is given away, for its card: CC0-1.0, MIT, ..")
@@ -155,6 +159,7 @@ def export_model(
         raise UsageError(f"{file} is not named like an archive", f"ddpmctl models export {model} {file.stem}.zip")
     if licence is not None and (not licence.strip() or "\n" in licence or len(licence) > 100):
         raise UsageError("that is no name of a licence", "--licence CC0-1.0")
+    check_writable(file)
     checkpoint = open_model(out, model)
     try:
         size = ways[file.suffix.lower()](checkpoint, file, licence)
@@ -165,7 +170,9 @@ def export_model(
 
 
 def import_model(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="An archive, or a .pt of the original scripts.")],
+    file: Annotated[
+        Path, typer.Argument(parser=typed_path, metavar="FILE", help="An archive, or a .pt of the original scripts.")
+    ],
     name: Annotated[str | None, typer.Option(help="For the model; the file's when not given.")] = None,
     as_json: Json = False,
     quiet: Quiet = False,

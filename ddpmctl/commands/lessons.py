@@ -16,6 +16,7 @@ from ddpmctl.console import Output, encodes
 from ddpmctl.data import OWN, find_loader, load_dataset
 from ddpmctl.errors import DataError, DdpmctlError, Interrupted, UsageError
 from ddpmctl.lessons.findings import NAMES, Finding
+from ddpmctl.paths import check_folder, typed_output
 
 from . import options
 from .duration import parse_duration, words
@@ -41,7 +42,10 @@ def lessons(
     budget: Annotated[str, typer.Option(metavar="60s|5m", help="Training of a network.")] = "60s",
     count: Annotated[int, typer.Option("-n", "--count", metavar="N", help="Images that a figure is taken over.")] = 500,
     output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="DIR", help="Takes the page, its pictures and the networks.")
+        Path,
+        typer.Option(
+            "-o", "--output", parser=typed_output, metavar="DIR", help="Takes the page, its pictures and the networks."
+        ),
     ] = FOLDER,
     dataset: options.Dataset = "mnist",
     data_dir: options.DataDir = None,
@@ -64,6 +68,7 @@ def lessons(
         raise UsageError(f"{count} images cannot be judged", "-n 50..100000")
     check_words(device, precision, seed, 1)
     find_loader(dataset)
+    check_folder(output)
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:

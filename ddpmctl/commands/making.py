@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ddpmctl.config import SamplingConfig
 from ddpmctl.console import Output
 from ddpmctl.errors import CheckpointError, DataError, UsageError
+from ddpmctl.paths import expand_home
 from ddpmctl.registry import Checkpoint, Registry
 
 from .sampling import Request
@@ -123,7 +124,9 @@ def told_name(checkpoint: Checkpoint) -> str:
 
 def is_picture(reference: str | None) -> bool:
     """Whether what is to be inspected is a picture and no model."""
-    return reference is not None and Path(reference).suffix.lower() in SUFFIXES and not Path(reference).is_dir()
+    if reference is None or Path(reference).suffix.lower() not in SUFFIXES:
+        return False
+    return not expand_home(reference).is_dir()
 
 
 def tell(path: Path) -> Iterator[tuple[str, str]]:

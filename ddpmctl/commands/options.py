@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from ddpmctl.errors import DdpmctlError
+from ddpmctl.paths import typed_file, typed_path
 from ddpmctl.registry import Registry
 
 
@@ -47,13 +48,21 @@ Show = Annotated[
 Dataset = Annotated[str, typer.Option(metavar="NAME", help="mnist, fashion-mnist, strokes or folder:PATH.")]
 DataDir = Annotated[
     Path | None,
-    typer.Option(envvar="DDPMCTL_DATA_DIR", help="The folder that holds MNIST/raw; nothing else is then tried."),
+    typer.Option(
+        parser=typed_path,
+        metavar="PATH",
+        envvar="DDPMCTL_DATA_DIR",
+        help="The folder that holds MNIST/raw; nothing else is then tried.",
+    ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace a model that has this name.")]
 MaxSteps = Annotated[
     int | None, typer.Option(metavar="N", help="Lay the run out in so many steps; with other limits, the shortest.")
 ]
-Like = Annotated[Path | None, typer.Option(metavar="PICTURE", help="As this one was made, but for what else is given.")]
+Like = Annotated[
+    Path | None,
+    typer.Option(parser=typed_path, metavar="PICTURE", help="As this one was made, but for what else is given."),
+]
 Fit = Annotated[str | None, typer.Option(metavar="crop|pad", help="How pictures become squares; crop when not given.")]
 Channels = Annotated[
     str | None, typer.Option(metavar="1|3", help="Grey or colour; what the pictures have when not given.")
@@ -97,7 +106,8 @@ Compiled = Annotated[
     bool, typer.Option("--compile/--no-compile", help="Compile the network; a minute's start on a CPU.")
 ]
 ShowNearest = Annotated[
-    Path | None, typer.Option(metavar="sheet.png", help="Samples beside the training images nearest to them.")
+    Path | None,
+    typer.Option(parser=typed_file, metavar="sheet.png", help="Samples beside the training images nearest to them."),
 ]
 All = Annotated[bool, typer.Option("--all", help="All classes in turn, in shards: -n COUNT in all, -o FOLDER.")]
 ShardSize = Annotated[
@@ -115,5 +125,6 @@ Sweep = Annotated[
     typer.Option(metavar="KEY=A,B,..", help="Compare steps, guidance, guidance-interval or sampler; repeatable."),
 ]
 Plot = Annotated[
-    Path | None, typer.Option(metavar="quality.png", help="A picture of quality against cost, a point a way.")
+    Path | None,
+    typer.Option(parser=typed_file, metavar="quality.png", help="A picture of quality against cost, a point a way."),
 ]

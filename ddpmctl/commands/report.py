@@ -13,6 +13,7 @@ from ddpmctl import __version__
 from ddpmctl.console import Output
 from ddpmctl.errors import CheckpointError, UsageError
 from ddpmctl.labels import typed_label
+from ddpmctl.paths import typed_file
 from ddpmctl.registry import Checkpoint
 from ddpmctl.registry.archive import without_place
 from ddpmctl.registry.evaluations import kept_evaluation
@@ -42,7 +43,9 @@ def report(
         list[str] | None,
         typer.Argument(metavar="MODEL", help="Names, paths, or latest.", autocompletion=options.model_names),
     ] = None,
-    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="PATH", help="A .html file.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", parser=typed_file, metavar="PATH", help="A .html file.")
+    ] = None,
     label: Annotated[str | None, typer.Option(metavar="LABEL", help="What the chain shows; three, or so.")] = None,
     seed: Annotated[int, typer.Option(help="Of the samples.")] = 0,
     show: options.Show = None,

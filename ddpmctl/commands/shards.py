@@ -1,6 +1,5 @@
 """``generate --all``: many images of all classes in a folder of shards."""
 
-import os
 import re
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -10,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from filelock import Timeout
 
 from ddpmctl.console import Output
-from ddpmctl.errors import DataError, DdpmctlError, Interrupted, UsageError
+from ddpmctl.errors import DataError, Interrupted, UsageError
+from ddpmctl.paths import check_folder
 from ddpmctl.ranks import ranks
 from ddpmctl.torchrun import spoken_once
 
@@ -84,7 +84,7 @@ def make_shards(out: Output, wanted: Wanted, given: dict[str, Any], useless: dic
         request = prepare(out, **given)
         _check_numbers(wanted, before)
         engine = replace(request, drawn=False).load(out)
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         job = _job(wanted, before, request, engine).begun(folder, any_seed=request.drawn)
         if request.drawn:
             out.note(f"seed {job.made.seed}")
@@ -120,7 +120,7 @@ def parse_share(text: str | None) -> tuple[int, int]:
 
 
 def _checked_folder(output: Path | None) -> Path:
-    """Where the shards go; made where only it is missing.
+    """Where the shards go; it may still have to be made.
 
     Raises:
         UsageError: where none is named.
@@ -128,13 +128,8 @@ def _checked_folder(output: Path | None) -> Path:
     """
     if output is None:
         raise UsageError("--all fills a folder", "ddpmctl generate --all -n 1000 -o FOLDER")
-    if output.exists() and not output.is_dir():
-        raise DdpmctlError(f"{output} is no folder", "name another with -o")
-    if not output.is_dir() and not output.parent.is_dir():
-        raise DdpmctlError(f"the directory {output.parent} does not exist", f"mkdir -p '{output.parent}'")
-    if not os.access(output if output.is_dir() else output.parent, os.W_OK):
-        raise DdpmctlError(f"{output} cannot be written: no permission", "name another place with -o")
-    return output
+    check_folder(output)
+    return Path(output)
 
 
 def _check_numbers(wanted: Wanted, before: "Job | None") -> None:

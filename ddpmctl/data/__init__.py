@@ -11,6 +11,7 @@ from ddpmctl import plugins
 from ddpmctl.config import ModelConfig, choose
 from ddpmctl.errors import DataError, UsageError
 from ddpmctl.labels import class_names_problem, is_displayable
+from ddpmctl.paths import expand
 
 from .report import LoadReport
 
@@ -109,13 +110,11 @@ def full_path(typed: str) -> Path:
     """The folder that is meant by ``folder:typed``, absolute and without links.
 
     Raises:
+        UsageError: where it cannot be the path of anything.
         DataError: when it cannot be found out.
     """
     try:
-        return Path(os.path.realpath(Path(typed).expanduser()))  # Path.resolve raises where links form a circle
-    except RuntimeError as error:
-        user = Path(typed).parts[0]
-        raise DataError(f"the home directory of {user} is unknown: '{typed}'", "--dataset folder:/full/path") from error
+        return Path(os.path.realpath(expand(typed)))  # Path.resolve raises where links form a circle
     except OSError as error:
         raise DataError(f"'{typed}' cannot be found: {error.strerror}", "--dataset folder:/full/path") from error
 

@@ -19,10 +19,10 @@ from pathlib import Path
 
 import torch
 from filelock import FileLock
-from platformdirs import user_cache_path
 
 from ddpmctl.errors import DataError
 from ddpmctl.imports import load_torchvision
+from ddpmctl.paths import user_cache_path
 
 from .dataset import DIGITS, Dataset, resized
 

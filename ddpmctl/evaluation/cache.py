@@ -8,11 +8,11 @@ from pathlib import Path
 
 import torch
 from filelock import FileLock
-from platformdirs import user_cache_path
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from ddpmctl.data.dataset import Dataset
+from ddpmctl.paths import user_cache_path
 
 from .classifier import VERSION, Classifier, fit, read
 

@@ -11,32 +11,36 @@ from uuid import uuid4
 import numpy as np
 from PIL import Image
 
-from ddpmctl.errors import DdpmctlError, UsageError
+from ddpmctl.errors import UsageError
+from ddpmctl.paths import check_writable
 
 from .provenance import KEY, Provenance, saved_with
 from .upscale import Images
 
+LONGEST_STEM = 100
+"""Bytes of a default name; some file systems take 143 in all."""
+
 
 def check_target(path: Path, suffixes: Iterable[str]) -> None:
-    """See that a file can be written, before the work that fills it.
+    """Check that a file can be written, before the work that fills it.
 
     Args:
         path: the file.
         suffixes: those that are known, with their dots.
 
     Raises:
-        UsageError: for another suffix.
+        UsageError: for another suffix, or a name that is too long.
         DdpmctlError: for a directory that is missing or cannot be written to.
     """
+    check_suffix(path, suffixes)
+    check_writable(path)
+
+
+def check_suffix(path: Path, suffixes: Iterable[str]) -> None:
+    """Check that the suffix of a file that is no folder already is one of these; the errors are as above."""
     known = list(suffixes)
-    if path.suffix.lower() not in known:
+    if path.suffix.lower() not in known and not os.path.isdir(path):  # noqa: PTH112  a name may be too long
         raise UsageError(f"'{path}' has no suffix that is known here", f"end it in {' or '.join(known)}")
-    if path.is_dir():
-        raise DdpmctlError(f"{path} is a directory", "name a file with -o")
-    if not path.parent.is_dir():
-        raise DdpmctlError(f"the directory {path.parent} does not exist", f"mkdir -p '{path.parent}'")
-    if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
-        raise DdpmctlError(f"{path} cannot be written: no permission", "name another place with -o")
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -45,7 +49,8 @@ def write_whole(path: Path, data: bytes) -> None:
     if path.exists() and not path.is_file():
         path.write_bytes(data)
         return
-    temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}.tmp")
+    # As short as it can be: the name of the file may be the longest that the file system takes.
+    temporary = path.with_name(f".{uuid4().hex[:8]}.tmp")
     try:
         temporary.write_bytes(data)
         temporary.replace(path)
@@ -68,15 +73,17 @@ def numbered_paths(path: Path, count: int, *, fresh: bool) -> list[Path]:
     first = 1
     if fresh:
         taken = re.compile(rf"{re.escape(path.stem)}-(\d+){re.escape(path.suffix)}")
-        found = [int(match[1]) for entry in path.parent.iterdir() if (match := taken.fullmatch(entry.name))]
+        present = path.parent.iterdir() if path.parent.is_dir() else ()
+        found = [int(match[1]) for entry in present if (match := taken.fullmatch(entry.name))]
         first = max(found, default=0) + 1
     width = len(str(first + count - 1))
     return [path.with_name(f"{path.stem}-{number:0{width}d}{path.suffix}") for number in range(first, first + count)]
 
 
 def safe_stem(name: str) -> str:
-    """A class name as a part of a file name."""
-    return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "image"
+    """A class name as a part of a file name, cut where it would leave no room for a number and a suffix."""
+    stem = re.sub(r"[^\w.-]+", "-", name)
+    return stem.encode()[:LONGEST_STEM].decode(errors="ignore").strip("-.") or "image"
 
 
 def png(image: Images, made: Provenance | None = None) -> bytes:

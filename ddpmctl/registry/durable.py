@@ -12,6 +12,9 @@ from uuid import uuid4
 PATIENCE = 40
 """Attempts at a rename where readers may hold what is renamed."""
 
+LONGEST_KEPT = 100
+"""Bytes of a name that its temporary name repeats."""
+
 _TEMPORARY = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.tmp")
 
 
@@ -83,8 +86,12 @@ def put_directory(path: Path, files: dict[str, bytes]) -> None:
 
 
 def temporary_beside(path: Path) -> Path:
-    """A hidden name on the same file system, which no reader looks at and `sweep` recognises."""
-    return path.with_name(f".{path.name}.{uuid4().hex[:8]}.tmp")
+    """A hidden name on the same file system, which no reader looks at and `sweep` recognises.
+
+    It fits wherever the name itself does: only names that are much longer than those in the registry are replaced.
+    """
+    name = path.name if len(os.fsencode(path.name)) <= LONGEST_KEPT else "file"
+    return path.with_name(f".{name}.{uuid4().hex[:8]}.tmp")
 
 
 def remove_tree(path: Path) -> None:

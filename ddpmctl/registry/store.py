@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from ddpmctl.errors import CheckpointError, DdpmctlError, UsageError
+from ddpmctl.paths import expand, expand_home, user_data_path
 
 from .checkpoint import MANIFEST, Checkpoint, Vanished
 from .durable import fsync_dir, moved, name_of_temporary, remove_tree, replace_file, size_of, sweep, temporaries
@@ -20,11 +21,12 @@ DEFAULT = "default"
 def user_home() -> Path:
     """``DDPMCTL_HOME``, else the platform's directory for a user's data."""
     given = os.environ.get("DDPMCTL_HOME")
-    if given:
-        return Path(given).expanduser()
-    from platformdirs import user_data_path
-
-    return user_data_path("ddpmctl", appauthor=False)
+    if not given:
+        return user_data_path("ddpmctl", appauthor=False)
+    try:
+        return expand(given)
+    except UsageError as error:
+        raise DdpmctlError(f"DDPMCTL_HOME: {error.message}", "set DDPMCTL_HOME to a folder") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +154,8 @@ class Registry:
             return self._follow(reference, BEST)
         if reference in self.names(LAST):
             raise _unjudged(reference)
-        path = Path(reference).expanduser()
-        if path.exists():
+        path = expand_home(reference)
+        if os.path.exists(path):  # noqa: PTH110  False also for a name that is too long
             return open_path(path)
         raise self._unknown(reference, names)
 

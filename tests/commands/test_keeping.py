@@ -152,7 +152,7 @@ def test_what_cannot_be_exported_or_imported_is_said(here: Cli, tiny_home: Path,
         "a.tar is not named like an archive",
         "ddpmctl models export a a.zip",
     )
-    assert complaint(here("models", "export", "a", "no/such/a.zip"), 1)[0].startswith("cannot write no/such/a.zip: ")
+    assert complaint(here("models", "export", "a", "no/such/a.zip"), 1)[0] == "the directory no/such does not exist"
     assert complaint(here("models", "import", "a.zip"), 1)[0] == "there is no file a.zip"
     shutil.make_archive(str(tmp_path / "other"), "zip", tmp_path / "models" / "a")
     error, hint = complaint(here("models", "import", "other.zip"), 1)

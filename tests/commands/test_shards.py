@@ -186,8 +186,8 @@ def test_what_cannot_be_done_is_refused(tiny_here: Cli, tmp_path: Path, typed: t
 
 def test_a_place_that_is_no_folder_of_shards_is_refused(tiny_here: Cli, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    assert complaint(tiny_here(*ALL, "-o", "file"), 1)[0] == "file is no folder"
-    assert "does not exist" in complaint(tiny_here(*ALL, "-o", "no/where"), 1)[0]
+    assert complaint(tiny_here(*ALL, "-o", "file"), 1)[0] == "file is not a folder"
+    assert complaint(tiny_here(*ALL, "-o", "file/x"), 1)[0] == "file is not a folder"
     (tmp_path / "strokes").mkdir()
     assert tiny_here("data", "verify", "strokes").stdout.startswith("strokes: "), "the dataset, not the folder"
     (tmp_path / "empty").mkdir()

@@ -151,3 +151,20 @@ def test_numbered_names_sort_and_never_meet_when_fresh(
 )
 def test_a_class_name_becomes_a_file_name(name: str, stem: str) -> None:
     assert safe_stem(name) == stem
+
+
+def test_a_long_class_name_leaves_room_for_a_number_and_a_suffix(tmp_path: Path) -> None:
+    path = tmp_path / f"{safe_stem('字' * 200)}-learning.gif"
+    path.touch()
+    numbered = numbered_paths(path, 1_000_000, fresh=True)[-1]
+    numbered.touch()
+    assert len(numbered.name.encode()) < 143
+    assert set(numbered.stem) <= set("字-learning0123456789")
+
+
+def test_a_file_of_the_longest_name_is_written_whole(tmp_path: Path) -> None:
+    path = tmp_path / f"{'x' * 251}.png"
+    for data in (b"one", b"two"):
+        write_whole(path, data)
+        assert path.read_bytes() == data
+    assert list(tmp_path.iterdir()) == [path]

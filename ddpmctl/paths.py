@@ -1,0 +1,173 @@
+"""Paths as people type them: home directories, lengths, and whether something can be written there."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import platformdirs
+
+from .errors import DdpmctlError, UsageError
+from .failures import CURRENT_DIRECTORY_IS_GONE, current_directory_is_gone
+
+LONGEST_NAME = 255
+"""Of a file or a folder, where the file system does not say: bytes, or characters on Windows."""
+
+
+class FolderPath(type(Path())):  # type: ignore[misc]
+    """A path that was typed with a separator at its end: a folder, even where nothing exists yet."""
+
+
+def typed_path(text: str | Path) -> Path:
+    """The parser of options that name something to read."""
+    return expand(text)
+
+
+def typed_file(text: str | Path) -> Path:
+    """The parser of options that name a file to write.
+
+    Raises:
+        UsageError: for a path that can only be a folder.
+    """
+    if _ends_as_folder(text):
+        raise UsageError(f"'{text}' is a folder, and a file is needed here", "add the name of a file to it")
+    return expand(text)
+
+
+def typed_output(text: str | Path) -> Path:
+    """The parser of options that name a file or a folder to write."""
+    path = expand(text)
+    return FolderPath(path) if _ends_as_folder(text) else path
+
+
+def _ends_as_folder(text: str | Path) -> bool:
+    return str(text).endswith(tuple(filter(None, (os.sep, os.altsep))))
+
+
+def expand(text: str | Path) -> Path:
+    """A typed path with its home directory in place of ``~``.
+
+    Raises:
+        UsageError: where it cannot be the path of anything.
+    """
+    if "\0" in str(text):
+        raise UsageError("a path cannot hold a NUL character", "type another path")
+    path = expand_home(text)
+    check_names(path)
+    return path
+
+
+def expand_home(text: str | Path, what: str = "") -> Path:
+    """A path with its home directory in place of ``~`` or ``~user``.
+
+    Args:
+        text: the path.
+        what: where it was given, for the message.
+
+    Raises:
+        UsageError: where that directory is not known.
+    """
+    # Path("./~x") would forget that this is no home directory.
+    given = os.fspath(text)
+    expanded = os.path.expanduser(given)  # noqa: PTH111
+    if given.startswith("~") and expanded.startswith("~"):
+        name = given.replace("\\", "/").partition("/")[0]
+        raise UsageError(f"{what}'{given}': the home directory {name} is not known", "write the path in full")
+    return Path(expanded)
+
+
+def user_data_path(name: str, *, appauthor: bool) -> Path:
+    """The platform's directory for a user's data.
+
+    Raises:
+        DdpmctlError: where the user has no home directory.
+    """
+    hint = "set DDPMCTL_HOME to a folder for models"
+    return _user_path(platformdirs.user_data_path, name, appauthor, "XDG_DATA_HOME", hint)
+
+
+def user_cache_path(name: str, *, appauthor: bool) -> Path:
+    """The platform's directory for what can be computed or downloaded again; the errors are as above."""
+    hint = "set HOME, or XDG_CACHE_HOME to a folder"
+    return _user_path(platformdirs.user_cache_path, name, appauthor, "XDG_CACHE_HOME", hint)
+
+
+def _user_path(find: Callable[..., Path], name: str, appauthor: bool, variable: str, hint: str) -> Path:
+    given = os.environ.get(variable, "")
+    if os.name != "nt" and given.startswith("~"):  # a shell may leave it so, and platformdirs would ignore it
+        return expand_home(given, f"{variable} is ") / name
+    unknown = DdpmctlError("the home directory of this user is not known", hint)
+    try:
+        path = find(name, appauthor=appauthor)
+    except RuntimeError as error:
+        raise unknown from error
+    # Older releases of platformdirs leave "~" as it is where nobody knows what it means.
+    path = Path(os.path.expanduser(path))  # noqa: PTH111
+    if str(path).startswith("~"):
+        raise unknown
+    return path
+
+
+def check_names(path: Path, limit: int = LONGEST_NAME) -> None:
+    """Check that each name in a path is short enough for a file system.
+
+    Raises:
+        UsageError: for one that is too long.
+    """
+    for name in path.parts:
+        length = len(name) if os.name == "nt" else len(os.fsencode(name))
+        if length > limit:
+            unit = "characters" if os.name == "nt" else "bytes"
+            raise UsageError(
+                f"the name '{name[:24]}..' is too long: {length} {unit}, and at most {limit} are possible",
+                "choose a shorter name",
+            )
+
+
+def check_writable(path: Path) -> None:
+    """Check that a file can be written, before the work that fills it.
+
+    Raises:
+        UsageError: for a name that is too long.
+        DdpmctlError: for a folder in its place, or a parent that is missing or cannot be written to.
+    """
+    check_names(path)
+    _check_current_directory(path)
+    if path.is_dir():
+        raise DdpmctlError(f"{path} is a directory", "name a file with -o")
+    if not path.parent.is_dir():
+        raise DdpmctlError(f"the directory {path.parent} does not exist", f"mkdir -p '{path.parent}'")
+    check_names(Path(path.name), _longest_name_in(path.parent))
+    if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
+        raise DdpmctlError(f"{path} cannot be written: no permission", "name another place with -o")
+
+
+def check_folder(path: Path) -> None:
+    """Check that files can be written into a folder, which may still have to be made, with its parents.
+
+    Raises:
+        UsageError: for a name that is too long.
+        DdpmctlError: for something else in its place, or where nothing can be written.
+    """
+    check_names(path)
+    _check_current_directory(path)
+    existing = next(folder for folder in (path, *path.parents) if folder.exists())
+    if not existing.is_dir():
+        raise DdpmctlError(f"{existing} is not a folder", "name another with -o")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise DdpmctlError(f"{path} cannot be written: no permission", "name another place with -o")
+    for name in path.parts[len(existing.parts) :]:
+        check_names(Path(name), _longest_name_in(existing))
+
+
+def _check_current_directory(path: Path) -> None:
+    # Its inode can still be asked for permissions, but takes no files any more.
+    if not path.is_absolute() and current_directory_is_gone():
+        raise DdpmctlError(*CURRENT_DIRECTORY_IS_GONE)
+
+
+def _longest_name_in(folder: Path) -> int:
+    """What the file system of a folder allows; encrypted ones allow less than others."""
+    try:
+        return os.pathconf(folder, "PC_NAME_MAX")
+    except (AttributeError, OSError, ValueError):  # Windows has no pathconf
+        return LONGEST_NAME
