@@ -13,6 +13,7 @@ from importlib import resources
 from typing import Any, Literal, Self
 
 from .errors import UsageError
+from .labels import is_displayable
 
 Network = Literal["classic", "unet"]
 ScheduleName = Literal["linear", "cosine"]
@@ -303,12 +304,14 @@ def build(kind: Any, values: Any, where: str) -> Any:
     if origin is dict:
         _check(isinstance(values, Mapping), f"{where} is a table")
         inner = typing.get_args(kind)[1]
-        return {str(name): build(inner, value, f"{where}.{name}") for name, value in values.items()}
+        return {build(str, name, where): build(inner, value, f"{where}.{name}") for name, value in values.items()}
     if kind is float and type(values) in (int, float):
         _check(abs(values) <= sys.float_info.max, f"{where} is finite")
         values = float(values)
     # `type(..) is` and not isinstance: a bool is no int here.
     _check(type(values) is kind, f"{where} is of type {kind.__name__}")
+    # Whatever is read from a file may be printed: no text in it may move the cursor.
+    _check(kind is not str or is_displayable(values), f"{where} holds characters that cannot be displayed")
     return values
 
 

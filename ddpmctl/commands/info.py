@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ddpmctl import __version__, plugins
-from ddpmctl.console import Output
+from ddpmctl.console import Output, escaped
 from ddpmctl.errors import DdpmctlError
 from ddpmctl.paths import user_cache_path
 from ddpmctl.registry import Registry
@@ -149,7 +149,7 @@ def _table(data: dict[str, Any]) -> RenderableType:
     table = Table.grid(padding=(0, 2))
 
     def row(name: str, value: str) -> None:
-        table.add_row(Text(name, style="bold"), Text(value))
+        table.add_row(Text(name, style="bold"), Text(escaped(value)))
 
     for name in ("ddpmctl", "python", "system"):
         row(name, data[name])

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ddpmctl.config import DiffusionConfig
-from ddpmctl.console import Output, encodes
+from ddpmctl.console import Output, encodes, escaped
 from ddpmctl.errors import CheckpointError
 from ddpmctl.paths import expand, typed_file
 from ddpmctl.registry import Checkpoint, RunRecord, SegmentRecord
@@ -67,7 +67,9 @@ def inspect(
         path, levels, sheet = look_at(out, checkpoint, at, label, seed, data_dir, device, output)
         draw_sheet(out, sheet, show)
         told = _table([{name: f"{value:.4g}" for name, value in level.items()} for level in levels])
-        out.result({"name": checkpoint.name, "file": str(path), "levels": levels}, Group(told, Text(f"\n{path}")))
+        out.result(
+            {"name": checkpoint.name, "file": str(path), "levels": levels}, Group(told, Text(f"\n{escaped(str(path))}"))
+        )
         return
     last = last_commit(out, checkpoint)
     rows = last.history
@@ -202,7 +204,7 @@ def _loss_curve(rows: list[dict[str, str]], *, plain: bool) -> Iterator[Renderab
 def _pairs(pairs: Iterator[tuple[str, str]]) -> Table:
     table = Table.grid(padding=(0, 2))
     for name, value in pairs:
-        table.add_row(Text(name, style="bold"), value)
+        table.add_row(Text(name, style="bold"), escaped(value))
     return table
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from ddpmctl.console import Output
+from ddpmctl.console import Output, escaped
 from ddpmctl.errors import CheckpointError, DdpmctlError, ExitCode, Interrupted, UsageError
 from ddpmctl.paths import check_writable, typed_file, typed_path
 from ddpmctl.registry import Registry
@@ -121,7 +121,7 @@ def verify(
     rows = [_verified(registry, each) for each in ([name] if name else names)]
     table = Table("name", "state", "checked", box=None)
     for row in rows:
-        table.add_row(row["name"], row["problem"] or "whole", _words(row["bytes"]))
+        table.add_row(row["name"], escaped(row["problem"] or "whole"), _words(row["bytes"]))
     damaged = [row["name"] for row in rows if row["problem"]]
     out.result({"models": rows}, table if rows else "no models yet", bare=damaged)
     if damaged:

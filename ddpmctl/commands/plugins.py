@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from rich.table import Table
 
 from ddpmctl import plugins
-from ddpmctl.console import Output
+from ddpmctl.console import Output, escaped
 from ddpmctl.errors import DdpmctlError
 
 from .options import Json
@@ -33,7 +33,7 @@ def list_plugins(as_json: Json = False) -> None:
     rows = [_row(kind, plugin) for group, kind in KINDS.items() for plugin in _foreign(group)]
     table = Table("kind", "name", "package", "version", "state", box=None)
     for row in rows:
-        table.add_row(row.kind, row.name, row.package, row.version, row.problem or "ok")
+        table.add_row(row.kind, row.name, row.package, row.version, escaped(row.problem or "ok"))
     data = {"plugins": [{name: getattr(row, name) for name in Row.__slots__} for row in rows]}
     out.result(data, table if rows else "no plugins are installed; the built-in commands are in ddpmctl --help")
 

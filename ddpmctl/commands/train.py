@@ -22,6 +22,7 @@ from ddpmctl.config import (
 from ddpmctl.console import Output
 from ddpmctl.data import OWN, default_sample_size, full_path, known_kind
 from ddpmctl.errors import DdpmctlError, UsageError
+from ddpmctl.labels import is_displayable
 from ddpmctl.ranks import ranks
 from ddpmctl.registry import Registry, last_of
 from ddpmctl.training.saving import Every
@@ -171,14 +172,16 @@ def own_images(
         UsageError: for an unknown dataset, or an option that it does not have.
         DataError: for a folder whose path cannot be found out.
     """
-    kind = known_kind(dataset, usage)
+    kind, path = known_kind(dataset, usage), dataset.partition(":")[2]
+    full = f"{OWN}:{full_path(path)}" if kind == OWN and path else dataset
+    # It goes into the manifest, which would be refused when it is read again.
+    if not is_displayable(full):
+        raise UsageError(f"the dataset '{full}' holds characters that cannot be displayed", "rename the folder")
     if kind != OWN:
         for option, value in (("fit", fit), ("channels", channels)):
             if value is not None:
                 raise UsageError(f"--{option} is for pictures of one's own, and {kind} is not", "leave it out")
         return dataset, "", None
-    path = dataset.partition(":")[2]
-    full = f"{OWN}:{full_path(path)}" if path else dataset
     number = None if channels is None else int(choose("number of channels", channels, ("1", "3")))
     return full, choose("fit", fit or "crop", FITS), number
 

@@ -4,13 +4,15 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ddpmctl.errors import CheckpointError
+from ddpmctl.labels import is_displayable
 
 from .manifest import MAX_BYTES, FileRecord, Manifest, checksum_of
 
@@ -28,6 +30,10 @@ many steps, int64[N]. Nobody needs them to go on."""
 
 
 _TYPES = {STRIPS: "uint8", STEPS_OF_STRIPS: "int64"}
+
+
+FIGURES = ("train_mse", "heldout_mse")
+"""Columns of the history that are drawn as curves."""
 
 
 class Vanished(CheckpointError):
@@ -114,6 +120,7 @@ class Checkpoint:
         length = int.from_bytes(data[:8], "little")
         try:
             header: dict[str, dict[str, Any]] = json.loads(data[8 : 8 + length])
+            _check_displayable(header, self.path / WEIGHTS)
             return {name: tuple(map(int, entry["shape"])) for name, entry in header.items() if name != "__metadata__"}
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise damaged(self.path / WEIGHTS, "its header does not parse") from error
@@ -122,9 +129,17 @@ class Checkpoint:
     def history(self) -> list[dict[str, str]]:
         """A row an epoch, as written, verified."""
         try:
-            return list(csv.DictReader(io.StringIO(self.read(HISTORY).decode())))
+            rows = list(csv.DictReader(io.StringIO(self.read(HISTORY).decode())))
         except (ValueError, csv.Error) as error:
             raise damaged(self.path / HISTORY, str(error)) from error
+        for row in rows:
+            # A row that is too long has its rest under None, and one that is too short has None for it.
+            if None in row or None in row.values():
+                raise damaged(self.path / HISTORY, "its rows differ in length")
+            _check_displayable([*row, *row.values()], self.path / HISTORY)
+            for column in FIGURES:
+                _check_number(row.get(column) or "0", self.path / HISTORY)
+        return rows
 
     def _tensors(self, file: str) -> "dict[str, np.ndarray]":
         from safetensors import SafetensorError
@@ -134,6 +149,7 @@ class Checkpoint:
             tensors = load(self.read(file))
         except (SafetensorError, ValueError, KeyError, TypeError, MemoryError) as error:
             raise damaged(self.path / file, f"it is no safetensors file: {error}") from error
+        _check_displayable(tensors, self.path / file)
         strange = [name for name, tensor in tensors.items() if tensor.dtype != _TYPES.get(name, "float32")]
         if strange:
             raise damaged(self.path / file, f"{strange[0]} is not {_TYPES.get(strange[0], 'float32')}")
@@ -200,6 +216,21 @@ def _check_size(path: Path, record: FileRecord) -> None:
         raise unreadable(path, error) from error
     if size != record.size:
         raise damaged(path, f"it has {size} bytes and should have {record.size}")
+
+
+def _check_displayable(texts: Iterable[str], path: Path) -> None:
+    """Refuse a file of which people would see control characters: names of tensors and cells are printed."""
+    if not all(map(is_displayable, texts)):
+        raise damaged(path, "it holds characters that cannot be displayed")
+
+
+def _check_number(cell: str, path: Path) -> None:
+    try:
+        number = float(cell)
+    except ValueError as error:
+        raise damaged(path, f"'{cell}' is not a number") from error
+    if not (number >= 0 and math.isfinite(number)):
+        raise damaged(path, f"{cell} is not a mean squared error")
 
 
 def unreadable(path: Path, error: OSError) -> CheckpointError:

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any, Self
 
 from ddpmctl.config import Config, build
+from ddpmctl.labels import class_names_problem
 from ddpmctl.plan import Plan
 
 SCHEMA = 4
@@ -204,8 +205,8 @@ class Manifest:
     def __post_init__(self) -> None:
         if len(self.classes) != self.config.model.num_classes:
             raise ValueError("classes are as many as config.model.num_classes")
-        if len({name.casefold() for name in self.classes}) != len(self.classes):
-            raise ValueError("classes have distinct names")
+        if problem := class_names_problem(self.classes):
+            raise ValueError(problem)
         if datetime.fromisoformat(self.created).tzinfo is None:
             raise ValueError("created is a time with its zone")
         expected = {"weights.safetensors", "history.csv", *(["state.safetensors"] if self.resume else [])}

@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from ddpmctl.errors import CheckpointError, DdpmctlError, UsageError
+from ddpmctl.labels import is_displayable
 from ddpmctl.paths import expand, expand_home, user_data_path
 
 from .checkpoint import MANIFEST, Checkpoint, Vanished
@@ -58,7 +59,7 @@ class Registry:
             raise DdpmctlError(f"cannot read {self.models}: {error.strerror}", "set DDPMCTL_HOME") from error
         # os.path's, which says no where a directory may not be searched; pathlib's raises.
         named = [entry for entry in entries if os.path.isfile(entry / pointer)]  # noqa: PTH113
-        return sorted(entry.name for entry in named if not entry.name.startswith("."))
+        return sorted(entry.name for entry in named if not entry.name.startswith(".") and is_displayable(entry.name))
 
     def unfinished(self) -> Iterator[Checkpoint | Damaged]:
         """The last commit of every run that may go on: not to its end yet, or no epoch of it judged."""

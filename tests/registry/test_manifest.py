@@ -94,7 +94,7 @@ def without(name: str) -> Callable[[dict[str, Any]], object]:
         (edited(code="import os"), "config has unknown settings: code"),
         (edited(parameters="6"), "parameters is of type int"),
         (edited(classes=["a", "b"]), "classes are as many as config.model.num_classes"),
-        (edited(classes=[*"abcdefghi", "A"]), "classes have distinct names"),
+        (edited(classes=[*"abcdefghi", "A"]), "the class names 'a' and 'A' cannot be told apart when typed"),
         (edited(created="2000-01-01"), "created is a time with its zone"),
         (edited(created="yesterday"), "Invalid isoformat string: 'yesterday'"),
         (edited(files={}), "files are weights.safetensors and history.csv"),
