@@ -1,7 +1,7 @@
 """What one sees of a training: a live table on a terminal, a plain line an epoch elsewhere."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -58,6 +58,7 @@ class Display:
         max_time: seconds that the run is fitted into, if any.
 
     Attributes:
+        clock: seconds, as the training measures them.
         suggest_quick: whether to name the quick preset where a run will take hours.
     """
 
@@ -69,6 +70,7 @@ class Display:
         self.patience = patience
         self.where = where
         self.max_time = max_time
+        self.clock: Callable[[], float] = time.perf_counter
         self.suggest_quick = False
         self.rows: list[tuple[EpochRow, int]] = []
         self.strip: tuple[int, list[Images]] | None = None
@@ -104,7 +106,7 @@ class Display:
         self.plan = plan
         begun = "going on with" if step else "training"
         self.out.note(f"{begun} '{self.name}' {self.where}")
-        self.begun = time.perf_counter()
+        self.begun = self.clock()
         self._epoch_bar = self.bars.add_task("epoch", total=min(plan.steps_per_epoch, plan.steps), note="")
         self._run_bar = self.bars.add_task("run", total=plan.steps, note="")
         done = f"after {step:,} of " if step else ""
@@ -117,8 +119,8 @@ class Display:
         """Move the bars; once the speed is known, say how long it will take."""
         left = (self.plan.steps - step) * self.plan.batch_size / images_per_second
         if self.max_time:  # the clock ends what takes longer
-            left = min(left, max(0.0, self.max_time - (time.perf_counter() - self.begun)))
-        if not self._estimated and time.perf_counter() - self.begun > ESTIMATE_AFTER:
+            left = min(left, max(0.0, self.max_time - (self.clock() - self.begun)))
+        if not self._estimated and self.clock() - self.begun > ESTIMATE_AFTER:
             self._estimated = True
             self._estimate(left, images_per_second)
         # Drawing is not free: a bar ten times a second is as good as one a step.

@@ -2,7 +2,7 @@
 
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -12,7 +12,16 @@ from ddpmctl.config import Config
 from ddpmctl.console import Output
 from ddpmctl.data import OWN, find_loader, load_dataset
 from ddpmctl.distributed import Team, joined
-from ddpmctl.errors import CheckpointError, DataError, DdpmctlError, Interrupted, Terminated, UsageError
+from ddpmctl.errors import (
+    CheckpointError,
+    DataError,
+    DdpmctlError,
+    HungUp,
+    Interrupted,
+    Terminated,
+    UsageError,
+    ending_signals,
+)
 from ddpmctl.registry import Manifest, Registry
 from ddpmctl.registry.manifest import FINISHED
 from ddpmctl.torchrun import remember
@@ -27,6 +36,7 @@ if TYPE_CHECKING:
     import torch
 
     from ddpmctl.data.dataset import Dataset
+    from ddpmctl.training.clock import RunningClock
     from ddpmctl.training.run import Observer
     from ddpmctl.training.trainer import Trainer
 
@@ -94,8 +104,8 @@ def _begin(out: Output, team: Team, order: Order, earlier: Earlier) -> str:
         if team.is_first:
             remember(name=name, identity=identity)
         trainer = Trainer(
-            config, data, run, writer, _observer(out, team, display, order.watch), every=order.every or HALF_A_MINUTE,
-            team=team, identity=identity,
+            config, data, run, writer, _observer(out, team, display, order.watch),
+            clock=_clock(stack, display), every=order.every or HALF_A_MINUTE, team=team, identity=identity,
         )  # fmt: skip
         _run(out, display, trainer, name)
         return name
@@ -114,7 +124,9 @@ def go_on(out: Output, asked: Resumption) -> str:
 def _go_on(out: Output, team: Team, asked: Resumption, earlier: Earlier) -> str:
     reference = earlier.name or asked.reference
     opened = team.on_first(lambda: Registry().resume(reference))
-    with opened[0] if opened else nullcontext():
+    with ExitStack() as stack:
+        if opened:
+            stack.enter_context(opened[0])
         writer = opened[0] if opened else None
         last = team.told(lambda: opened[1] if opened else None)
         assert last is not None, "the first process opened it"
@@ -167,11 +179,19 @@ def _go_on(out: Output, team: Team, asked: Resumption, earlier: Earlier) -> str:
         display = Display(out, name, manifest.config.training.patience, where, asked.watch.show)
         trainer = Trainer(
             manifest.config, data, run, writer, _observer(out, team, display, asked.watch),
-            every=asked.every or HALF_A_MINUTE, resumed=last, more_epochs=more_epochs,
+            clock=_clock(stack, display), every=asked.every or HALF_A_MINUTE, resumed=last, more_epochs=more_epochs,
             best_is_lost=team.told(lambda: _best_is_lost(out, name)), team=team,
         )  # fmt: skip
         _run(out, display, trainer, name)
         return name
+
+
+def _clock(stack: ExitStack, display: Display) -> "RunningClock":
+    """The clock of a run, which goes until the stack is left: a laptop that sleeps must not use up a time limit."""
+    from ddpmctl.training.clock import RunningClock
+
+    display.clock = stack.enter_context(RunningClock())
+    return display.clock
 
 
 def _shared_out(team: Team) -> str:
@@ -280,9 +300,7 @@ def _run(out: Output, display: Display, trainer: "Trainer", name: str) -> None:
     state, best = trainer.state, trainer.state.best
     figure = f"{best.title} {best.value:.4f} of epoch {best.epoch}" if best else "no epoch judged yet"
     if stopped == "interrupted":
-        by_sigterm, *_ = trainer.team.any(ended_by() == signal.SIGTERM)
-        kind = Terminated if by_sigterm else Interrupted
-        word = "terminated" if kind is Terminated else "interrupted"
+        kind, word = _ending(trainer.team, ended_by())
         raise kind(
             f"{word} after {state.step:,} of {state.plan.steps:,} steps; all is kept as '{name}' ({figure})",
             f"ddpmctl train --resume {name}",
@@ -293,6 +311,14 @@ def _run(out: Output, display: Display, trainer: "Trainer", name: str) -> None:
         done = f"{state.step:,} of {state.plan.steps:,} steps"
         out.note(f"stopped by the clock after {done}: the machine was slower than when its speed was measured")
     out.note(f"done in {words(state.seconds)} of training; best {figure}")
+
+
+def _ending(team: Team, signum: int | None) -> tuple[type[DdpmctlError], str]:
+    """How a run ends that a signal has stopped, in whichever process: the error and the word for it."""
+    by_sigterm, by_sighup = team.any(signum == signal.SIGTERM, signum == getattr(signal, "SIGHUP", -1))
+    if by_sigterm:
+        return Terminated, "terminated"
+    return (HungUp, "terminal closed") if by_sighup else (Interrupted, "interrupted")
 
 
 def fit_to(config: Config, data: "Dataset") -> Config:
@@ -310,15 +336,17 @@ def fit_to(config: Config, data: "Dataset") -> Config:
 
 @contextmanager
 def graceful_end(out: Output, can_save: Callable[[], bool]) -> Iterator[Callable[[], int | None]]:
-    """Turn the first Ctrl-C or SIGTERM into a wish to save and end, which the yielded function tells.
+    """Turn the first Ctrl-C, SIGTERM or SIGHUP into a wish to save and end, which the yielded function returns.
 
-    A second Ctrl-C stops at once; so does the first signal while there is nothing to save yet.
+    A second Ctrl-C stops at once; so does the first signal while there is nothing to save yet. A SIGHUP that was
+    ignored at the start, as under nohup, stays ignored.
 
     Args:
-        out: says that the signal was heard.
-        can_save: whether there is.
+        out: says that the signal has arrived.
+        can_save: whether there is something to save.
     """
     wish: int | None = None
+    noted = False
 
     def on_signal(signum: int, frame: FrameType | None) -> None:
         nonlocal wish
@@ -327,13 +355,19 @@ def graceful_end(out: Output, can_save: Callable[[], bool]) -> Iterator[Callable
             if callable(earlier):
                 earlier(signum, frame)
             raise KeyboardInterrupt
-        if wish is None:
-            wish = signum
-            out.note("stopping after this step; Ctrl-C again stops at once")
+        wish = wish or signum
 
-    previous = {which: signal.signal(which, on_signal) for which in (signal.SIGINT, signal.SIGTERM)}
+    def ended_by() -> int | None:
+        nonlocal noted
+        if wish is not None and not noted:
+            # Not where the signal arrives: it may have come in the middle of another line.
+            noted = True
+            out.note("stopping after this step; Ctrl-C again stops at once")
+        return wish
+
+    previous = {which: signal.signal(which, on_signal) for which in (signal.SIGINT, *ending_signals())}
     try:
-        yield lambda: wish
+        yield ended_by
     finally:
         for which, handler in previous.items():
             signal.signal(which, handler)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ddpmctl.cli import main
+from ddpmctl.errors import ending_signals
 from tests.conftest import Cli, Result
 
 
@@ -28,9 +29,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
         return subprocess.CompletedProcess(typed, code, said.out, said.err)
 
     monkeypatch.chdir(tmp_path)
-    before = signal.getsignal(signal.SIGTERM)
+    before = {signum: signal.getsignal(signum) for signum in ending_signals()}
     yield run
-    signal.signal(signal.SIGTERM, before)
+    for signum, handler in before.items():
+        signal.signal(signum, handler)
 
 
 @pytest.fixture

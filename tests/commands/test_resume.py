@@ -47,7 +47,12 @@ def signal_at(monkeypatch: pytest.MonkeyPatch, step: int, *signals: int) -> None
 
 
 @pytest.mark.parametrize(
-    ("sent", "code", "word"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")]
+    ("sent", "code", "word"),
+    [
+        (signal.SIGINT, 130, "interrupted"),
+        (signal.SIGTERM, 143, "terminated"),
+        (signal.SIGHUP, 129, "terminal closed"),
+    ],
 )
 def test_a_cut_training_goes_on_as_if_nothing_had_been(
     here: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sent: int, code: int, word: str
@@ -189,7 +194,7 @@ def test_a_second_ctrl_c_stops_at_once_and_leaves_the_last_commit(
     assert weights(tmp_path, "a") == weights(tmp_path, "uncut")
 
 
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_signals_are_heard_while_an_epoch_is_judged_and_while_it_is_saved(
     here: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sent: int, code: int
 ) -> None:

@@ -1,6 +1,7 @@
 """``ddpmctl train``: from a command to a registered model, and all the ways in which a run may end."""
 
 import json
+import os
 import re
 import shlex
 import signal
@@ -18,12 +19,14 @@ from rich.console import Console
 
 from ddpmctl.commands import display
 from ddpmctl.commands.display import Display
+from ddpmctl.commands.training import graceful_end
 from ddpmctl.config import load_preset
 from ddpmctl.console import Output
 from ddpmctl.core.diffusion import Diffusion
 from ddpmctl.data import mnist
 from ddpmctl.plan import Plan
 from ddpmctl.registry import Registry, last_of
+from ddpmctl.registry.store import open_commit
 from ddpmctl.training.history import EpochRow
 from ddpmctl.training.trainer import Trainer
 from tests.conftest import Cli
@@ -304,6 +307,51 @@ def test_termination_leaves_whole_commits_only(cli: Cli, tmp_path: Path) -> None
     assert cli("inspect", "a").returncode == 0
 
 
+def test_a_terminal_that_is_closed_keeps_the_training(tmp_path: Path) -> None:
+    """The kernel sends SIGHUP, and nothing can be written to the terminal any more."""
+    with Terminal(tmp_path, "train", *ENDLESS, "--name", "a", "--no-show") as terminal:
+        terminal.wait_for("run")
+        os.close(terminal.master)
+        terminal.master = os.open(os.devnull, os.O_RDONLY)
+        assert terminal.process.wait(timeout=300) == 129
+    run = Registry(tmp_path).resume("a")[1].manifest.run
+    assert run.stopped == "interrupted"
+
+
+def test_a_hang_up_that_is_ignored_does_not_end_a_training(tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does for what it starts
+    try:
+        with Running(tmp_path, "train", *ENDLESS, "--name", "a") as running:
+            running.wait_for("epoch 1/")
+            running.send(signal.SIGHUP)
+            running.wait_for("epoch 2/")
+            running.send(signal.SIGTERM)
+            assert running.finish().returncode == 143
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_process_that_is_suspended_does_not_use_up_its_time(tmp_path: Path) -> None:
+    with Running(tmp_path, "train", *ENDLESS, "--max-time", "20s", "--name", "a") as running:
+        running.wait_for("steps of")
+        started = time.monotonic()
+        begun = commit_seconds(tmp_path, "a")
+        running.send(signal.SIGSTOP)
+        time.sleep(6)
+        running.send(signal.SIGCONT)
+        running.wait_for("epoch 1/")
+        running.send(signal.SIGTERM)
+        running.finish()
+        elapsed = time.monotonic() - started
+    # Whatever else takes time in there, the training took no more than what is left without the suspension.
+    assert commit_seconds(tmp_path, "a") - begun < elapsed - 6 + 0.5
+
+
+def commit_seconds(home: Path, name: str) -> float:
+    """The time that was spent training, as the last commit of a run records it."""
+    return open_commit(name, home / "models" / name, "last").manifest.run.seconds
+
+
 def test_ctrl_c_before_anything_was_learnt_leaves_nothing(tmp_path: Path) -> None:
     # Drawing this many takes minutes.
     with Running(tmp_path, "train", *QUICK, "--dataset", "strokes:1000000", "--name", "a") as running:
@@ -464,3 +512,15 @@ def test_the_classic_preset_trains_the_network_of_6593729_parameters(here: Cli, 
     assert (manifest.best.name, manifest.best.target) == ("train_mse", "epsilon")
     assert (manifest.config.sampling.sampler, manifest.config.sampling.steps) == ("ddpm", 1000)
     assert here("generate", "8", "--steps", 2).stdout == "eight.png\n"
+
+
+def test_a_signal_is_noted_after_the_step_and_not_where_it_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line that is written from within the writing of another one is an error in Python."""
+    said: list[str] = []
+    monkeypatch.setattr(Output, "note", lambda self, message: said.append(message))
+    with graceful_end(Output("train"), lambda: True) as ended_by:
+        assert ended_by() is None
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert said == []
+        assert ended_by() == ended_by() == signal.SIGHUP
+    assert said == ["stopping after this step; Ctrl-C again stops at once"]

@@ -451,7 +451,7 @@ def test_a_file_that_is_no_checkpoint(here: Cli, tmp_path: Path, command: list[s
         )
 
 
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_while_sampling_leaves_nothing(tiny_home: Path, tmp_path: Path, sent: int, code: int) -> None:
     copy_model(tiny_home, tmp_path, "tiny")
     before = tree(tmp_path)
