@@ -95,8 +95,12 @@ def train(
         config = sized(config, dataset, image_size, sample_size)
         trained = carry_out(out, _order(context.params, config, every, watch))
     if ranks().is_first:
-        out.note(f"see it: ddpmctl grid --model {trained}")
-        out.result(_outcome(trained), bare=[trained])
+        if trained.has_learned:
+            out.note(f"see it: ddpmctl grid --model {trained.name}")
+        else:
+            lower = f"ddpmctl train --lr {trained.lr / 10:.1g}" if trained.lr else "ddpmctl train"
+            out.note(f"train again, for longer or with a lower learning rate: {lower}")
+        out.result(_outcome(trained.name), bare=[trained.name])
 
 
 def _order(typed: dict[str, Any], config: Config, every: Every | None, watch: Watch) -> Order:

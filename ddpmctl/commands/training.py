@@ -3,7 +3,7 @@
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -41,8 +41,23 @@ if TYPE_CHECKING:
     from ddpmctl.training.trainer import Trainer
 
 
-def carry_out(out: Output, order: Order) -> str:
-    """Train, and return the name of the model.
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What came of a training.
+
+    Attributes:
+        name: of the model.
+        has_learned: whether its MSE is below that of a constant prediction.
+        lr: peak learning rate at the end; None where nothing was trained.
+    """
+
+    name: str
+    has_learned: bool = True
+    lr: float | None = None
+
+
+def carry_out(out: Output, order: Order) -> Trained:
+    """Train a new model.
 
     Raises:
         DdpmctlError: whatever stood in the way; `Interrupted` after Ctrl-C.
@@ -56,7 +71,7 @@ def carry_out(out: Output, order: Order) -> str:
         return _begin(out, team, order, earlier)
 
 
-def _begin(out: Output, team: Team, order: Order, earlier: Earlier) -> str:
+def _begin(out: Output, team: Team, order: Order, earlier: Earlier) -> Trained:
     """Train from random weights."""
     stem = f"{order.dataset.partition(':')[0]}-{order.preset}"
     wanted = earlier.name or None if order.name is None else order.name
@@ -107,12 +122,11 @@ def _begin(out: Output, team: Team, order: Order, earlier: Earlier) -> str:
             config, data, run, writer, _observer(out, team, display, order.watch),
             clock=_clock(stack, display), every=order.every or HALF_A_MINUTE, team=team, identity=identity,
         )  # fmt: skip
-        _run(out, display, trainer, name)
-        return name
+        return _run(out, display, trainer, name)
 
 
-def go_on(out: Output, asked: Resumption) -> str:
-    """Take a run up where it was left, and return its name; says so where there is nothing left to do.
+def go_on(out: Output, asked: Resumption) -> Trained:
+    """Take a run up where it was left; says so where there is nothing left to do.
 
     Raises:
         DdpmctlError: whatever stood in the way; `Interrupted` after Ctrl-C.
@@ -121,7 +135,7 @@ def go_on(out: Output, asked: Resumption) -> str:
         return _go_on(out, team, asked, team.told(Earlier.find))
 
 
-def _go_on(out: Output, team: Team, asked: Resumption, earlier: Earlier) -> str:
+def _go_on(out: Output, team: Team, asked: Resumption, earlier: Earlier) -> Trained:
     reference = earlier.name or asked.reference
     opened = team.on_first(lambda: Registry().resume(reference))
     with ExitStack() as stack:
@@ -137,7 +151,7 @@ def _go_on(out: Output, team: Team, asked: Resumption, earlier: Earlier) -> str:
         # A checkpoint of the original scripts was not trained here: there is nothing to be finished or extended.
         if manifest.run.planned_steps and manifest.run.stopped in FINISHED and not more_epochs:
             out.note(f"'{name}' is trained to its end, {manifest.run.step:,} steps; --epochs N gives it N more")
-            return name
+            return Trained(name)
         if manifest.resume is None:
             raise CheckpointError(
                 f"'{name}' cannot be resumed: the state of its training was not kept", "ddpmctl train"
@@ -182,8 +196,7 @@ def _go_on(out: Output, team: Team, asked: Resumption, earlier: Earlier) -> str:
             clock=_clock(stack, display), every=asked.every or HALF_A_MINUTE, resumed=last, more_epochs=more_epochs,
             best_is_lost=team.told(lambda: _best_is_lost(out, name)), team=team,
         )  # fmt: skip
-        _run(out, display, trainer, name)
-        return name
+        return _run(out, display, trainer, name)
 
 
 def _clock(stack: ExitStack, display: Display) -> "RunningClock":
@@ -276,7 +289,7 @@ def _best_is_lost(out: Output, name: str) -> bool:
     return False
 
 
-def _run(out: Output, display: Display, trainer: "Trainer", name: str) -> None:
+def _run(out: Output, display: Display, trainer: "Trainer", name: str) -> Trained:
     """Train to one end or another, and say which.
 
     Raises:
@@ -311,6 +324,11 @@ def _run(out: Output, display: Display, trainer: "Trainer", name: str) -> None:
         done = f"{state.step:,} of {state.plan.steps:,} steps"
         out.note(f"stopped by the clock after {done}: the machine was slower than when its speed was measured")
     out.note(f"done in {words(state.seconds)} of training; best {figure}")
+    constant = trainer.constant_mse()
+    has_learned = best is not None and best.value < constant
+    if not has_learned:
+        out.warn(f"'{name}' has learned nothing: a constant prediction has an MSE of {constant:.4f}")
+    return Trained(name, has_learned, state.plan.peak_lr)
 
 
 def _ending(team: Team, signum: int | None) -> tuple[type[DdpmctlError], str]:

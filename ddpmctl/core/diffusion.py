@@ -98,6 +98,24 @@ class Diffusion:
         expected = TARGETS[self.target].encode(x0, epsilon, alpha, sigma)
         return F.mse_loss(answer, expected, reduction="none").mean(dim=(1, 2, 3))
 
+    def constant_mse(self, x0: Tensor) -> float:
+        """MSE of the best prediction that does not look at its input: a network that has learned something is below.
+
+        Each target is ``a epsilon + b x0``, of variance ``a^2 + b^2 var(x0)``, since the noise has unit variance and is
+        independent of the image.
+
+        Args:
+            x0: images in the range of the pixels, float[B,C,H,W].
+
+        Returns:
+            A mean over the timesteps of the chain.
+        """
+        alpha, sigma = self.schedule.alpha, self.schedule.sigma
+        one, zero = torch.ones_like(alpha), torch.zeros_like(alpha)
+        encode = TARGETS[self.target].encode
+        of_noise, of_image = encode(zero, one, alpha, sigma), encode(one, zero, alpha, sigma)
+        return float((of_noise**2 + of_image**2 * x0.double().var(correction=0).cpu()).mean())
+
     def predict_x0(self, x: Tensor, t: Tensor, answer: Tensor) -> Tensor:
         """The clean image that a network's answer at ``x_t`` stands for, clipped where the chain clips."""
         alpha, sigma = self.scales(t, x)

@@ -24,6 +24,10 @@ VALIDATION_BATCH = {"cpu": 250, "mps": 500, "cuda": 2500}
 """Validation images a pass, by kind of device: a request to stop is heard between two passes."""
 
 
+CONSTANT_OVER = 5000
+"""Images that are enough for the variance of their pixels."""
+
+
 class Learner:
     """A training step with what surrounds it.
 
@@ -156,6 +160,10 @@ class Learner:
             noise = torch.randn(tuple(images.images.shape), generator=generator)
             self._validation_noise = timesteps.to(self.run.device), noise.to(self.run.device)
         return self._validation_noise
+
+    def constant_mse(self, data: Dataset) -> float:
+        """MSE of the best constant prediction on (some of) these images: see `Diffusion.constant_mse`."""
+        return self.diffusion.constant_mse(self._pixels(data.images[:CONSTANT_OVER]))
 
     def strip(self) -> Images:
         """What the averaged weights make of noise that is always the same: uint8[K,S,S] or [K,S,S,3]."""

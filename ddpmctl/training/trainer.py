@@ -276,6 +276,10 @@ class Trainer:
     def _heldout_mse(self) -> float | None:
         return self.learner.validate(self.heldout_set, self.should_stop)
 
+    def constant_mse(self) -> float:
+        """What the best constant prediction would reach where this training is validated."""
+        return self.learner.constant_mse(self.heldout_set if len(self.heldout_set) else self.train_set)
+
     def _figures(self) -> torch.Tensor:
         """Losses and norms of the gradients, of the steps of this epoch so far: float32[N,2]."""
         return self.progress[: self.state.steps_in_epoch]

@@ -524,3 +524,15 @@ def test_a_signal_is_noted_after_the_step_and_not_where_it_arrives(monkeypatch: 
         assert said == []
         assert ended_by() == ended_by() == signal.SIGHUP
     assert said == ["stopping after this step; Ctrl-C again stops at once"]
+
+
+def test_a_training_that_has_diverged_is_not_recommended(here: Cli) -> None:
+    """Its figures are finite, and it ran to its end."""
+    run = (*SMALL, "--batch-size", 54, "--epochs", 3, "--name", "a", "--lr", 1, "--clip", 0)
+    done = here("train", *run)
+    assert (done.returncode, done.stdout) == (0, "a\n")
+    assert re.search(
+        r"^warning: 'a' has learned nothing: a constant prediction has an MSE of 0\.\d{4}$", done.stderr, re.M
+    )
+    assert done.stderr.endswith("train again, for longer or with a lower learning rate: ddpmctl train --lr 0.1\n")
+    assert "see it" not in done.stderr

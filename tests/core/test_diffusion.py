@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from ddpmctl.core.diffusion import TARGETS, Diffusion, stratified_timesteps
-from ddpmctl.core.schedule import SCHEDULES, linear
+from ddpmctl.core.schedule import SCHEDULES, cosine, linear
 
 from . import oracle
 
@@ -133,3 +133,18 @@ def test_stratified_timesteps_are_in_no_order() -> None:
     position = torch.arange(64).double().expand_as(draws)
     correlation = torch.corrcoef(torch.stack([position.flatten(), draws.flatten()]))[0, 1]
     assert correlation.abs() < 0.06
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("limits", [(-1.0, 1.0), (0.0, 1.0)])
+def test_the_mse_of_the_best_constant_is_what_one_measures(target: str, limits: tuple[float, float]) -> None:
+    """By drawing noise and taking the mean of each timestep's target, which no other constant beats."""
+    generator = torch.Generator().manual_seed(0)
+    low, high = limits
+    x0 = low + (high - low) * torch.rand(200, 1, 16, 16, generator=generator, dtype=torch.float64).round()
+    diffusion = Diffusion(cosine(20), target, pixel_range=limits)
+    found = []
+    for alpha, sigma in zip(diffusion.schedule.alpha, diffusion.schedule.sigma, strict=True):
+        epsilon = torch.randn(x0.shape, generator=generator, dtype=torch.float64)
+        found.append(TARGETS[target].encode(x0, epsilon, alpha, sigma).var(correction=0))
+    assert diffusion.constant_mse(x0) == pytest.approx(float(torch.stack(found).mean()), rel=0.01)
