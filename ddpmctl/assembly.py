@@ -13,19 +13,21 @@ if TYPE_CHECKING:
 def build_network(config: ModelConfig) -> "nn.Module":
     """The network of these settings, randomly initialised."""
     from .core.classic import Classic
+    from .core.defaults import usual_defaults
     from .core.unet import UNet
 
-    if config.network == "classic":
-        return Classic(config.channels)
-    return UNet(
-        channels=config.channels,
-        num_classes=config.num_classes,
-        widths=config.widths,
-        blocks=config.blocks,
-        patch=config.patch,
-        embedding=config.embedding,
-        norm=config.norm,
-    )
+    with usual_defaults():
+        if config.network == "classic":
+            return Classic(config.channels)
+        return UNet(
+            channels=config.channels,
+            num_classes=config.num_classes,
+            widths=config.widths,
+            blocks=config.blocks,
+            patch=config.patch,
+            embedding=config.embedding,
+            norm=config.norm,
+        )
 
 
 def build_diffusion(config: DiffusionConfig) -> "Diffusion":

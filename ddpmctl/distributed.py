@@ -144,7 +144,7 @@ class Processes(Team):
         import torch.distributed as dist
 
         # Over the host, also where the network is on GPUs: nothing waits for them by this.
-        raised = torch.tensor(flags, dtype=torch.uint8)
+        raised = torch.tensor(flags, dtype=torch.uint8, device="cpu")
         dist.all_reduce(raised, dist.ReduceOp.MAX)
         return tuple(map(bool, raised.tolist()))
 

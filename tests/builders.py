@@ -3,7 +3,8 @@
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -211,3 +212,18 @@ class FakeGraphs:
             output.copy_(kernels())
 
         return replay, output
+
+
+@contextmanager
+def foreign_defaults() -> Iterator[None]:
+    """A program that has set up torch for itself: doubles, on a device that holds nothing, and no gradients."""
+    import torch
+
+    torch.set_default_dtype(torch.float64)
+    torch.set_default_device("meta")
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)

@@ -16,7 +16,7 @@ from ddpmctl.core.samplers import SAMPLERS, Step
 from ddpmctl.engine import MAX_SEED, Engine
 from ddpmctl.errors import CheckpointError, DdpmctlError, ExitCode, UsageError
 from ddpmctl.registry import Registry
-from tests.builders import DIGITS, random_weights, register, register_random, tiny_config
+from tests.builders import DIGITS, foreign_defaults, random_weights, register, register_random, tiny_config
 
 Images = NDArray[np.uint8]
 
@@ -88,6 +88,21 @@ def test_the_rest_of_the_process_has_no_say(engine: Engine) -> None:
     first = engine.generate([8], seed=5, sampler="ddpm", steps=10)
     torch.manual_seed(2)
     assert np.array_equal(engine.generate([8], seed=5, sampler="ddpm", steps=10), first)
+
+
+@pytest.mark.parametrize(("sampler", "steps"), [("dpmpp", 4), ("dpmpp-sde", 4), ("ddim", 4), ("ddpm", 4)])
+def test_the_defaults_of_torch_have_no_say(engine: Engine, sampler: str, steps: int) -> None:
+    settings: dict[str, Any] = {"seed": 5, "sampler": sampler, "steps": steps, "guidance": 1.5}
+    expected = engine.generate([8, 3], **settings)
+    look = engine.look(expected[0], 8, 500)
+    with foreign_defaults():
+        other = Engine(engine.checkpoint, "cpu", engine.precision)
+        for one in (other, engine):
+            assert np.array_equal(one.generate([8, 3], **settings), expected)
+            seen = one.look(expected[0], 8, 500)
+            assert seen.told_x0.dtype == torch.float32
+            assert torch.equal(seen.told_x0, look.told_x0)
+    assert np.array_equal(other.generate([8, 3], **settings), expected)
 
 
 @pytest.mark.parametrize(

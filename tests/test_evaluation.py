@@ -15,10 +15,11 @@ from ddpmctl.commands import evaluate
 from ddpmctl.data import load_dataset
 from ddpmctl.data.dataset import Dataset
 from ddpmctl.errors import DdpmctlError
-from ddpmctl.evaluation import cache
+from ddpmctl.evaluation import cache, classifier
 from ddpmctl.evaluation.evaluator import Evaluator, classification_accuracy_score
 from ddpmctl.evaluation.metrics import frechet, kernel, nearest, spread
 
+from .builders import foreign_defaults
 from .conftest import Cli
 
 CPU = torch.device("cpu")
@@ -258,3 +259,15 @@ def test_evaluate_without_torchmetrics_names_the_extra(tiny: Cli, judged_cache: 
     assert done.returncode == 1
     assert "in the project's folder: pip install '.[eval]'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_classifier_does_not_depend_on_the_defaults_of_torch(
+    train: Dataset, test: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(classifier, "MIN_STEPS", 3)
+    monkeypatch.setattr(classifier, "EPOCHS", 1)
+    expected = classifier.fit(train, CPU, lambda done, total: None)
+    features = classifier.read(expected, test.images).features
+    with foreign_defaults():
+        found = classifier.fit(train, CPU, lambda done, total: None)
+        assert torch.equal(classifier.read(found, test.images).features, features)

@@ -130,6 +130,6 @@ def stratified_timesteps(count: int, timesteps: int, generator: torch.Generator)
     less, and so does the loss (Kingma et al. 2021, appendix I.1).
     """
     device = generator.device
-    offset = torch.rand((), generator=generator, device=device)
+    offset = torch.rand((), generator=generator, dtype=torch.float32, device=device)
     shuffled = torch.randperm(count, generator=generator, device=device)
     return (((shuffled + offset) / count) * timesteps).long().clamp(max=timesteps - 1)

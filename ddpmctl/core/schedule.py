@@ -64,13 +64,13 @@ def linear(timesteps: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.
     if timesteps < LINEAR_MIN_TIMESTEPS:
         raise ValueError(f"a linear schedule needs at least {LINEAR_MIN_TIMESTEPS} timesteps, not {timesteps}")
     scale = 1000 / timesteps
-    betas = torch.linspace(scale * beta_start, scale * beta_end, timesteps, dtype=torch.float64)
+    betas = torch.linspace(scale * beta_start, scale * beta_end, timesteps, dtype=torch.float64, device="cpu")
     return Schedule(torch.cumprod(1 - betas, dim=0))
 
 
 def cosine(timesteps: int = 1000, offset: float = 0.008, max_beta: float = 0.999) -> Schedule:
     """A squared cosine of time (Nichol & Dhariwal 2021, eq. 17), betas capped at ``max_beta``."""
-    time = torch.arange(timesteps + 1, dtype=torch.float64) / timesteps
+    time = torch.arange(timesteps + 1, dtype=torch.float64, device="cpu") / timesteps
     level = torch.cos((time + offset) / (1 + offset) * math.pi / 2) ** 2
     betas = (1 - level[1:] / level[:-1]).clamp(max=max_beta)
     return Schedule(torch.cumprod(1 - betas, dim=0))

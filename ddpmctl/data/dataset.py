@@ -53,7 +53,8 @@ class Dataset:
         images are all held out gets one of them back for another, as far as other classes can spare any.
         """
         count = min(heldout, len(self) // 10)
-        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(0)).to(self.images.device)
+        generator = torch.Generator("cpu").manual_seed(0)
+        order = torch.randperm(len(self), generator=generator, device="cpu").to(self.images.device)
         labels = self.labels[order].tolist()
         left = Counter(labels[count:])
         spare = (place for place in range(count, len(labels)) if left[labels[place]] > 1)

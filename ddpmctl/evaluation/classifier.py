@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ddpmctl.core.defaults import usual_defaults
 from ddpmctl.data.dataset import Dataset, to_model_range
 
 VERSION = 1
@@ -28,11 +30,12 @@ class Classifier(nn.Module):
 
     def __init__(self, channels: int, classes: int) -> None:
         super().__init__()
-        self.body = nn.Sequential(
-            *_block(channels, 16), nn.MaxPool2d(2), *_block(16, 32), nn.MaxPool2d(2), *_block(32, 64),
-            nn.MaxPool2d(2), *_block(64, FEATURES), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
-        )  # fmt: skip
-        self.head = nn.Linear(FEATURES, classes)
+        with usual_defaults():
+            self.body = nn.Sequential(
+                *_block(channels, 16), nn.MaxPool2d(2), *_block(16, 32), nn.MaxPool2d(2), *_block(32, 64),
+                nn.MaxPool2d(2), *_block(64, FEATURES), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+            )  # fmt: skip
+            self.head = nn.Linear(FEATURES, classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits."""
@@ -69,6 +72,8 @@ def read(classifier: Classifier, images: Tensor) -> Reading:
     return Reading(torch.cat(features), torch.cat(classes))
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def fit(data: Dataset, device: torch.device, on_step: Callable[[int, int], None], seed: int = 0) -> Classifier:
     """Train a classifier on a set: about two minutes for MNIST on two CPU cores.
 
@@ -89,7 +94,7 @@ def fit(data: Dataset, device: torch.device, on_step: Callable[[int, int], None]
     rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, 5e-3, total_steps=steps)
     for step in range(steps):
         if step % per_epoch == 0:
-            order = torch.randperm(len(data), generator=generator).to(device)
+            order = torch.randperm(len(data), generator=generator, device="cpu").to(device)
         ids = order[step % per_epoch * batch : (step % per_epoch + 1) * batch]
         x = _augmented(to_model_range(data.images[ids]), generator).contiguous(memory_format=torch.channels_last)
         loss = F.cross_entropy(model(x), data.labels[ids], label_smoothing=0.05)
@@ -104,11 +109,12 @@ def fit(data: Dataset, device: torch.device, on_step: Callable[[int, int], None]
 
 def _augmented(x: Tensor, generator: torch.Generator) -> Tensor:
     """Turn, stretch and shift each image a little; never mirror it."""
-    angle, scale = ((torch.rand(2, len(x), generator=generator) - 0.5) * torch.tensor([[0.4], [0.25]])).unbind()
-    affine = torch.zeros(len(x), 2, 3)
+    rand = partial(torch.rand, generator=generator, dtype=torch.float32, device="cpu")
+    angle, scale = ((rand(2, len(x)) - 0.5) * torch.tensor([[0.4], [0.25]], dtype=torch.float32, device="cpu")).unbind()
+    affine = torch.zeros(len(x), 2, 3, dtype=torch.float32, device="cpu")
     affine[:, 0, 0] = affine[:, 1, 1] = angle.cos() * (1 + scale)
     affine[:, 1, 0] = angle.sin() * (1 + scale)
     affine[:, 0, 1] = -affine[:, 1, 0]
-    affine[:, :, 2] = (torch.rand(len(x), 2, generator=generator) - 0.5) * 0.2
+    affine[:, :, 2] = (rand(len(x), 2) - 0.5) * 0.2
     grid = F.affine_grid(affine.to(x.device), list(x.shape), align_corners=False)
     return F.grid_sample(x + 1, grid, align_corners=False) - 1

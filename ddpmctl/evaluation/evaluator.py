@@ -123,7 +123,7 @@ class Evaluator:
     def report(self, images: Images, labels: list[int]) -> Report:
         """Compare uint8[N,S,S] or uint8[N,S,S,3], made for these labels, with the real ones."""
         made = as_tensor(images)
-        wanted = torch.tensor(labels)
+        wanted = torch.tensor(labels, device="cpu")
         reading = read(self.classifier, made)
         right = reading.classes == wanted
         without = self._without_figure(labels)
@@ -163,7 +163,7 @@ class Evaluator:
 
     def accuracy(self, images: Images, labels: list[int]) -> float:
         """Share of images, uint8[N,S,S] or uint8[N,S,S,3], that are read as these labels."""
-        return read(self.classifier, as_tensor(images)).accuracy(torch.tensor(labels))
+        return read(self.classifier, as_tensor(images)).accuracy(torch.tensor(labels, device="cpu"))
 
     def frechet(self, images: Images) -> Distance:
         """Frechet distance of images, uint8[N,S,S] or uint8[N,S,S,3], to the training set."""
@@ -209,4 +209,4 @@ def classification_accuracy_score(
 
 
 def _draw(total: int, count: int, seed: int) -> Tensor:
-    return torch.randperm(total, generator=torch.Generator().manual_seed(seed))[:count]
+    return torch.randperm(total, generator=torch.Generator().manual_seed(seed), device="cpu")[:count]

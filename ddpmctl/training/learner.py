@@ -140,7 +140,7 @@ class Learner:
         device, step = self.run.device, self.train_step
         timesteps, noise = self._fixed_noise(images)
         passes = torch.split(torch.arange(len(images), device=device), VALIDATION_BATCH[device.type])
-        totals = torch.zeros(len(passes), device=device)
+        totals = torch.zeros(len(passes), dtype=torch.float32, device=device)
         for number, ids in enumerate(passes):
             turn = number % self.team.size
             if turn == 0 and self.team.any(should_stop())[0]:
@@ -157,13 +157,13 @@ class Learner:
         if self._validation_noise is None:
             generator, count = torch.Generator().manual_seed(0), len(images)
             timesteps = stratified_timesteps(count, self.config.diffusion.timesteps, generator)
-            noise = torch.randn(tuple(images.images.shape), generator=generator)
+            noise = torch.randn(tuple(images.images.shape), generator=generator, dtype=torch.float32, device="cpu")
             self._validation_noise = timesteps.to(self.run.device), noise.to(self.run.device)
         return self._validation_noise
 
     def constant_mse(self, data: Dataset) -> float:
         """MSE of the best constant prediction on (some of) these images: see `Diffusion.constant_mse`."""
-        return self.diffusion.constant_mse(self._pixels(data.images[:CONSTANT_OVER]))
+        return self.diffusion.constant_mse(self.train_step.pixels(data.images[:CONSTANT_OVER]))
 
     def strip(self) -> Images:
         """What the averaged weights make of noise that is always the same: uint8[K,S,S] or [K,S,S,3]."""
@@ -190,7 +190,7 @@ class Learner:
     def order(self, epoch: int) -> Tensor:
         """The order in which an epoch, counted from 1, shows the images: int64[N] on the device."""
         generator = torch.Generator().manual_seed(seed_of(self.run.seed, "order", epoch))
-        return torch.randperm(len(self.train_set), generator=generator).to(self.run.device)
+        return torch.randperm(len(self.train_set), generator=generator, device="cpu").to(self.run.device)
 
     def _too_large(self, size: int) -> DdpmctlError:
         """What to say when a batch does not fit in memory: which one would."""

@@ -130,7 +130,7 @@ class TrainStep:
 
     def backward(self, network: nn.Module, drawn: Sequence[Tensor], count: int) -> Tensor:
         """Add the gradients of what was drawn, a part of a batch of ``count`` images; returns its share of the loss."""
-        total = torch.zeros((), device=self.run.device)
+        total = torch.zeros((), dtype=torch.float32, device=self.run.device)
         parts = list(zip(*(part.chunk(self.run.accumulate) for part in drawn), strict=True))
         for number, (x0, t, epsilon, label) in enumerate(parts, 1):
             with self.team.put_off(network) if number < len(parts) else nullcontext():
@@ -150,17 +150,18 @@ class TrainStep:
         x0 = self.pixels(self.train_set.images[ids])
         label = self.train_set.labels[ids]
         count, timesteps = len(ids), self.config.diffusion.timesteps
-        epsilon = torch.randn(x0.shape, generator=generator, device=device)
+        epsilon = torch.randn(x0.shape, generator=generator, dtype=torch.float32, device=device)
         if settings.stratified:
             t = stratified_timesteps(count, timesteps, generator)
         else:
             different = 1 if settings.one_timestep else count
             t = torch.randint(timesteps, (different,), generator=generator, device=device).expand(count)
         if settings.label_dropout:
-            dropped = torch.rand(count, generator=generator, device=device) < settings.label_dropout
+            drawn = torch.rand(count, generator=generator, dtype=torch.float32, device=device)
+            dropped = drawn < settings.label_dropout
             label = label.masked_fill(dropped, self.config.model.num_classes)
         if settings.flip:
-            mirrored = torch.rand(count, generator=generator, device=device) < 0.5
+            mirrored = torch.rand(count, generator=generator, dtype=torch.float32, device=device) < 0.5
             x0 = torch.where(mirrored.view(-1, 1, 1, 1), x0.flip(-1), x0)
         return x0, t, epsilon, label
 

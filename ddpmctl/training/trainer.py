@@ -64,6 +64,8 @@ class Trainer:
 
     state: RunState
 
+    # Whoever calls may have switched gradients off.
+    @torch.inference_mode(False)
     def __init__(
         self,
         config: Config,
@@ -97,6 +99,8 @@ class Trainer:
         parameters = sum(tensor.numel() for tensor in self.learner.train_step.model.state_dict().values())
         self.commits = Commits(writer, config, run, dataset, data.classes, parameters, every, clock, team)
 
+    @torch.inference_mode(False)
+    @torch.enable_grad()
     def train(self) -> Stopped:
         """Run to the end of the plan, to a lack of patience, or until told to stop.
 
@@ -155,7 +159,7 @@ class Trainer:
             state = RunState.of(checkpoint.manifest, history)
             if state.plan.steps_per_epoch != len(self.train_set) // state.plan.batch_size:
                 raise ValueError("its epochs are of another length")
-            self.progress = torch.zeros(state.plan.steps_per_epoch, 2, device=self.run.device)
+            self.progress = torch.zeros(state.plan.steps_per_epoch, 2, dtype=torch.float32, device=self.run.device)
             progress = torch.from_numpy(tensors.pop("progress"))
             self.progress[: len(progress)] = progress.to(self.run.device)
             self.strips.restore(tensors, state.seconds)
@@ -185,7 +189,7 @@ class Trainer:
             limits.append(steps_that_fit((self.run.max_time - spent) * (1 - SHARE), seconds_per_step))
         if self.run.within_epochs or not limits:
             limits.append(full.steps)
-        self.progress = torch.zeros(full.steps_per_epoch, 2, device=self.run.device)
+        self.progress = torch.zeros(full.steps_per_epoch, 2, dtype=torch.float32, device=self.run.device)
         steps = self.team.told(lambda: min(limits))
         plan = lay_out(settings, images, steps)
         return RunState(plan=plan, id=self.identity, seconds=spent, max_time=self.run.max_time)

@@ -17,7 +17,7 @@ from ddpmctl.registry import Registry
 from ddpmctl.training.history import to_csv
 from ddpmctl.training.saving import Every
 from ddpmctl.training.trainer import Trainer
-from tests.builders import DIGITS, tiny_config
+from tests.builders import DIGITS, foreign_defaults, tiny_config
 
 from .support import Train, Trained, Watcher
 
@@ -413,3 +413,18 @@ def test_a_set_smaller_than_the_batch_is_one_batch(train: Train) -> None:
     run = trained.last.manifest.run
     # A tenth is held out.
     assert (run.step, run.images) == (3, 54)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_the_defaults_of_torch_change_nothing_in_a_run(train: Train, digits: Dataset, optimizer: str) -> None:
+    settings = {"epochs": 1, "optimizer": optimizer, "label_dropout": 0.2, "flip": True}
+    expected = train(**settings)
+    with foreign_defaults():
+        loaded = load_dataset("strokes:300", 32)
+        run = train(data=loaded, **settings)
+        found = {**run.weights(), **run.state}
+        resumed = train(data=loaded, resume=run.name, more_epochs=1, **settings)
+    assert loaded.digest() == digits.digest()
+    for name, array in {**expected.weights(), **expected.state}.items():
+        assert np.array_equal(found[name], array), name
+    assert resumed.stopped == "done"
