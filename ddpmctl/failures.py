@@ -70,7 +70,7 @@ def describe(error: Exception) -> Failure:
         return Failure("there is not enough memory", "ask for fewer or smaller images")
     if is_memory_error(error):
         return Failure(
-            f"there is not enough memory: {_first_line(error)}",
+            f"there is not enough memory: {_first_line(error, _MEMORY)}",
             "close other programs, or raise the limit of this process (ulimit -v)",
         )
     if isinstance(error, ImportError):
@@ -116,6 +116,7 @@ def _not_importable(error: ImportError) -> Failure:
     )
 
 
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+def _first_line(error: BaseException, words: tuple[str, ...] = ("",)) -> str:
+    """The first line of a message with one of these words: NumPy has a page around the one that matters."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return next((line.strip() for line in lines if any(word in line.lower() for word in words)), lines[0])

@@ -16,6 +16,7 @@ from rich.text import Text
 from ddpmctl import __version__, plugins
 from ddpmctl.console import Output, escaped
 from ddpmctl.errors import DdpmctlError
+from ddpmctl.failures import describe
 from ddpmctl.paths import user_cache_path
 from ddpmctl.registry import Registry
 from ddpmctl.threads import usable_cpus, wait_policy
@@ -26,6 +27,9 @@ PACKAGES = (
     "torch", "torchvision", "numpy", "typer", "rich", "opencv-python", "pillow", "platformdirs", "safetensors",
     "filelock", "jinja2", "matplotlib",
 )  # fmt: skip
+
+OPENCV = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
+"""Distributions that all provide the module cv2."""
 
 EXTRAS = {"eval": "torchmetrics", "images": "textual_image", "tensorboard": "tensorboard"}
 """What each extra brings, as it is imported."""
@@ -41,7 +45,7 @@ def info(as_json: Json = False) -> None:
         "ddpmctl": __version__,
         "python": f"{platform.python_version()} in {sys.prefix}",
         "system": platform.platform(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {found: _version(found) for found in map(_installed, PACKAGES)},
         "extras": {name: find_spec(module) is not None for name, module in EXTRAS.items()},
         "computing": _computing(),
         "torchvision": _torchvision(),
@@ -61,6 +65,12 @@ def info(as_json: Json = False) -> None:
         },
     }
     out.result(data, _table(data))
+
+
+def _installed(package: str) -> str:
+    """The distribution that provides a package: OpenCV comes in several."""
+    candidates = OPENCV if package == OPENCV[0] else (package,)
+    return next((name for name in candidates if _version(name)), package)
 
 
 def _version(package: str) -> str | None:
@@ -96,21 +106,23 @@ def _computing() -> dict[str, str]:
 def _torchvision() -> str:
     from ddpmctl.imports import load_torchvision
 
-    try:
-        load_torchvision("datasets")
-    except DdpmctlError as error:
-        return f"{error.message}; {error.hint}"
-    return "fits torch"
+    return _problem(lambda: load_torchvision("datasets")) or "fits torch"
 
 
 def _opencv() -> str:
     from ddpmctl.imports import load_cv2
 
+    return _problem(load_cv2) or "loads"
+
+
+def _problem(load: Callable[[], object]) -> str | None:
+    """Why something cannot be imported, and what to do; None where it can be."""
     try:
-        load_cv2()
-    except DdpmctlError as error:
-        return f"{error.message}; {error.hint}"
-    return "loads"
+        load()
+    except (DdpmctlError, ImportError, MemoryError, OSError, RuntimeError) as error:
+        failure = describe(error)
+        return f"{failure.message}; {failure.hint}"
+    return None
 
 
 def _directories() -> dict[str, dict[str, Any]]:

@@ -4,6 +4,8 @@ import platform
 from importlib import metadata
 from pathlib import Path
 
+import pytest
+
 from ddpmctl.registry import Registry
 from tests.conftest import Cli
 
@@ -43,3 +45,18 @@ def test_what_is_broken_is_told_and_does_not_break_the_telling(cli: Cli, tmp_pat
     assert "libGL.so.1" in told["opencv"]
     assert told["computing"] == {"problem": "torch does not load: libtorch_cpu.so: cannot open shared object file"}
     assert cli("info", PYTHONPATH=broken).returncode == 0
+
+
+def test_opencv_of_another_distribution_is_not_missing(here: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = metadata.version
+
+    def version(name: str) -> str:
+        if name == "opencv-python":
+            raise metadata.PackageNotFoundError(name)
+        return "4.9.0" if name == "opencv-python-headless" else whole(name)
+
+    monkeypatch.setattr(metadata, "version", version)
+    packages = reported(here("info", "--json"), "info")["packages"]
+    assert packages["opencv-python-headless"] == "4.9.0"
+    assert "opencv-python" not in packages
+    assert "MISSING" not in here("info").stdout

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ddpmctl.plugins import SUMMARIES
-from tests.conftest import Cli, clean_environment
+from tests.conftest import ROOT, Cli, clean_environment
 
 from .support import complaint
 
@@ -168,3 +168,71 @@ def test_opencv_without_its_system_packages_is_said_in_words(
 
 def test_what_enlarges_nothing_works_though_opencv_is_broken(tiny: Cli, broken_cv2: str) -> None:
     assert tiny("generate", "8", "--steps", 1, PYTHONPATH=broken_cv2).stdout == "eight.png\n"
+
+
+MAPPING = "libtorch_cpu.so: failed to map segment from shared object"
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (f"ImportError({MAPPING!r})", MAPPING),
+        ("OSError(12, 'Cannot allocate memory')", "[Errno 12] Cannot allocate memory"),
+        ('RuntimeError("can\'t start new thread")', "can't start new thread"),
+        ("ImportError('\\n\\nPLEASE READ THIS\\nlibopenblas.so: cannot allocate memory\\n')",
+         "libopenblas.so: cannot allocate memory"),
+    ],
+    ids=["segment", "ctypes", "thread", "page"],
+)  # fmt: skip
+@pytest.mark.parametrize("typed", ["generate 8", "train --dataset strokes:20 --preset quick --name new"])
+def test_too_little_memory_to_import_torch(
+    tiny: Cli, tiny_home: Path, tmp_path: Path, typed: str, error: str, why: str
+) -> None:
+    broken = fake(tmp_path / "fake", "torch", error)
+    assert complaint(tiny(*typed.split(), PYTHONPATH=f"{broken}:{ROOT}"), 1) == (
+        f"there is not enough memory: {why}",
+        "close other programs, or raise the limit of this process (ulimit -v)",
+    )
+    assert not (tiny_home / "models" / "new").exists()
+    assert tiny("info", PYTHONPATH=f"{broken}:{ROOT}").returncode == 0
+
+
+def missing(folder: Path, package: str, name: str = "") -> str:
+    """A folder for PYTHONPATH in which a package is missing, or cannot find another one."""
+    name = name or package
+    return fake(folder, package, f"ModuleNotFoundError(\"No module named '{name}'\", name='{name}')")
+
+
+@pytest.mark.parametrize(
+    ("package", "name", "install"),
+    [
+        ("torch", "torch", "torch"),
+        ("torch", "sympy", "sympy"),
+        ("PIL", "PIL", "pillow"),
+        ("typer", "typer", "typer"),
+        ("typer", "pydantic", "pydantic"),
+        ("rich", "rich", "rich"),
+        ("filelock", "filelock", "filelock"),
+    ],
+)
+def test_a_package_that_is_missing_is_named(tiny: Cli, tmp_path: Path, package: str, name: str, install: str) -> None:
+    absent = missing(tmp_path / "fake", package, name)
+    assert complaint(tiny("generate", "8", PYTHONPATH=f"{absent}:{ROOT}"), 1) == (
+        f"the package {install} is not installed",
+        f"pip install {install}",
+    )
+
+
+def test_a_package_that_is_broken_is_named(tiny: Cli, tmp_path: Path) -> None:
+    broken = fake(tmp_path / "fake", "safetensors", "ImportError('undefined symbol: x', name='safetensors')")
+    assert complaint(tiny("generate", "8", PYTHONPATH=f"{broken}:{ROOT}"), 1) == (
+        "the package safetensors cannot be imported: undefined symbol: x",
+        "pip install --force-reinstall safetensors",
+    )
+
+
+def test_opencv_that_is_missing_is_named(tiny: Cli, tmp_path: Path) -> None:
+    absent = missing(tmp_path / "fake", "cv2")
+    error, hint = complaint(tiny("generate", "8", "--upscale", 4, PYTHONPATH=f"{absent}:{ROOT}"), 1)
+    assert (error, hint) == ("the package opencv-python is not installed", "pip install opencv-python")
+    assert tiny("info", PYTHONPATH=f"{absent}:{ROOT}").returncode == 0
