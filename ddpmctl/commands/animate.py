@@ -15,7 +15,7 @@ from ddpmctl.paths import typed_file
 from . import options
 from .making import made_by
 from .sampling import Request, label_index, prepare, steps_bar
-from .showing import draw, play
+from .showing import draw, play, warn_of_boxes
 
 if TYPE_CHECKING:
     from ddpmctl.core.samplers import Step
@@ -136,6 +136,7 @@ def _show_learning(
     check_upscale(upscale, "cubic", count, shape.image_size, shape.channels)
     path = output or learning.default_file()
     check_target(path, SUFFIXES)
+    warn_of_boxes(out, learning.classes)
     made = learning.made([*map(str, timing.typed()), "--upscale", str(upscale)], upscale)
     write_whole(path, animation(learning.sheets(upscale), path.suffix.lower(), timing.fps, timing.hold, made))
     seen.show_frames(out, learning.rows(), timing)

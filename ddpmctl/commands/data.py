@@ -17,7 +17,7 @@ from ddpmctl.paths import expand_home, typed_file
 
 from .options import DataDir, Json, Quiet, Show
 from .shards import holds_shards, verify_shards
-from .showing import draw
+from .showing import draw, warn_of_boxes
 from .train import own_images
 
 if TYPE_CHECKING:
@@ -162,6 +162,7 @@ def show_sheet(
     check_target(path, [".png"])
     loaded = load_dataset(name, side, data_dir, fit=fit, notice=out.warn)
     check_upscale(upscale, "nearest", ROWS * len(loaded.classes), side, int(loaded.images.shape[1]))
+    warn_of_boxes(out, loaded.classes)
     rows, titles = _sheet(out, loaded)
     write_whole(path, png(labelled_sheet(rows, titles, upscale)))
     record = {"name": name, "images": len(loaded), "classes": list(loaded.classes), "files": [str(path)]}

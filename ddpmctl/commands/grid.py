@@ -12,7 +12,7 @@ from ddpmctl.paths import typed_file
 from . import options
 from .making import made_by
 from .sampling import Request, prepare, steps_bar
-from .showing import draw
+from .showing import draw, warn_of_boxes
 
 if TYPE_CHECKING:
     from ddpmctl.engine import Engine
@@ -79,6 +79,7 @@ def make_sheet(
 
     classes = request.checkpoint.manifest.classes
     count = len(classes)
+    warn_of_boxes(out, classes)
     engine = engine or request.load(out)
     with steps_bar(out, request.sampling.steps * rows * count) as (bar, task):
         images = engine.generate(

@@ -1,7 +1,7 @@
 """Pictures in the terminal: what every command that makes one does with it there."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,6 +48,15 @@ def draw(out: Output, images: "Sequence[Images] | Images", wanted: bool | None, 
     out.stderr.print(drawn, end="")
     if shown < len(images):
         out.note(f"and {len(images) - shown:,} more")
+
+
+def warn_of_boxes(out: Output, titles: Iterable[str]) -> None:
+    """Warn once where titles on a sheet hold characters that no installed font has."""
+    from ddpmctl.imaging.fonts import missing_characters
+
+    if missing := missing_characters(titles):
+        shown = missing[:12] + (".." if len(missing) > 12 else "")
+        out.warn(f"no installed font has {shown}: boxes stand for them on sheets; the Noto fonts have most characters")
 
 
 def draw_sheet(out: Output, image: "Images", wanted: bool | None) -> None:

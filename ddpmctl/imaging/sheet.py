@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from .fonts import INVISIBLE, face_for
 from .upscale import Images, upscale
 
 GAP = 6
@@ -60,13 +61,17 @@ def labelled_sheet(
 
 def _write(draw: ImageDraw.ImageDraw, text: str, corner: tuple[int, int], box: tuple[int, int]) -> None:
     """Centre a line in a box, smaller where it is too long, and cut where it would become too small to read."""
+    face = face_for(text)
+    text = "".join(char for char in text if char not in INVISIBLE)
     size = box[1] * 0.75
-    while size > SMALLEST and ImageFont.load_default(size).getlength(text) > box[0]:
+    font = face(size)
+    while size > SMALLEST and font.getlength(text) > box[0]:
         size *= 0.9
+        font = face(size)
     whole, kept = text, len(text)
-    while kept and ImageFont.load_default(size).getlength(text) > box[0]:
+    while kept and font.getlength(text) > box[0]:
         kept -= 1
         text = f"{whole[:kept]}.."
     middle = (corner[0] + box[0] / 2, corner[1] + box[1] / 2)
     ink = (INK,) * 3 if draw.mode == "RGB" else INK
-    draw.text(middle, text, fill=ink, font=ImageFont.load_default(size), anchor="mm")
+    draw.text(middle, text, fill=ink, font=font, anchor="mm")
