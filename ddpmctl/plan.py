@@ -1,5 +1,6 @@
 """How long a run is and how the learning rate goes over it."""
 
+from bisect import bisect_right
 from dataclasses import dataclass, replace
 
 from ddpmctl.config import MOST_STEPS, TrainingConfig
@@ -7,32 +8,84 @@ from ddpmctl.config import MOST_STEPS, TrainingConfig
 RESERVE = 0.97
 """Share of a time limit that is planned: machines are not steady."""
 
+MOST_RATE_SEGMENTS = 100
+"""Rate segments of a plan; of more, the oldest are dropped."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateSegment:
+    """The learning rate from one step on, as a share of the peak rate: a trapezoid that may begin anywhere on it.
+
+    Attributes:
+        start: first step that it holds for, counted from 0.
+        end: the step at which the decay reaches zero.
+        level: the share before its first step, in [0, 1].
+        warmup_steps: steps over which the share rises from there to 1; with 0 it stays where it is.
+        decay_steps: steps before ``end`` over which it falls to zero; 0 for no decay.
+    """
+
+    start: int
+    end: int
+    level: float
+    warmup_steps: int
+    decay_steps: int
+
+    def __post_init__(self) -> None:
+        ordered = 0 <= self.start < self.end <= MOST_STEPS and 0 <= self.level <= 1
+        if not (ordered and min(self.warmup_steps, self.decay_steps) >= 0):
+            raise ValueError("the plan does not fit together")
+
+    def share(self, step: int) -> float:
+        """The share of the peak rate at a step."""
+        return min(self._rise(step), self._fall(step))
+
+    def rises(self, step: int) -> bool:
+        """Whether the warm-up is not over at a step."""
+        return step < self.start + self.warmup_steps and self._rise(step) < self._fall(step)
+
+    @property
+    def _top(self) -> float:
+        return 1.0 if self.warmup_steps else self.level
+
+    def _rise(self, step: int) -> float:
+        if not self.warmup_steps:
+            return self.level
+        return min(1.0, self.level + (1 - self.level) * ((step + 1 - self.start) / self.warmup_steps))
+
+    def _fall(self, step: int) -> float:
+        return self._top * ((self.end - step) / self.decay_steps) if self.decay_steps else self._top
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A run laid out in steps; the clock is only a backstop. It goes into the manifest, so that a run can go on.
+    """The steps of a run and their learning rates. It goes into the manifest, so that a run can be resumed.
 
     Attributes:
         steps: optimizer steps of the whole run.
         steps_per_epoch: steps that show each training image once.
-        batch_size: images a step.
-        warmup_steps: steps over which the rate rises.
-        decay_steps: steps at the end over which it falls to zero.
-        peak_lr: the rate between the two.
-        start: the step from which they are counted: where a run was extended, else 0.
+        batch_size: images per step.
+        peak_lr: the learning rate between warm-up and decay.
+        limit: steps that no new segment may exceed; None where only a time limit applies.
+        segments: in the order of their first steps. A run without a time limit has one; with a time limit, one more
+            each time the forecast of its length changed.
     """
 
     steps: int
     steps_per_epoch: int
     batch_size: int
-    warmup_steps: int
-    decay_steps: int
     peak_lr: float
-    start: int = 0
+    limit: int | None
+    segments: tuple[RateSegment, ...]
 
     def __post_init__(self) -> None:
-        ordered = 0 <= self.start < self.steps <= MOST_STEPS and self.steps_per_epoch >= 1 and self.batch_size >= 1
-        if not (ordered and min(self.warmup_steps, self.decay_steps) >= 0 and 0 < self.peak_lr <= 1):
+        starts = [segment.start for segment in self.segments]
+        fits = bool(starts) and starts == sorted(set(starts)) and len(starts) <= MOST_RATE_SEGMENTS
+        if not (
+            fits
+            and starts[-1] < self.steps <= min(self.segments[-1].end, self.limit or MOST_STEPS)
+            and min(self.steps_per_epoch, self.batch_size) >= 1
+            and 0 < self.peak_lr <= 1
+        ):
             raise ValueError("the plan does not fit together")
 
     @property
@@ -40,20 +93,38 @@ class Plan:
         """Epochs begun by the end, the last one possibly cut."""
         return -(-self.steps // self.steps_per_epoch)
 
+    @property
+    def ends_early(self) -> bool:
+        """Whether the run ends before the learning rate has decayed to zero."""
+        return self.steps < self.segments[-1].end
+
+    def segment(self, step: int) -> RateSegment:
+        """The segment that a step counted from 0 belongs to."""
+        number = bisect_right(self.segments, step, key=lambda segment: segment.start)
+        return self.segments[max(0, number - 1)]
+
     def lr(self, step: int) -> float:
-        """The rate of a step counted from 0: a trapezoid."""
-        rise = (step + 1 - self.start) / self.warmup_steps if self.warmup_steps else 1.0
-        fall = (self.steps - step) / self.decay_steps if self.decay_steps else 1.0
-        return self.peak_lr * min(1.0, rise, fall)
+        """The learning rate of a step counted from 0."""
+        return self.peak_lr * self.segment(step).share(step)
+
+    def followed_by(self, segment: RateSegment) -> "Plan":
+        """This plan up to the first step of a new segment, and that one to its end."""
+        kept = [old for old in self.segments if old.start < segment.start]
+        return replace(self, steps=segment.end, segments=(*kept, segment)[-MOST_RATE_SEGMENTS:])
+
+    def cut(self, step: int) -> "Plan":
+        """This plan up to a step, whatever the learning rate is there."""
+        return replace(self, steps=step, segments=tuple(old for old in self.segments if old.start < step))
 
 
-def lay_out(config: TrainingConfig, images: int, steps: int | None = None) -> Plan:
-    """Lay a run out.
+def make_plan(config: TrainingConfig, images: int, steps: int | None = None, limit: int | None = None) -> Plan:
+    """The plan of a run from its first step.
 
     Args:
         config: the settings.
         images: how many there are to train on; a set smaller than the batch makes smaller batches.
         steps: the length of the run; ``config.epochs`` passes by default.
+        limit: the most steps that it may ever have, if any.
     """
     batch_size = min(config.batch_size, images)
     steps_per_epoch = images // batch_size
@@ -62,33 +133,38 @@ def lay_out(config: TrainingConfig, images: int, steps: int | None = None) -> Pl
         steps=total,
         steps_per_epoch=steps_per_epoch,
         batch_size=batch_size,
-        warmup_steps=round(config.warmup * total),
-        decay_steps=round(config.decay * total),
         peak_lr=config.lr,
+        limit=limit,
+        segments=(_whole(config, 0, total),),
     )
 
 
-def extended(plan: Plan, config: TrainingConfig, step: int, epochs: int) -> Plan:
-    """The plan of a run that has come to a step and gets so many epochs more, with a warm-up and a decay of their own.
+def extend_plan(plan: Plan, config: TrainingConfig, step: int, epochs: int) -> Plan:
+    """The plan of a run that is at a step and gets more epochs, with a warm-up and a decay of their own.
 
     Args:
-        plan: the one it had.
+        plan: the one that it had.
         config: its settings.
         step: where it is.
         epochs: how many more.
     """
-    more = lay_out(config, plan.batch_size * plan.steps_per_epoch, epochs * plan.steps_per_epoch)
-    return replace(
-        plan,
-        start=step,
-        steps=step + more.steps,
-        warmup_steps=more.warmup_steps,
-        decay_steps=more.decay_steps,
-        # Not above what the run was brought down to when it diverged.
-        peak_lr=min(more.peak_lr, plan.peak_lr),
+    # The peak is what the run was brought down to when it diverged.
+    more = replace(plan, limit=None, peak_lr=min(config.lr, plan.peak_lr))
+    return more.followed_by(_whole(config, step, epochs * plan.steps_per_epoch))
+
+
+def steps_within(seconds: float, seconds_per_step: float) -> int:
+    """How many steps fit into a time, with a small reserve; at least one."""
+    return max(1, int(RESERVE * seconds / seconds_per_step))
+
+
+def _whole(config: TrainingConfig, start: int, steps: int) -> RateSegment:
+    """A segment with warm-up and decay."""
+    warmup_steps = round(config.warmup * steps)
+    return RateSegment(
+        start=start,
+        end=start + steps,
+        level=0.0 if warmup_steps else 1.0,
+        warmup_steps=warmup_steps,
+        decay_steps=round(config.decay * steps),
     )
-
-
-def steps_that_fit(seconds_left: float, seconds_per_step: float) -> int:
-    """How many steps a time limit has room for, with a small reserve; at least one."""
-    return max(1, int(RESERVE * seconds_left / seconds_per_step))

@@ -31,6 +31,15 @@ ESTIMATE_AFTER = 5.0
 LONG = 3600.0
 """Seconds from which a run on a CPU is called long."""
 
+BELIEVED = 0.1
+"""Share of a time limit after which the speed is believed, where that is sooner."""
+
+NOTABLE = 0.2
+"""Change of the planned steps, as a share of those that were shown last, that is worth a line."""
+
+MEASURED = 8
+"""Steps after which a plan that is as it was before the first step is no guess any more."""
+
 FEW = 50
 """Steps that make no images worth looking at."""
 
@@ -55,7 +64,7 @@ class Display:
         patience: epochs without a better MSE that the run allows.
         where: what it computes on, in words.
         show: whether to draw a curve and a strip of images, too; None for the usual.
-        max_time: seconds that the run is fitted into, if any.
+        max_time: seconds that are left of a time limit, if any.
 
     Attributes:
         clock: seconds, as the training measures them.
@@ -84,6 +93,8 @@ class Display:
             disable=not out.animated,
         )
         self._estimated = False
+        self._shown_steps = 0
+        self._is_guess = False
         self._live: Live | None = None
         self._shown = 0.0
 
@@ -109,18 +120,20 @@ class Display:
         self.begun = self.clock()
         self._epoch_bar = self.bars.add_task("epoch", total=min(plan.steps_per_epoch, plan.steps), note="")
         self._run_bar = self.bars.add_task("run", total=plan.steps, note="")
-        done = f"after {step:,} of " if step else ""
-        many = f"{plan.steps:,} step{'' if plan.steps == 1 else 's'}"
-        self.out.note(f"{done}{many} of {plan.batch_size} images: {_epochs(plan)}")
-        if self.max_time and plan.steps < FEW:
-            self.out.warn(f"only {many} in this time: digits take some hundreds")
+        self._is_guess = bool(self.max_time) and not step and plan.steps != plan.limit
+        if self._is_guess:
+            self.out.note(f"as many steps of {plan.batch_size} images as fit into {words(self.max_time or 0)}")
+        else:
+            self._show_plan(f"after {step:,} of " if step else "")
 
     def stepped(self, step: int, images_per_second: float) -> None:
         """Move the bars; once the speed is known, say how long it will take."""
         left = (self.plan.steps - step) * self.plan.batch_size / images_per_second
         if self.max_time:  # the clock ends what takes longer
             left = min(left, max(0.0, self.max_time - (self.clock() - self.begun)))
-        if not self._estimated and self.clock() - self.begun > ESTIMATE_AFTER:
+        believed = min(ESTIMATE_AFTER, BELIEVED * self.max_time) if self.max_time else ESTIMATE_AFTER
+        known = step >= MEASURED or not self._is_guess
+        if known and not self._estimated and self.clock() - self.begun > believed:
             self._estimated = True
             self._estimate(left, images_per_second)
         # Drawing is not free: a bar ten times a second is as good as one a step.
@@ -154,12 +167,34 @@ class Display:
         if self._live and self.draws:
             self._live.update(self._picture())
 
+    def replanned(self, plan: "Plan", step: int) -> None:
+        """Show the new number of steps: in the bar, or as a line where it is another one by far."""
+        self.plan, self._is_guess = plan, False
+        self.bars.update(self._run_bar, total=plan.steps)
+        if self._estimated and not self.out.animated:
+            self._show_notable_plan()
+
     def rolled_back(self, why: str, plan: "Plan", step: int) -> None:
         """Say that the run went back, and how it goes on."""
         self.plan = plan
         self.out.warn(f"{why}: going back to step {step:,}, with half the learning rate ({plan.peak_lr:.2g}) from here")
 
+    def _show_plan(self, before: str = "") -> None:
+        plan = self.plan
+        self._shown_steps = plan.steps
+        many = f"{plan.steps:,} step{'' if plan.steps == 1 else 's'}"
+        self.out.note(f"{before}{many} of {plan.batch_size} images: {_epochs(plan)}")
+
+    def _show_notable_plan(self) -> None:
+        if abs(self.plan.steps - self._shown_steps) > NOTABLE * self._shown_steps:
+            self._show_plan("to keep to the time limit: " if self._shown_steps else "")
+
     def _estimate(self, left: float, rate: float) -> None:
+        if self.max_time:
+            self._show_notable_plan()
+            if self.plan.steps < FEW:
+                many = f"{self.plan.steps} step{'' if self.plan.steps == 1 else 's'}"
+                self.out.warn(f"only {many} in this time: digits take some hundreds")
         self.out.note(f"about {words(left)} to go at {rate:,.0f} images/s, unless it stops early")
         if self.suggest_quick and left > LONG:
             self.out.note("that is long: ddpmctl train --preset quick makes digits in minutes")

@@ -16,7 +16,7 @@ from ddpmctl.config import DiffusionConfig
 from ddpmctl.console import Output, encodes, escaped
 from ddpmctl.errors import CheckpointError
 from ddpmctl.paths import expand, typed_file
-from ddpmctl.registry import Checkpoint, RunRecord, SegmentRecord
+from ddpmctl.registry import Checkpoint, Manifest, SegmentRecord
 
 from . import options
 from .duration import age, words
@@ -76,7 +76,7 @@ def inspect(
     shapes = checkpoint.shapes()
     data = overview(checkpoint, last)
     curves = _loss_curve(rows, plain=not encodes(out.stdout, "\u2800"))
-    parts: list[RenderableType] = [_pairs(describe(checkpoint, last.manifest.run)), *curves]
+    parts: list[RenderableType] = [_pairs(describe(checkpoint, last.manifest)), *curves]
     _draw_strip(out, last, show)
     if history:
         data["history"] = rows
@@ -94,15 +94,16 @@ def inspect(
 
 
 def overview(checkpoint: Checkpoint, last: Checkpoint) -> dict[str, Any]:
-    """Everything in the manifest, and where it lies; ``run`` is the whole run, to the last commit."""
+    """Everything in the manifest, and where it lies; ``run`` and ``resume`` are those of the last commit."""
     manifest: dict[str, Any] = json.loads(checkpoint.manifest.to_json())
     where = {"name": checkpoint.name, "path": str(checkpoint.path), "digest": checkpoint.digest}
-    return {**where, **manifest, "run": asdict(last.manifest.run)}
+    run, resume = last.manifest.run, last.manifest.resume
+    return {**where, **manifest, "run": asdict(run), "resume": asdict(resume) if resume else None}
 
 
-def describe(checkpoint: Checkpoint, run: RunRecord) -> Iterator[tuple[str, str]]:
-    """What a person wants to know, as names and words; ``run`` is the whole run, to the last commit."""
-    manifest = checkpoint.manifest
+def describe(checkpoint: Checkpoint, last: Manifest) -> Iterator[tuple[str, str]]:
+    """What a person wants to know, as names and words; ``last`` is of the last commit, which has the whole run."""
+    manifest, run = checkpoint.manifest, last.run
     config, best = manifest.config, manifest.best
     model, chain, recipe, sampling = config.model, config.diffusion, config.training, config.sampling
     made = age(manifest.created)
@@ -125,6 +126,10 @@ def describe(checkpoint: Checkpoint, run: RunRecord) -> Iterator[tuple[str, str]
                 f"{run.images:,} images in {words(run.seconds)} ({_ending(run.stopped)})"
             ),
         )
+        if last.resume:
+            plan, count = last.resume.plan, len(last.resume.plan.segments)
+            early = ", ends before the learning rate is zero" if plan.ends_early else ""
+            yield "plan", f"{plan.steps:,} steps in {count} rate segment{'' if count == 1 else 's'}{early}"
         yield "recipe", f"{recipe.optimizer}, learning rate {recipe.lr:g}, batch {recipe.batch_size}, seed {run.seed}"
         yield "machine", f"{run.device}, {run.precision}"
     else:
@@ -167,7 +172,6 @@ def _ending(stopped: str) -> str:
         "done": "to its end",
         "early": "stopped early",
         "interrupted": "interrupted",
-        "time": "stopped by the clock",
     }.get(stopped, stopped)
 
 

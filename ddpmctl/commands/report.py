@@ -126,7 +126,7 @@ def _told(out: Output, request: Request, index: int, show: bool | None) -> "Told
 
 def _facts(checkpoint: Checkpoint, last: Checkpoint) -> Iterator[tuple[str, str]]:
     """What `describe` says, but for what is true here and now alone."""
-    for name, told in describe(checkpoint, last.manifest.run):
+    for name, told in describe(checkpoint, last.manifest):
         if name == "model":
             yield "made", checkpoint.manifest.created[:16].replace("T", " ") + " UTC"
         elif name == "files":

@@ -190,7 +190,8 @@ def _go_on(out: Output, team: Team, asked: Resumption, earlier: Earlier) -> Trai
         if team.is_first:
             remember(name=name, identity=manifest.run.id, since=earlier.since or manifest.run.segments[-1].created)
         where = f"on {device} in {precision}{_shared_out(team)}"
-        display = Display(out, name, manifest.config.training.patience, where, asked.watch.show)
+        left = None if more_epochs or not run.max_time else max(1.0, run.max_time - manifest.run.seconds)
+        display = Display(out, name, manifest.config.training.patience, where, asked.watch.show, left)
         trainer = Trainer(
             manifest.config, data, run, writer, _observer(out, team, display, asked.watch),
             clock=_clock(stack, display), every=asked.every or HALF_A_MINUTE, resumed=last, more_epochs=more_epochs,
@@ -320,9 +321,8 @@ def _run(out: Output, display: Display, trainer: "Trainer", name: str) -> Traine
         )
     if stopped == "early":
         out.note(f"stopped early: {trainer.config.training.patience} epochs without a better MSE")
-    if stopped == "time":
-        done = f"{state.step:,} of {state.plan.steps:,} steps"
-        out.note(f"stopped by the clock after {done}: the machine was slower than when its speed was measured")
+    if stopped == "done" and state.plan.ends_early:
+        out.note("the time was over before the learning rate had decayed to zero: the machine stood still or was slow")
     out.note(f"done in {words(state.seconds)} of training; best {figure}")
     constant = trainer.constant_mse()
     has_learned = best is not None and best.value < constant

@@ -1,5 +1,6 @@
 """Where the networks of the lessons are trained: all by the trainer that `ddpmctl train` runs."""
 
+import statistics
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ddpmctl.config import PIXEL_RANGES, Config, load_preset
@@ -18,7 +20,7 @@ from ddpmctl.devices import describe_device
 from ddpmctl.engine import Engine
 from ddpmctl.errors import DdpmctlError
 from ddpmctl.imaging.files import write_whole
-from ddpmctl.plan import Plan, lay_out, steps_that_fit
+from ddpmctl.plan import Plan, make_plan, steps_within
 from ddpmctl.registry import Checkpoint, Registry, last_of
 from ddpmctl.training.history import EpochRow
 from ddpmctl.training.learner import Learner
@@ -105,10 +107,9 @@ class Workshop:
             train_set, _ = self.data.to(self.about.device).split(config.training.heldout)
             learner = Learner(config, train_set, self.about)
             seconds = share * self.budget
-            per_step = learner.seconds_per_step(
-                lay_out(config.training, len(train_set)), min(PROBE, 0.03 * seconds), time.perf_counter
-            )
-            self._steps[config] = steps_that_fit(seconds, per_step)
+            batch_size = make_plan(config.training, len(train_set)).batch_size
+            per_step = _seconds_per_step(learner, batch_size, min(PROBE, 0.03 * seconds))
+            self._steps[config] = steps_within(seconds, per_step)
         return self._steps[config]
 
     def fix(self) -> Taught:
@@ -203,6 +204,9 @@ class _Watcher:
     def strip_drawn(self, step: int, images: NDArray[np.uint8]) -> None:
         """The lessons have pictures of their own."""
 
+    def replanned(self, plan: Plan, step: int) -> None:
+        """Networks of the lessons have a number of steps and no time limit."""
+
     def rolled_back(self, why: str, plan: Plan, step: int) -> None:
         """Keep what went wrong."""
         self.troubles.append(f"{why}; it went on from step {step:,} at half the rate")
@@ -212,6 +216,18 @@ class _Watcher:
         rows = [self.epochs[epoch] for epoch in sorted(self.epochs)]
         both = np.concatenate(rows) if rows else np.zeros((0, 2), np.float32)
         return both[:, 0], both[:, 1]
+
+
+def _seconds_per_step(learner: Learner, batch_size: int, seconds: float) -> float:
+    """The median time of real steps, measured for so many seconds; the learner is of no use afterwards."""
+    ids = torch.arange(batch_size, device=learner.run.device)
+    durations: list[float] = []
+    # The first step sets things up and is slower than all that follow.
+    while len(durations) < 4 or sum(durations) < seconds:
+        started = time.perf_counter()
+        learner.step(ids, 0, learner.config.training.lr).sum().item()
+        durations.append(time.perf_counter() - started)
+    return statistics.median_high(durations[1:])
 
 
 def _thinned(values: NDArray[np.float32]) -> tuple[float, ...]:

@@ -20,7 +20,7 @@ MAX_BYTES = 1_000_000
 MAX_FILE = 4 * 2**30
 """Bytes; nor do the files of a model come near this."""
 
-FINISHED = ("done", "early", "time")
+FINISHED = ("done", "early")
 """How a run ends that has nothing left of its plan."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -92,7 +92,7 @@ class SegmentRecord:
     Attributes:
         why: ``begun``, ``resumed``, ``extended`` or ``rolled back``.
         step: steps that were done before it.
-        planned_steps: of the whole run, as planned in it.
+        planned_steps: of the whole run, as it was last planned in this part.
         peak_lr: its learning rate between warm-up and decay.
         created: when it began; UTC, ISO 8601.
         device: what it ran on, in words.
@@ -119,7 +119,7 @@ class ResumeRecord:
     """What a run needs to go on, beside the tensors in ``state.safetensors``.
 
     Attributes:
-        plan: how the whole run is laid out.
+        plan: the steps of the whole run and their learning rates.
         device: to compute on, as in ``--device``.
         within_epochs: whether the time limit may not go beyond the epochs.
         epochs_without_better: patience that is used up.
@@ -140,7 +140,7 @@ class RunRecord:
     Attributes:
         id: tells this run from others under the same name.
         step: optimizer steps done.
-        planned_steps: steps that the run was laid out for.
+        planned_steps: steps of the whole run, as it is planned now.
         epochs: epochs begun.
         images: training images seen.
         seconds: time spent training, without evaluation and saving.
@@ -148,8 +148,8 @@ class RunRecord:
         device: what it ran on, in words.
         precision: ``fp32`` or ``bf16``.
         threads: of torch on the CPU.
-        stopped: why it ended: ``done``, ``early``, ``interrupted``, ``time``; ``running`` until then.
-        max_time: seconds that the run was fitted into, 0 for no clock.
+        stopped: why it ended: ``done``, ``early``, ``interrupted``; ``running`` until then.
+        max_time: the time limit in seconds, 0 for none.
         accumulate: parts that each batch was computed in.
         compiled: whether torch.compile made the network's kernels.
         segments: the parts in which it went on; none where they are not known.

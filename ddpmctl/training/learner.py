@@ -14,7 +14,6 @@ from ddpmctl.data.dataset import Dataset
 from ddpmctl.devices import is_out_of_memory
 from ddpmctl.distributed import ALONE, Team
 from ddpmctl.errors import DdpmctlError
-from ddpmctl.plan import Plan
 
 from .run import Run
 from .strips import COUNT
@@ -79,17 +78,6 @@ class Learner:
             if not is_out_of_memory(error):
                 raise
         raise self._too_large(count)
-
-    def seconds_per_step(self, plan: Plan, seconds: float, clock: Callable[[], float]) -> float:
-        """The median time of real steps, taken for so long; what was learnt before is lost by it."""
-        ids = torch.arange(plan.batch_size, device=self.run.device)
-        durations: list[float] = []
-        # The first step sets things up and is slower than all that follow.
-        while self.team.any(self.team.is_first and (len(durations) < 4 or sum(durations) < seconds))[0]:
-            started = clock()
-            self.step(ids, 0, plan.peak_lr).sum().item()
-            durations.append(clock() - started)
-        return sorted(durations[1:])[len(durations[1:]) // 2]
 
     def most_that_fit(self, most: int) -> int:
         """How many images can be learnt from together, ``most`` or a half of it or a quarter and so on; 0 for none."""

@@ -12,14 +12,17 @@ from ddpmctl.plan import Plan
 
 from .history import EpochRow
 
-Stopped = Literal["running", "done", "early", "interrupted", "time"]
+Stopped = Literal["running", "done", "early", "interrupted"]
 
 
 class Observer(Protocol):
     """Whoever watches a run."""
 
     def started(self, plan: Plan, step: int) -> None:
-        """The run is laid out and goes on from this step, 0 where it begins; it can be resumed from now on."""
+        """The run is planned and goes on from this step, 0 where it begins; it can be resumed from now on.
+
+        With a time limit the number of steps is a guess before the first step, unless it is the plan's limit.
+        """
 
     def stepped(self, step: int, images_per_second: float) -> None:
         """A step was issued."""
@@ -29,6 +32,9 @@ class Observer(Protocol):
 
     def strip_drawn(self, step: int, images: Images) -> None:
         """After so many steps the network makes these of the noise that it is always given: uint8[K,S,S] or colour."""
+
+    def replanned(self, plan: Plan, step: int) -> None:
+        """The speed changed: to keep to the time limit, the run goes on from this step under this plan."""
 
     def rolled_back(self, why: str, plan: Plan, step: int) -> None:
         """Something was not finite: the run goes on from an earlier step under this plan."""
@@ -45,7 +51,7 @@ class Run:
         device: where to compute.
         precision: ``fp32`` or ``bf16``.
         seed: of everything random.
-        max_time: seconds to fit the training into; None for none.
+        max_time: the time limit in seconds; None for none.
         max_steps: of the run; None for no such limit.
         within_epochs: whether these limits may not go beyond ``epochs``.
         accumulate: parts that a batch is computed in at most, one after the other, where memory is short.
@@ -92,6 +98,11 @@ class Together:
         """Tell each."""
         for observer in self.observers:
             observer.strip_drawn(step, images)
+
+    def replanned(self, plan: Plan, step: int) -> None:
+        """Tell each."""
+        for observer in self.observers:
+            observer.replanned(plan, step)
 
     def rolled_back(self, why: str, plan: Plan, step: int) -> None:
         """Tell each."""

@@ -1,7 +1,7 @@
 """How far a run has come: what changes as it goes on, beside the tensors."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 from ddpmctl.plan import Plan
@@ -17,11 +17,11 @@ class RunState:
     """Where a run is.
 
     Attributes:
-        plan: how the whole run is laid out.
+        plan: the steps of the whole run and their learning rates.
         id: tells this run from others under the same name.
         step: optimizer steps done.
         seconds: spent training, without evaluation and saving.
-        max_time: seconds that the run is fitted into; None for no clock.
+        max_time: the time limit in seconds; None for none.
         rows: its history.
         best: the figure to beat; None before the first.
         epochs_without_better: patience that is used up.
@@ -74,6 +74,16 @@ class RunState:
     def steps_in_epoch(self) -> int:
         """Steps done of the epoch that the last step belongs to; 0 before the first."""
         return (self.step - 1) % self.plan.steps_per_epoch + 1 if self.step else 0
+
+    def end_of(self, epoch: int) -> int:
+        """The step at which an epoch counted from 0 ends, or the run within it."""
+        return min((epoch + 1) * self.plan.steps_per_epoch, self.plan.steps)
+
+    def change_plan(self, plan: Plan) -> None:
+        """Go on with another plan, in the same part of the run."""
+        self.plan = plan
+        *earlier, last = self.segments
+        self.segments = (*earlier, replace(last, planned_steps=plan.steps))
 
     def begin_segment(self, why: str, run: Run, *, exact: bool) -> None:
         """Note that a part of the run begins here and now."""

@@ -57,6 +57,10 @@ class TensorBoard:
         self.writer.add_image("samples", wide, step, dataformats=form)
         self.writer.flush()
 
+    def replanned(self, plan: Plan, step: int) -> None:
+        """Take the learning rates of the steps to come from this plan."""
+        self.plan = plan
+
     def rolled_back(self, why: str, plan: Plan, step: int) -> None:
         """Forget what lies beyond the step that the run went back to."""
         self.writer.add_text("rolled_back", why, step)

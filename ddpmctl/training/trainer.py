@@ -12,20 +12,18 @@ from ddpmctl.data.dataset import Dataset
 from ddpmctl.devices import is_out_of_memory
 from ddpmctl.distributed import ALONE, Team, check_shareable
 from ddpmctl.errors import CheckpointError, DdpmctlError
-from ddpmctl.plan import extended, lay_out, steps_that_fit
+from ddpmctl.plan import extend_plan, make_plan
 from ddpmctl.registry import Checkpoint, DatasetRecord, Metric, ModelWriter
 
 from . import records
 from .commits import Arrays, Commits
 from .history import EpochRow
 from .learner import Learner
+from .pacing import Pacer, first_plan, next_reading
 from .run import Observer, Run, Stopped
 from .saving import HALF_A_MINUTE, Every
 from .state import RunState
-from .strips import SHARE, Strips
-
-OVERTIME = 1.1
-"""The clock ends a run that takes this much longer than the time it was fitted into."""
+from .strips import Strips
 
 CHECK_EVERY = 50
 """Steps between looks at the loss on a GPU, each of which makes the host wait for it."""
@@ -40,7 +38,7 @@ class NotFinite(DdpmctlError):
 class Trainer:
     """Trains one model and commits it, in one process or in each of several.
 
-    All take the same steps and come to the same figures. What depends on a clock is decided by the first and told.
+    All take the same steps and come to the same figures. What depends on a clock, the first decides for all.
 
     Args:
         config: all settings.
@@ -58,7 +56,7 @@ class Trainer:
         identity: tells this run from others; made up when empty.
 
     Attributes:
-        state: how far it has come; only once it is laid out or taken up.
+        state: how far it has come; only once it is planned or resumed.
         commits: what was saved of it.
     """
 
@@ -118,7 +116,7 @@ class Trainer:
         if self.resumed:
             self._take_up(self.resumed)
         else:
-            self.state = self._lay_out()
+            self.state = self._plan()
             self.state.begin_segment("begun", self.run, exact=True)
         self.strips.begin(self.learner.noise)
         if not self.resumed or self.more_epochs:
@@ -126,6 +124,7 @@ class Trainer:
         self.observer.started(self.state.plan, self.state.step)
         self.strips.tell()
         self.learner.settle()
+        self._begin_pacing()
         stopped: Stopped = "running"
         while stopped == "running":
             try:
@@ -139,9 +138,9 @@ class Trainer:
         self._restore(resumed)
         state, exact = self.state, not records.differences(resumed.manifest.run, self.run)
         if self.more_epochs:
-            state.plan = extended(state.plan, self.config.training, state.step, self.more_epochs)
+            state.plan = extend_plan(state.plan, self.config.training, state.step, self.more_epochs)
             state.epochs_without_better = state.rollbacks = 0
-            # The time that the run was fitted into is over, or beside the point.
+            # The time limit is over, or beside the point.
             state.max_time = None
         state.begin_segment("extended" if self.more_epochs else "resumed", self.run, exact=exact)
 
@@ -176,61 +175,90 @@ class Trainer:
         self.state = state
         self.commits.go_on_from(checkpoint, state)
 
-    def _lay_out(self) -> RunState:
-        """Plan the run; into a time limit go as many steps as fit at the speed of the first seconds."""
-        images, settings, spent = len(self.train_set), self.config.training, 0.0
-        full = lay_out(settings, images)
-        limits = [] if self.run.max_steps is None else [self.run.max_steps]
-        if self.run.max_time is not None:
-            started = self.clock()
-            probe = Learner(self.config, self.train_set, self.run, self.team)
-            seconds_per_step = probe.seconds_per_step(full, min(5.0, 0.03 * self.run.max_time), self.clock)
-            spent = self.clock() - started
-            limits.append(steps_that_fit((self.run.max_time - spent) * (1 - SHARE), seconds_per_step))
-        if self.run.within_epochs or not limits:
+    def _plan(self) -> RunState:
+        """Plan the run; with a time limit from a guess of the speed, which the first steps correct."""
+        images, settings, run = len(self.train_set), self.config.training, self.run
+        full = make_plan(settings, images)
+        limits = [] if run.max_steps is None else [run.max_steps]
+        if run.within_epochs or (run.max_steps is None and run.max_time is None):
             limits.append(full.steps)
-        self.progress = torch.zeros(full.steps_per_epoch, 2, dtype=torch.float32, device=self.run.device)
-        steps = self.team.told(lambda: min(limits))
-        plan = lay_out(settings, images, steps)
-        return RunState(plan=plan, id=self.identity, seconds=spent, max_time=self.run.max_time)
+        self.progress = torch.zeros(full.steps_per_epoch, 2, dtype=torch.float32, device=run.device)
+        if run.max_time is None:
+            plan = make_plan(settings, images, min(limits))
+        else:
+            plan = first_plan(settings, images, run.max_time, min(limits, default=None))
+        return RunState(plan=plan, id=self.identity, max_time=run.max_time)
+
+    def _begin_pacing(self) -> None:
+        """Adapt the plan to the speed that this process has from here on, if there is a time limit."""
+        state, self.pacer = self.state, None
+        self.begun = state.step
+        if state.max_time is not None and self.team.is_first:
+            self.pacer = Pacer(self.config.training, state.max_time, state.plan, state.step, state.seconds)
+        self._reading_at = self._next_reading()
+
+    def _next_reading(self) -> int:
+        """The step after which the host waits for the device next, the same in all processes."""
+        state = self.state
+        if self.run.device.type == "cpu":
+            return state.step + 1
+        if state.max_time is None:
+            return (state.step // CHECK_EVERY + 1) * CHECK_EVERY
+        return next_reading(state.plan, state.step, self.begun, CHECK_EVERY)
 
     def _run_epoch(self) -> Stopped:
         """Train to the end of the epoch that the run is in, and judge it."""
-        state, plan = self.state, self.state.plan
-        number, done = divmod(state.step, plan.steps_per_epoch)
-        at_an_end = state.step > 0 and (done == 0 or state.step == plan.steps)
+        state = self.state
+        number, done = divmod(state.step, state.plan.steps_per_epoch)
+        at_an_end = state.step > 0 and (done == 0 or state.step == state.plan.steps)
         if at_an_end and not (state.rows and state.rows[-1].step == state.step):
             return self._judge(rate=0.0)  # stopped between the last step and the judgement
-        end = min((number + 1) * plan.steps_per_epoch, plan.steps)
-        batches = torch.split(self.learner.order(number + 1), plan.batch_size)
+        batches = torch.split(self.learner.order(number + 1), state.plan.batch_size)
         first, before, started, rate = state.step, state.seconds, self.clock(), 0.0
-        while state.step < end:
-            place = state.step % plan.steps_per_epoch
-            self.progress[place] = self.learner.step(batches[place], state.step, plan.lr(state.step))
+        while state.step < state.end_of(number):
+            place = state.step % state.plan.steps_per_epoch
+            self.progress[place] = self.learner.step(batches[place], state.step, state.plan.lr(state.step))
             state.step += 1
-            if self.run.device.type == "cpu" or state.step % CHECK_EVERY == 0 or state.step == end:
+            waited = state.step in (self._reading_at, state.end_of(number))
+            if waited:
                 self._check_finite()
             now = self.clock()
             state.seconds = before + now - started
-            rate = (state.step - first) * plan.batch_size / (state.seconds - before)
+            rate = (state.step - first) * state.plan.batch_size / (state.seconds - before)
             self.observer.stepped(state.step, rate)
-            stop, over, due = self._wishes(now)
+            stop, due = self._wishes(now, waited=waited)
             if stop:
                 self._save("interrupted")
                 return "interrupted"
-            if over:
-                return self._judge(rate, by_the_clock=state.step < plan.steps)
-            if state.step < end and due:
+            if due and state.step < state.end_of(number):
                 self._save("running")
                 started += self.commits.cost
-            started += self._offer_strip(rate, plan.steps - state.step)
+            started += self._offer_strip(rate, state.plan.steps - state.step)
         return self._judge(rate)
 
-    def _wishes(self, now: float) -> tuple[bool, ...]:
-        """Whether anybody was told to stop, whether the time is over, and whether a commit is due, in all processes."""
-        state, first = self.state, self.team.is_first
-        over = state.max_time is not None and state.seconds > OVERTIME * state.max_time
-        return self.team.any(self.should_stop(), first and over, first and self.commits.is_due(state, now))
+    def _wishes(self, now: float, *, waited: bool) -> tuple[bool, bool]:
+        """Whether anybody was told to stop and whether a commit is due, in all processes; takes over a new plan.
+
+        Args:
+            now: what the clock says.
+            waited: whether the host waited for the device before.
+        """
+        state, first, pacer, new, overdue = self.state, self.team.is_first, self.pacer, None, False
+        if pacer and waited:
+            new = pacer.after(state.step, state.seconds)
+        elif pacer:
+            overdue = pacer.is_overdue(state.step, state.seconds)
+        stop, due, changed, overdue = self.team.any(
+            self.should_stop(), first and self.commits.is_due(state, now), new is not None, overdue
+        )
+        if changed:
+            state.change_plan(self.team.told(lambda: new or state.plan))
+            self.observer.replanned(state.plan, state.step)
+        if waited:
+            self._reading_at = self._next_reading()
+        elif overdue:
+            self._reading_at = state.step + 1
+        return stop, due
 
     def _is_due(self) -> bool:
         """Whether a commit is due between two epochs."""
@@ -243,7 +271,7 @@ class Trainer:
             return 0.0
         return self.strips.offer(self.state.step, self.state.seconds, rate, steps_left * self.state.plan.batch_size)
 
-    def _judge(self, rate: float, *, by_the_clock: bool = False) -> Stopped:
+    def _judge(self, rate: float) -> Stopped:
         """Measure and compare with the best; says whether the run ends here."""
         state, heldout_mse = self.state, None
         if len(self.heldout_set):
@@ -266,8 +294,6 @@ class Trainer:
         stopped: Stopped = "running"
         if state.step >= state.plan.steps:
             stopped = "done"
-        elif by_the_clock:
-            stopped = "time"
         elif patience_left <= 0:
             stopped = "early"
         if stopped != "running":
@@ -342,6 +368,7 @@ class Trainer:
         self.state.seconds = seconds  # what was spent on the way that led nowhere counts
         self.state.plan = replace(plan, peak_lr=plan.peak_lr / 2)
         self.state.begin_segment("rolled back", self.run, exact=True)
+        self._begin_pacing()
         self._save("running")
         self.observer.rolled_back(error.message, self.state.plan, self.state.step)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from safetensors.numpy import load_file
 
+from ddpmctl.registry import last_of
 from tests.builders import point
 from tests.conftest import Cli
 
@@ -46,6 +47,7 @@ def test_what_the_model_is(tiny: Cli, tiny_home: Path, tmp_path: Path) -> None:
     assert re.fullmatch(
         r"preset quick, 8 of 8 steps, epoch 2, 512 images in \d+ s \(to its end\)", said.pop("training")
     )
+    assert said.pop("plan") == "8 steps in 1 rate segment"
     assert said.pop("recipe") == f"{config.training.optimizer}, learning rate {config.training.lr:g}, batch 64, seed 0"
     assert said.pop("machine") == f"{run.device}, {run.precision}"
     assert said.pop("best") == f"held-out MSE {best.value:.5f} of {best.target}, epoch {best.epoch}"
@@ -80,6 +82,19 @@ def test_json_is_the_manifest_and_where_it_lies(tiny: Cli, tiny_home: Path) -> N
         "digest": checkpoint.digest,
         **manifest,
     }
+
+
+def test_the_rate_segments_of_a_run_with_a_time_limit_are_shown(here: Cli, tiny_home: Path, tmp_path: Path) -> None:
+    copy_model(tiny_home, tmp_path, "timed")
+    last = last_of(tiny_checkpoint(tmp_path, "timed")).path
+    values = json.loads((last / "manifest.json").read_text())
+    rates = [
+        {"start": start, "end": 1204, "level": 1.0, "warmup_steps": 0, "decay_steps": 500} for start in (0, 20, 100)
+    ]
+    plan = values["resume"]["plan"] | {"steps": 1204, "segments": rates}
+    alter_manifest(last, run=values["run"] | {"planned_steps": 1204}, resume=values["resume"] | {"plan": plan})
+    assert described(here("inspect", "timed").stdout)["plan"] == "1,204 steps in 3 rate segments"
+    assert reported(here("inspect", "timed", "--json"), "inspect")["resume"]["plan"] == plan
 
 
 def test_layers_are_those_of_the_weights_file(tiny_here: Cli, tiny_home: Path) -> None:

@@ -15,6 +15,7 @@ from ddpmctl.registry import Checkpoint, Registry
 from ddpmctl.registry.store import open_commit
 from ddpmctl.training.learner import Learner
 from ddpmctl.training.train_step import TrainStep
+from ddpmctl.training.trainer import Trainer
 from tests.conftest import Cli
 
 from .support import Running, alter_manifest, complaint, copy_model, reported, tell_of_another_run
@@ -218,10 +219,10 @@ def test_signals_are_heard_while_an_epoch_is_judged_and_while_it_is_saved(
         assert weights(tmp_path, method) == weights(tmp_path, "uncut")
 
 
-def test_ctrl_c_while_the_speed_is_measured_leaves_nothing(
+def test_ctrl_c_before_anything_is_saved_leaves_nothing(
     here: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Learner, "seconds_per_step", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    monkeypatch.setattr(Trainer, "_plan", lambda _: os.kill(os.getpid(), signal.SIGINT))
     assert here("train", *SMALL, "--max-time", "5s", "--name", "a").returncode == 130
     assert Registry(tmp_path).names("last") == []
     assert not (tmp_path / "models" / "a").exists()

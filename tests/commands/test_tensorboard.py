@@ -7,7 +7,7 @@ import pytest
 
 from ddpmctl.commands import train
 from ddpmctl.registry import Registry, last_of
-from ddpmctl.training import strips
+from ddpmctl.training import pacing, strips
 from tests.conftest import Cli
 
 from .support import complaint
@@ -45,6 +45,20 @@ def test_a_run_that_goes_on_is_written_on(here: Cli, tmp_path: Path) -> None:
     assert here(*TRAIN, "--epochs", 1, "--name", "a", "--log", "tensorboard").returncode == 0
     assert here("train", "--resume", "a", "--epochs", 1, "--log", "tensorboard").returncode == 0
     assert [event.step for event in events(tmp_path / "tensorboard/a").Scalars("mse/train")] == [3, 6]
+
+
+def test_the_learning_rates_follow_a_plan_that_changed(
+    here: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pacing, "GUESS", 1e-5)  # no machine is as fast as the first plan takes it to be
+    options = ("--max-time", "3s", "--patience", 10_000, "--name", "a", "--log", "tensorboard")
+    assert here(*TRAIN, *options).returncode == 0
+    resume = last_of(Registry(tmp_path).open("a")).manifest.resume
+    assert resume is not None
+    assert len(resume.plan.segments) > 1
+    told = events(tmp_path / "tensorboard/a").Scalars("step/learning_rate")
+    assert [event.step for event in told] == list(range(1, resume.plan.steps + 1))
+    assert [event.value for event in told] == pytest.approx([resume.plan.lr(event.step - 1) for event in told])
 
 
 def test_without_being_asked_nothing_is_written(here: Cli, tmp_path: Path) -> None:

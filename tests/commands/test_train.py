@@ -24,7 +24,7 @@ from ddpmctl.config import load_preset
 from ddpmctl.console import Output
 from ddpmctl.core.diffusion import Diffusion
 from ddpmctl.data import mnist
-from ddpmctl.plan import Plan
+from ddpmctl.plan import Plan, RateSegment
 from ddpmctl.registry import Registry, last_of
 from ddpmctl.registry.store import open_commit
 from ddpmctl.training.history import EpochRow
@@ -143,9 +143,8 @@ def test_a_time_limit_lays_the_run_out_and_is_recorded(here: Cli, tmp_path: Path
     assert done.returncode == 0
     run = last_of(tiny_checkpoint(tmp_path, "a")).manifest.run
     assert run.max_time == 2
-    assert run.stopped in ("done", "time", "early")
-    many = "1 step" if run.planned_steps == 1 else f"{run.planned_steps:,} steps"  # as many as this machine is fast
-    assert f"{many} of 54 images: {run.planned_steps} epochs\n" in done.stderr
+    assert (run.stopped, run.step) in (("done", run.planned_steps), ("early", run.step))
+    assert "\nas many steps of 54 images as fit into 2 s\n" in done.stderr
 
 
 def test_with_epochs_a_time_limit_is_no_more_than_a_limit(here: Cli, tmp_path: Path) -> None:
@@ -393,15 +392,28 @@ def test_a_terminal_s_results_can_be_piped_away(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "result.json").read_text())["result"]["name"] == "strokes-quick-1"
 
 
+def plan_of(steps: int, steps_per_epoch: int, limit: int | None = None) -> Plan:
+    rates = RateSegment(start=0, end=steps, level=1.0, warmup_steps=0, decay_steps=0)
+    return Plan(
+        steps=steps, steps_per_epoch=steps_per_epoch, batch_size=64, peak_lr=1e-3, limit=limit, segments=(rates,)
+    )
+
+
 def shown(
-    rate: float, steps: int, monkeypatch: pytest.MonkeyPatch, *, suggest_quick: bool, max_time: float | None = None
+    rate: float,
+    steps: int,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    suggest_quick: bool,
+    max_time: float | None = None,
+    limit: int | None = None,
 ) -> str:
     """What a display says after the first step of a run, some seconds into it."""
     monkeypatch.setattr(display, "ESTIMATE_AFTER", -1.0)
     console = Console(record=True, width=200, force_terminal=False)
     watcher = Display(Output("train", stderr=console), "a", 15, "on paper", max_time=max_time)
     watcher.suggest_quick = suggest_quick
-    plan = Plan(steps=steps, steps_per_epoch=100, batch_size=64, warmup_steps=0, decay_steps=0, peak_lr=1e-3)
+    plan = plan_of(steps, 100, limit)
     with watcher.showing():
         watcher.started(plan, 0)
         watcher.stepped(1, rate)
@@ -418,15 +430,64 @@ def test_after_a_few_seconds_the_whole_run_is_estimated_once(monkeypatch: pytest
 
 
 def test_no_more_is_left_of_a_time_limit_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    said = shown(64, 1000, monkeypatch, suggest_quick=True, max_time=45.0)
+    said = shown(64, 1000, monkeypatch, suggest_quick=True, max_time=45.0, limit=1000)
     assert "about 45 s to go at 64 images/s" in said
 
 
 def test_a_time_in_which_nothing_can_be_learnt_is_called_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    said = shown(64, 1, monkeypatch, suggest_quick=True, max_time=45.0)
+    said = shown(64, 1, monkeypatch, suggest_quick=True, max_time=45.0, limit=1)
     assert "1 step of 64 images" in said
     assert "warning: only 1 step in this time: digits take some hundreds" in said
     assert "warning" not in shown(64, 1, monkeypatch, suggest_quick=True)
+
+
+def followed(monkeypatch: pytest.MonkeyPatch, totals: list[int], *, limit: int | None = None) -> list[str]:
+    """What a display off a terminal says of a run of two minutes whose number of steps changes so."""
+    console = Console(record=True, width=200, force_terminal=False)
+    watcher = Display(Output("train", stderr=console), "a", 15, "on paper", max_time=120.0)
+    with watcher.showing():
+        watcher.started(plan_of(9000, 100, limit), 0)
+        for step, total in enumerate(totals, 1):
+            monkeypatch.setattr(display, "ESTIMATE_AFTER", 1e9 if step == 1 else -1.0)
+            watcher.stepped(step, 640.0)
+            watcher.replanned(plan_of(total, 100, limit), step)
+        watcher.stepped(step + 1, 640.0)
+    return console.export_text().splitlines()[1:]
+
+
+def test_with_a_time_limit_the_steps_are_named_once_the_speed_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = followed(monkeypatch, [70, 1200])
+    assert said[:2] == ["as many steps of 64 images as fit into 2 min", "70 steps of 64 images: 0.70 epochs"]
+    assert said[3:] == ["to keep to the time limit: 1,200 steps of 64 images: 12 epochs"]
+
+
+def test_a_guess_is_not_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert shown(64, 9000, monkeypatch, suggest_quick=False, max_time=120.0).splitlines()[1:] == [
+        "as many steps of 64 images as fit into 2 min"
+    ]
+
+
+def test_only_a_plan_that_is_another_by_far_is_worth_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = followed(monkeypatch, [1000, 1100, 1190, 900, 850, 700, 720])
+    assert [line for line in said if "of 64 images" in line] == [
+        "as many steps of 64 images as fit into 2 min",
+        "1,000 steps of 64 images: 10 epochs",
+        "to keep to the time limit: 700 steps of 64 images: 7 epochs",
+    ]
+
+
+def test_steps_that_are_a_limit_themselves_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert followed(monkeypatch, [9000], limit=9000)[0] == "9,000 steps of 64 images: 90 epochs"
+
+
+def test_the_bar_of_the_run_follows_the_plan() -> None:
+    console = Console(record=True, width=100, force_terminal=True, color_system=None)
+    watcher = Display(Output("train", stderr=console), "a", 15, "on paper", max_time=120.0)
+    with watcher.showing():
+        watcher.started(plan_of(9000, 100), 0)
+        watcher.stepped(100, 640.0)
+        watcher.replanned(plan_of(400, 100), 100)
+    assert re.search(r"run [━╸╺ ]+ +25%", console.export_text())
 
 
 def test_where_it_will_take_hours_the_quick_preset_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -440,9 +501,7 @@ def test_the_live_table_shows_the_last_epochs_the_best_marked(monkeypatch: pytes
     console = Console(record=True, width=100, force_terminal=True, color_system=None)
     watcher = Display(Output("train", stderr=console), "a", 15, "on paper")
     with watcher.showing():
-        watcher.started(
-            Plan(steps=30, steps_per_epoch=1, batch_size=64, warmup_steps=0, decay_steps=0, peak_lr=1e-3), 0
-        )
+        watcher.started(plan_of(30, 1), 0)
         for epoch in range(1, 21):
             row = EpochRow(
                 epoch=epoch, step=epoch, train_mse=0.5, heldout_mse=0.25, lr=1e-3,

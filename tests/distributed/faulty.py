@@ -3,6 +3,7 @@
 torchrun .. faulty.py FAULT RANK ddpmctl's arguments
 """
 
+import itertools
 import os
 import sys
 import time
@@ -46,7 +47,20 @@ def live_faster() -> None:
     time.perf_counter = lambda: 1000 * inner()  # type: ignore[assignment]
 
 
-FAULTS = {"step": break_at_a_step, "disk": run_out_of_disk, "clock": live_faster}
+def count_seconds() -> None:
+    """A clock by which each reading takes a while, and four times as long from some reading on."""
+    readings = itertools.count()
+    now = 0.0
+
+    def clock() -> float:
+        nonlocal now
+        now += 0.04 if next(readings) < 100 else 0.16
+        return now
+
+    time.perf_counter = clock
+
+
+FAULTS = {"step": break_at_a_step, "disk": run_out_of_disk, "clock": live_faster, "count": count_seconds}
 
 if __name__ == "__main__":
     fault, rank, *arguments = sys.argv[1:]

@@ -129,6 +129,18 @@ def test_the_clock_of_the_first_decides_for_all(tmp_path: Path) -> None:
     assert run_of_it.seconds < 60
 
 
+def test_a_plan_that_follows_the_clock_of_the_first_is_taken_over_by_all(tmp_path: Path) -> None:
+    limits = ("--max-time", "16s", "--name", "it")
+    with Job(tmp_path, 2, HERE / "faulty.py", "count", 0, "train", *QUICK, *limits) as job:
+        assert job.finish() == 0, job.said
+    manifest = last_of(Registry(tmp_path).open("it")).manifest
+    assert manifest.resume is not None
+    plan = manifest.resume.plan
+    assert (manifest.run.step, manifest.run.stopped) == (plan.steps, "done")
+    assert len(plan.segments) >= 3
+    assert 0.85 * 16 < manifest.run.seconds < 1.1 * 16
+
+
 def test_what_is_asked_wrongly_is_said_once(tmp_path: Path, tiny_home: Path) -> None:
     copy_model(tiny_home, tmp_path, "taken")
     with ddpmctl(tmp_path, 2, "train", *QUICK, "--name", "taken") as job:

@@ -10,14 +10,15 @@ import numpy as np
 
 from ddpmctl.cli import main as ddpmctl
 from ddpmctl.errors import DdpmctlError
-from ddpmctl.plan import Plan
+from ddpmctl.plan import Plan, RateSegment
 from ddpmctl.registry import Checkpoint, Registry, ResumeRecord
 from ddpmctl.registry.archive import export, read_archive
 from tests.builders import PLANNED, WEIGHTS, commit
 
 NAME = "tiny"
 OLD, NEW = 10, 20
-PLAN = Plan(start=0, steps=PLANNED, steps_per_epoch=10, batch_size=8, warmup_steps=0, decay_steps=0, peak_lr=0.1)
+RATES = RateSegment(start=0, end=PLANNED, level=1.0, warmup_steps=0, decay_steps=0)
+PLAN = Plan(steps=PLANNED, steps_per_epoch=10, batch_size=8, peak_lr=0.1, limit=None, segments=(RATES,))
 RESUME = ResumeRecord(plan=PLAN, device="cpu", within_epochs=False, epochs_without_better=0, rollbacks=0)
 STATE = {"model.layer": np.ones((2, 3), np.float32)}
 

@@ -69,9 +69,8 @@ def inside(table: str, **changes: Any) -> Callable[[dict[str, Any]], object]:
     return lambda values: values | {table: values[table] | changes}
 
 
-PLAN = {
-    "start": 0, "steps": 9, "steps_per_epoch": 3, "batch_size": 8, "warmup_steps": 0, "decay_steps": 9, "peak_lr": 0.1
-}  # fmt: skip
+RATES = {"start": 0, "end": 9, "level": 1.0, "warmup_steps": 0, "decay_steps": 9}
+PLAN = {"steps": 9, "steps_per_epoch": 3, "batch_size": 8, "peak_lr": 0.1, "limit": None, "segments": [RATES]}
 RESUME = {"plan": PLAN, "device": "cpu", "within_epochs": False, "epochs_without_better": 0, "rollbacks": 0}
 
 
@@ -113,8 +112,13 @@ def without(name: str) -> Callable[[dict[str, Any]], object]:
         (edited(best=None), "what was judged has a best"),
         (edited(resume={}), "resume lacks settings: device, epochs_without_better, plan, rollbacks, within_epochs"),
         (edited(resume=RESUME | {"plan": PLAN | {"steps": 0}}), "the plan does not fit together"),
+        (edited(resume=RESUME | {"plan": PLAN | {"segments": [RATES, RATES]}}), "the plan does not fit together"),
         (
-            edited(resume=RESUME | {"plan": PLAN | {"steps": 1_000_000}}),
+            edited(resume=RESUME | {"plan": PLAN | {"segments": [RATES | {"level": 2}]}}),
+            "the plan does not fit together",
+        ),
+        (
+            edited(resume=RESUME | {"plan": PLAN | {"steps": 1_000_000, "segments": [RATES | {"end": 1_000_000}]}}),
             "files are weights.safetensors and state.safetensors and history.csv",
         ),
     ],

@@ -25,12 +25,16 @@ class Watcher:
     epochs: list[tuple[EpochRow, int]] = field(default_factory=list)
     strips: list[tuple[int, NDArray[np.uint8]]] = field(default_factory=list)
     rollbacks: list[tuple[str, float, int]] = field(default_factory=list)
+    replans: list[tuple[Plan, int]] = field(default_factory=list)
 
     def started(self, plan: Plan, step: int) -> None:
         self.plan = plan
 
     def strip_drawn(self, step: int, images: NDArray[np.uint8]) -> None:
         self.strips.append((step, images))
+
+    def replanned(self, plan: Plan, step: int) -> None:
+        self.replans.append((plan, step))
 
     def rolled_back(self, why: str, plan: Plan, step: int) -> None:
         self.rollbacks.append((why, plan.peak_lr, step))

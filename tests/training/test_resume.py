@@ -10,7 +10,7 @@ import torch
 from ddpmctl.config import load_preset
 from ddpmctl.data import load_dataset
 from ddpmctl.errors import CheckpointError
-from ddpmctl.plan import extended, lay_out
+from ddpmctl.plan import RateSegment, extend_plan, make_plan
 from ddpmctl.registry import Registry, SegmentRecord
 from ddpmctl.training.records import MOST_SEGMENTS, joined
 from ddpmctl.training.saving import HALF_A_MINUTE, Every
@@ -143,8 +143,9 @@ def test_a_finished_run_is_given_more_epochs_with_a_warm_up_of_their_own(train: 
 
 def test_an_extension_is_planned_from_where_the_run_is() -> None:
     settings = tiny_config(training={"epochs": 2, "batch_size": 10, "warmup": 0.1, "decay": 0.5}).training
-    plan = extended(lay_out(settings, images=100), settings, step=17, epochs=4)
-    assert (plan.start, plan.steps, plan.warmup_steps, plan.decay_steps) == (17, 57, 4, 20)
+    plan = extend_plan(make_plan(settings, images=100), settings, step=17, epochs=4)
+    assert plan.steps == 57
+    assert plan.segments[-1] == RateSegment(start=17, end=57, level=0.0, warmup_steps=4, decay_steps=20)
     assert 0 < plan.lr(17) < plan.lr(20) == plan.lr(30) > plan.lr(56) > 0
 
 
