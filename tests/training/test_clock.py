@@ -200,7 +200,7 @@ def test_a_run_that_is_rolled_back_keeps_to_its_time(train: Train) -> None:
     def spoil(step: int) -> None:
         if step == 60 and not watcher.rollbacks:
             with torch.no_grad():
-                next(trainers[0].learner.model.parameters()).fill_(torch.nan)
+                next(trainers[0].learner.train_step.model.parameters()).fill_(torch.nan)
 
     watcher = Watcher(spoil)
     trained = train(clock=clock, max_time=6.0, watcher=watcher, on_trainer=trainers.append)
