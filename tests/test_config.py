@@ -1,6 +1,7 @@
 """Settings: the presets, what is refused, and how what was typed is understood."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from ddpmctl.config import (
     Config,
     SamplingConfig,
     choose,
+    for_device,
     load_preset,
     resolve_sampling,
 )
@@ -271,3 +273,16 @@ def test_sampling_that_cannot_be_is_refused(config: Config, asked: dict[str, Any
 
 def test_what_is_allowed_is_returned() -> None:
     assert choose("view", "x0", ["x", "x0"]) == "x0"
+
+
+def test_a_preset_may_have_other_settings_for_a_device_where_the_data_is_large_enough() -> None:
+    preset = load_preset("standard")
+    usual = preset.config.training
+    on_gpu = for_device(preset.config, preset.by_device, "cuda", images=60_000).training
+    assert (usual.batch_size, on_gpu.batch_size) == (128, 1024)
+    assert on_gpu.lr > usual.lr
+    assert replace(on_gpu, batch_size=usual.batch_size, lr=usual.lr) == usual
+    assert for_device(preset.config, preset.by_device, "cpu", images=60_000) == preset.config
+    assert for_device(preset.config, preset.by_device, "cuda", images=1_000) == preset.config
+    classic = load_preset("classic")
+    assert for_device(classic.config, classic.by_device, "cuda", images=60_000).training.batch_size == 64

@@ -47,6 +47,7 @@ class Order:
         compiled: whether to compile the network.
         every: how often to commit; None for the usual.
         watch: what is seen and logged of it.
+        by_device: training settings that the preset has for a kind of device, where none of them was given.
     """
 
     config: Config
@@ -67,6 +68,7 @@ class Order:
     compiled: bool = False
     every: Every | None = None
     watch: Watch = Watch()
+    by_device: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

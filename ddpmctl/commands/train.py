@@ -91,9 +91,12 @@ def train(
         diffusion = {"timesteps": timesteps, "schedule": schedule, "target": target, "pixel_range": pixel_range}
         training |= {"one_timestep": True, "stratified": False} if one_timestep else {}
         training |= {"flip": True} if flip else {}
-        config = changed(load_preset(preset).config, training, diffusion, {"norm": norm})
+        chosen = load_preset(preset)
+        config = changed(chosen.config, training, diffusion, {"norm": norm})
         config = sized(config, dataset, image_size, sample_size)
-        trained = carry_out(out, _order(context.params, config, every, watch))
+        order = _order(context.params, config, every, watch)
+        # A learning rate belongs to a batch: who gives one of them gets the other of the preset, on every device.
+        trained = carry_out(out, order if batch_size or lr else replace(order, by_device=chosen.by_device))
     if ranks().is_first:
         if trained.has_learned:
             out.note(f"see it: ddpmctl grid --model {trained.name}")

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from ddpmctl.config import Config
+from ddpmctl.config import Config, for_device
 from ddpmctl.console import Output
 from ddpmctl.data import OWN, find_loader, load_dataset
 from ddpmctl.distributed import Team, joined
@@ -22,7 +22,7 @@ from ddpmctl.errors import (
     UsageError,
     ending_signals,
 )
-from ddpmctl.registry import Manifest, Registry
+from ddpmctl.registry import Checkpoint, Manifest, Registry
 from ddpmctl.registry.manifest import FINISHED
 from ddpmctl.torchrun import remember
 from ddpmctl.training.saving import HALF_A_MINUTE
@@ -91,7 +91,7 @@ def _begin(out: Output, team: Team, order: Order, earlier: Earlier) -> Trained:
             notice=out.warn,
         )  # fmt: skip
         _see_that_all_agree(team, device, precision, data)
-        config = fit_to(order.config, data)
+        config = _settings(out, order, data, device.type)
         run = Run(
             preset=order.preset,
             dataset=order.dataset,
@@ -123,6 +123,31 @@ def _begin(out: Output, team: Team, order: Order, earlier: Earlier) -> Trained:
             clock=_clock(stack, display), every=order.every or HALF_A_MINUTE, team=team, identity=identity,
         )  # fmt: skip
         return _run(out, display, trainer, name)
+
+
+def _settings(out: Output, order: Order, data: "Dataset", kind: str) -> Config:
+    """The settings for the data set and the kind of device; a note says where the preset has others for it."""
+    usual = fit_to(order.config, data)
+    config = for_device(usual, order.by_device, kind, len(data))
+    if config != usual:
+        batch = config.training.batch_size
+        out.note(f"batches of {batch:,} images, as '{order.preset}' has on {kind}; --batch-size gives others")
+    return config
+
+
+def _unchanged_images(out: Output, last: Checkpoint, data_dir: Path | None) -> "Dataset":
+    """The images that a run was trained on so far.
+
+    Raises:
+        DataError: where the data set has other images now.
+    """
+    data = same_images(last.manifest, data_dir, notice=out.warn)
+    if data.digest() != last.manifest.dataset.digest:
+        raise DataError(
+            f"'{last.name}' was trained on other images than {last.manifest.dataset.name} has now",
+            "--data-dir with the folder that it was begun with, or begin another: ddpmctl train",
+        )
+    return data
 
 
 def go_on(out: Output, asked: Resumption) -> Trained:
@@ -165,13 +190,8 @@ def _go_on(out: Output, team: Team, asked: Resumption, earlier: Earlier) -> Trai
         before = manifest.resume.device if team.size == 1 else manifest.resume.device.partition(":")[0]
         device = choose_device(asked.device or before)
         precision, _ = choose_precision(asked.precision or manifest.run.precision, device)
-        data = same_images(manifest, asked.data_dir, notice=out.warn)
+        data = _unchanged_images(out, last, asked.data_dir)
         _see_that_all_agree(team, device, precision, data)
-        if data.digest() != manifest.dataset.digest:
-            raise DataError(
-                f"'{name}' was trained on other images than {manifest.dataset.name} has now",
-                "--data-dir with the folder that it was begun with, or begin another: ddpmctl train",
-            )
         run = Run(
             preset=manifest.preset,
             dataset=manifest.dataset.name,
