@@ -131,5 +131,6 @@ def stratified_timesteps(count: int, timesteps: int, generator: torch.Generator)
     """
     device = generator.device
     offset = torch.rand((), generator=generator, dtype=torch.float32, device=device)
-    shuffled = torch.randperm(count, generator=generator, device=device)
+    # Not randperm: sorting can be captured in a CUDA graph on every version.
+    shuffled = torch.rand(count, generator=generator, dtype=torch.float32, device=device).argsort()
     return (((shuffled + offset) / count) * timesteps).long().clamp(max=timesteps - 1)
