@@ -5,15 +5,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .embeddings import sinusoidal
+from .norms import GroupNorm
 
 
 def _block(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, 3, padding=1),
-        nn.GroupNorm(8, outputs),
+        GroupNorm(8, outputs),
         nn.LeakyReLU(0.1),
         nn.Conv2d(outputs, outputs, 3, padding=1),
-        nn.GroupNorm(8, outputs),
+        GroupNorm(8, outputs),
         nn.LeakyReLU(0.1),
     )
 

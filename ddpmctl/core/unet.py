@@ -7,31 +7,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .embeddings import TimeAndLabel
-
-GROUP = 16
-"""Channels a group of GroupNorm: fewer fall off the vectorised path of bf16 on a CPU, ten times slower (measured)."""
-
-
-def _group_norm(channels: int) -> nn.Module:
-    return nn.GroupNorm(channels // GROUP, channels)
-
-
-def _batch_norm(channels: int) -> nn.Module:
-    norm = nn.BatchNorm2d(channels)
-    norm.num_batches_tracked = None  # a count that nobody asks for, and the only number here that is no float
-    return norm
-
-
-NORMS: dict[str, Callable[[int], nn.Module]] = {"group": _group_norm, "batch": _batch_norm}
-"""GroupNorm looks at each image by itself (Wu & He 2018); BatchNorm mixes those of a batch (Ioffe & Szegedy 2015)."""
+from .norms import NORMS
 
 
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions beside a skip; the condition scales and shifts the second norm (Dhariwal & Nichol 2021)."""
 
-    def __init__(
-        self, inputs: int, outputs: int, condition: int, norm: Callable[[int], nn.Module] = _group_norm
-    ) -> None:
+    def __init__(self, inputs: int, outputs: int, condition: int, norm: Callable[[int], nn.Module]) -> None:
         super().__init__()
         self.norm1 = norm(inputs)
         self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)

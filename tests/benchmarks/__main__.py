@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 from .contenders import CONTENDERS
-from .device import device, full
+from .device import compiled, device, full
 from .growth import growth
 from .original import original
 from .saving import saving
@@ -48,6 +48,7 @@ def main() -> None:
     parser.add_argument("--most", type=float, default=30, help="times as long, in the race")
     parser.add_argument("--name", action="append", choices=list(CONTENDERS), help="only this one, side by side")
     parser.add_argument("--device", default="auto", help="to train on, in device")
+    parser.add_argument("--compile", action="store_true", help="in device: training with --compile, and nothing else")
     parser.add_argument("--full", action="store_true", help="in device: all 150 epochs, and nothing else")
     parser.add_argument("-o", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -67,7 +68,7 @@ def main() -> None:
         "strips": lambda: strips(given.data_dir),
         "original": lambda: original(given.data_dir, given.minutes),
         "scaling": lambda: scaling(given.data_dir, given.n or 4000),
-        "device": lambda: (full if given.full else device)(given.data_dir, given.device),
+        "device": lambda: (full if given.full else compiled if given.compile else device)(given.data_dir, given.device),
         "race": lambda: race(given.data_dir, given.n or 1000, given.most),
     }
     for kind in ways if given.kind == "all" else [given.kind]:

@@ -8,6 +8,7 @@ from torch.testing import assert_close
 from ddpmctl import assembly
 from ddpmctl.config import PRESETS, load_preset
 from ddpmctl.core.classic import Classic
+from ddpmctl.core.norms import NORMS
 from ddpmctl.core.unet import ResidualBlock, UNet
 from tests import original
 
@@ -111,7 +112,7 @@ def test_the_bottleneck_hears_the_embedding_itself() -> None:
 
 
 def test_a_residual_block_begins_as_its_skip() -> None:
-    block = ResidualBlock(16, 16, 8)
+    block = ResidualBlock(16, 16, 8, NORMS["group"])
     x, condition = torch.randn(2, 16, 8, 8), torch.randn(2, 8)
     nn.init.zeros_(block.get_parameter("conv2.bias"))
     assert_close(block(x, condition), x)
@@ -125,3 +126,22 @@ def test_every_preset_builds_its_network(preset: str) -> None:
     x, t, label = inputs(config.channels, config.sample_size, config.num_classes)
     with torch.no_grad():
         assert network(x, t, label).shape == x.shape
+
+
+@pytest.mark.parametrize("kind", ["cuda", "cpu"])
+def test_group_norm_keeps_bf16_under_autocast(kind: str) -> None:
+    """On CUDA autocast would run it, and what follows, in float32. Tensors without data stand for those of a GPU."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with FakeTensorMode():
+        with torch.device(kind):
+            norm = NORMS["group"](32)
+        x = torch.empty(2, 32, 8, 8, device=kind, dtype=torch.bfloat16, requires_grad=True)
+        with torch.autocast(kind, torch.bfloat16):
+            y = norm(x)
+        assert y.dtype == torch.bfloat16
+        y.sum().backward()
+        assert x.grad is not None
+        assert x.grad.dtype == torch.bfloat16
+        assert norm.weight.grad is not None
+        assert norm.weight.grad.dtype == torch.float32  # type: ignore[union-attr]
