@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 from .contenders import CONTENDERS
-from .device import compiled, device, full
+from .device import device, full, with_compile
 from .growth import growth
 from .original import original
 from .saving import saving
@@ -68,7 +68,9 @@ def main() -> None:
         "strips": lambda: strips(given.data_dir),
         "original": lambda: original(given.data_dir, given.minutes),
         "scaling": lambda: scaling(given.data_dir, given.n or 4000),
-        "device": lambda: (full if given.full else compiled if given.compile else device)(given.data_dir, given.device),
+        "device": lambda: (full if given.full else with_compile if given.compile else device)(
+            given.data_dir, given.device
+        ),
         "race": lambda: race(given.data_dir, given.n or 1000, given.most),
     }
     for kind in ways if given.kind == "all" else [given.kind]:
