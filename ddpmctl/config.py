@@ -319,6 +319,7 @@ def _build_table(kind: Any, values: Any, where: str) -> Any:
     """A dataclass from a table with exactly its fields."""
     _check(isinstance(values, Mapping), f"{where or 'config'} is a table")
     hints = typing.get_type_hints(kind)
+    _check(all(map(is_displayable, values)), f"{where or 'config'} holds characters that cannot be displayed")
     unknown, missing = values.keys() - hints.keys(), hints.keys() - values.keys()
     _check(not unknown, f"{where or 'config'} has unknown settings: {', '.join(sorted(unknown))}")
     _check(not missing, f"{where or 'config'} lacks settings: {', '.join(sorted(missing))}")

@@ -7,8 +7,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
 from .labels import is_displayable
 from .streams import written_to_stdout
@@ -100,6 +101,7 @@ class Output:
                     # A program gets names as they are, a terminal what it can show.
                     self.stdout.print(escaped(line) if self.stdout.is_terminal else line)
             else:
+                _never_cut(human)
                 self.stdout.print(escaped(human) if isinstance(human, str) else human, soft_wrap=False)
 
     def progress(self, *columns: ProgressColumn) -> Progress:
@@ -122,6 +124,16 @@ def without_nan(data: Any) -> Any:
     if isinstance(data, Mapping):
         return {name: without_nan(value) for name, value in data.items()}
     return [without_nan(value) for value in data] if isinstance(data, list | tuple) else data
+
+
+def _never_cut(human: RenderableType) -> None:
+    """Let tables break what is too long for a cell, such as a path, over lines: Rich cuts it otherwise."""
+    if isinstance(human, Group):
+        for part in human.renderables:
+            _never_cut(part)
+    elif isinstance(human, Table):
+        for column in human.columns:
+            column.overflow = "fold"
 
 
 def _stdout_console() -> Console:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -200,7 +201,7 @@ def test_no_step_waits_for_a_gpu_or_reads_from_it(preset: str) -> None:
     # Tensors without data, said to be on a GPU: what reads a value or mixes devices is an error.
     config, device = load_preset(preset).config, torch.device("cuda")
     with FakeTensorMode():
-        with device:
+        with mock.patch("ddpmctl.core.defaults.CPU", device):
             network = assembly.build_network(config.model).eval()
         diffusion = assembly.build_diffusion(config.diffusion).to(device)
         step = SamplingStep(network, config.model.num_classes, device, "fp32")

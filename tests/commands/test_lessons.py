@@ -191,4 +191,4 @@ def test_what_cannot_be_taught_is_said(here: Cli, typed: tuple[object, ...], err
 
 def test_a_folder_that_cannot_be_made_is_said(here: Cli) -> None:
     Path("taken").write_text("")
-    assert complaint(here("lessons", "-o", "taken"), 1)[0] == "cannot make the folder taken: File exists"
+    assert complaint(here("lessons", "-o", "taken"), 1)[0] == "taken is not a folder"

@@ -139,12 +139,15 @@ def broken_cv2(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_torchvision_of_another_build_than_torch_is_said_in_words(cli: Cli, broken_torchvision: str) -> None:
-    done = cli("train", "--preset", "quick", "--dataset", "strokes:50", "--epochs", 1, PYTHONPATH=broken_torchvision)
-    assert complaint(done, 1) == (
-        "torchvision does not fit the installed torch: operator torchvision::nms does not exist",
-        "install a matching pair: pip install --force-reinstall torch torchvision",
-    )
-    assert cli("models", "-q").stdout == ""
+    done = cli("info", PYTHONPATH=broken_torchvision)
+    assert done.returncode == 0
+    assert (
+        "torchvision does not fit the installed torch: operator torchvision::nms does not exist; "
+        "install a matching pair: pip install --force-reinstall torch torchvision"
+    ) in " ".join(done.stdout.split())
+    # It reads the files of MNIST and is not needed for anything else.
+    trained = cli("train", "--preset", "quick", "--dataset", "strokes:50", "--epochs", 1, PYTHONPATH=broken_torchvision)
+    assert trained.returncode == 0, trained.stderr
 
 
 @pytest.mark.parametrize(

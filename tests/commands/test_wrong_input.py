@@ -416,7 +416,7 @@ def test_weights_that_are_not_those_of_the_manifest(
         (lambda text: text[:400], ".+"),
         (lambda text: "", ".+"),
         (lambda text: "[]", "it is not a JSON object"),
-        (lambda text: text.replace('"schema": 3', '"schema": 99'), ".*schema 99.*upgrade ddpmctl"),
+        (lambda text: text.replace('"schema": 4', '"schema": 99'), ".*schema 99.*upgrade ddpmctl"),
         (lambda text: text.replace('"created"', '"erected"'), ".*erected"),
         (lambda text: text.replace('"timesteps": 1000', '"timesteps": "many"'), r"config\.diffusion\.timesteps .+"),
     ],

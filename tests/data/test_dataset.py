@@ -70,7 +70,7 @@ def test_a_torchvision_of_another_build_is_explained(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(imports, "import_module", fail)
     with pytest.raises(DdpmctlError) as caught:
-        load_dataset("strokes:10", 32)
+        imports.load_torchvision("datasets.mnist")
     assert caught.value.message == f"torchvision does not fit the installed torch: {error}"
     assert caught.value.hint == "install a matching pair: pip install --force-reinstall torch torchvision"
 

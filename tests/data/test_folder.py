@@ -216,6 +216,6 @@ def test_the_home_directory_may_be_written_short_if_the_user_exists(
     monkeypatch.setenv("HOME", str(tmp_path))
     write(tmp_path / "own" / "a" / "x.png")
     assert len(load_dataset("folder:~/own", 32)) == 1
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(UsageError) as caught:
         load_dataset("folder:~nosuchuser/x", 32)
-    assert caught.value.message == "the home directory of ~nosuchuser is unknown: '~nosuchuser/x'"
+    assert caught.value.message == "'~nosuchuser/x': the home directory ~nosuchuser is not known"

@@ -1,7 +1,6 @@
 """Larger pictures."""
 
 import math
-import sys
 from collections.abc import Callable
 from itertools import combinations
 from typing import Any
@@ -101,7 +100,10 @@ def test_cubic_is_the_default(digit: Images) -> None:
 
 
 def test_opencv_that_does_not_load_is_explained(digit: Images, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "cv2", None)
+    def fail(name: str) -> None:
+        raise ImportError("libGL.so.1: cannot open shared object file")
+
+    monkeypatch.setattr("ddpmctl.imports.import_module", fail)
     with pytest.raises(DdpmctlError) as caught:
         upscale(digit, 2)
     assert caught.value.message.startswith("OpenCV cannot be loaded: ")

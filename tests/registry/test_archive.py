@@ -139,7 +139,7 @@ ONLY = "it does not hold weights.safetensors, manifest.json, history.csv and not
         (manifest_with('"size": ', '"size": 9'), "weights.safetensors has not the size that the manifest gives"),
         (manifest_with('"sha256": "', '"sha256": "0'), "sha256 is 64 hexadecimal digits"),
         (manifest_with('"parameters": 6', '"parameters": 7'), "weights.safetensors: it does not hold 7 parameters"),
-        (manifest_with('"schema": 3', '"schema": 4'), "it has schema 4 and this ddpmctl knows 3: upgrade ddpmctl"),
+        (manifest_with('"schema": 4', '"schema": 5'), "it has schema 5 and this ddpmctl knows 4: upgrade ddpmctl"),
     ],
 )
 def test_what_export_would_not_write_is_refused_before_anything_lands(
@@ -189,7 +189,7 @@ def test_an_archive_is_plain(packed: Path) -> None:
 
     with zipfile.ZipFile(io.BytesIO(packed.read_bytes())) as archive:
         assert np.array_equal(load(archive.read("weights.safetensors"))["layer"], WEIGHTS["layer"])
-        assert json.loads(archive.read("manifest.json"))["schema"] == 3
+        assert json.loads(archive.read("manifest.json"))["schema"] == 4
         assert archive.read("history.csv") == b"epoch,step\n1,10\n"
 
 
