@@ -19,7 +19,6 @@ from .making import made_by
 from .orders import Order, Resumption
 from .sampling import Request, prepare
 from .showing import draw
-from .train import sized
 from .training import carry_out, go_on
 
 NAME = "demo"
@@ -134,7 +133,7 @@ def make_pictures(out: Output, device: str, show: bool | None = None) -> list[st
 def _train(out: Output, data_dir: Path | None, device: str) -> None:
     dataset = choose_data(out, data_dir)
     order = Order(
-        config=sized(load_preset("quick").config, dataset),
+        config=load_preset("quick").config,
         preset="quick",
         dataset=dataset,
         data_dir=data_dir,

@@ -48,6 +48,7 @@ class Order:
         every: how often to commit; None for the usual.
         watch: what is seen and logged of it.
         by_device: training settings that the preset has for a kind of device, where none of them was given.
+        any_sample_size: whether the network may compute at the data set's own side where that is less.
     """
 
     config: Config
@@ -69,6 +70,7 @@ class Order:
     every: Every | None = None
     watch: Watch = Watch()
     by_device: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    any_sample_size: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,7 @@ from ddpmctl.config import (
     load_preset,
 )
 from ddpmctl.console import Output
-from ddpmctl.data import OWN, default_sample_size, full_path, known_kind
+from ddpmctl.data import OWN, full_path, known_kind
 from ddpmctl.errors import DdpmctlError, UsageError
 from ddpmctl.labels import is_displayable
 from ddpmctl.ranks import ranks
@@ -93,7 +93,7 @@ def train(
         training |= {"flip": True} if flip else {}
         chosen = load_preset(preset)
         config = changed(chosen.config, training, diffusion, {"norm": norm})
-        config = sized(config, dataset, image_size, sample_size)
+        config = sized(config, image_size, sample_size)
         order = _order(context.params, config, every, watch)
         # A learning rate belongs to a batch: who gives one of them gets the other of the preset, on every device.
         trained = carry_out(out, order if batch_size or lr else replace(order, by_device=chosen.by_device))
@@ -130,6 +130,7 @@ def _order(typed: dict[str, Any], config: Config, every: Every | None, watch: Wa
         max_time=parse_duration(typed["max_time"]) if typed["max_time"] else None,
         max_steps=typed["max_steps"],
         within_epochs=typed["epochs"] is not None,
+        any_sample_size=typed["sample_size"] is None,
         every=every,
         watch=watch,
         **{name: typed[name] for name in same},
@@ -193,14 +194,13 @@ def own_images(
     return full, choose("fit", fit or "crop", FITS), number
 
 
-def sized(config: Config, dataset: str, image_size: str | None = None, sample_size: int | None = None) -> Config:
+def sized(config: Config, image_size: str | None, sample_size: int | None) -> Config:
     """Settings for images of this side; twice the side takes a level more, so that the bottleneck stays as small.
 
     Args:
         config: the preset's settings.
-        dataset: as in ``--dataset``.
         image_size: side of the files; None for the preset's.
-        sample_size: side at which the network computes; None for the data set's own where that is less.
+        sample_size: side at which the network computes; None for the same.
 
     Raises:
         UsageError: for a side that the network does not have.
@@ -209,9 +209,8 @@ def sized(config: Config, dataset: str, image_size: str | None = None, sample_si
     side = model.image_size if image_size is None else int(choose("image size", image_size, IMAGE_SIZES))
     widths = model.widths + model.widths[-1:] * (side // model.image_size // 2)
     try:
-        model = replace(model, image_size=side, sample_size=side, widths=widths)
-        computed = default_sample_size(model, dataset) if sample_size is None else sample_size
-        return replace(config, model=replace(model, sample_size=computed))
+        computed = side if sample_size is None else sample_size
+        return replace(config, model=replace(model, image_size=side, sample_size=computed, widths=widths))
     except ValueError as error:
         raise UsageError(f"that cannot be trained: {error}", "--preset standard or quick") from error
 

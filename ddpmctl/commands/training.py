@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ddpmctl.config import Config, for_device
 from ddpmctl.console import Output
-from ddpmctl.data import OWN, find_loader, load_dataset
+from ddpmctl.data import OWN, default_sample_size, find_loader, load_dataset
 from ddpmctl.distributed import Team, joined
 from ddpmctl.errors import (
     CheckpointError,
@@ -86,6 +86,8 @@ def _begin(out: Output, team: Team, order: Order, earlier: Earlier) -> Trained:
 
         device = choose_device(order.device)
         precision, why = choose_precision(order.precision, device)
+        if order.any_sample_size:
+            order = _at_sample_size(order, device.type)
         data = load_dataset(
             order.dataset, order.config.model.sample_size, order.data_dir, fit=order.fit, channels=order.channels,
             notice=out.warn,
@@ -123,6 +125,13 @@ def _begin(out: Output, team: Team, order: Order, earlier: Earlier) -> Trained:
             clock=_clock(stack, display), every=order.every or HALF_A_MINUTE, team=team, identity=identity,
         )  # fmt: skip
         return _run(out, display, trainer, name)
+
+
+def _at_sample_size(order: Order, kind: str) -> Order:
+    """The order with the side at which a network computes on a kind of device."""
+    model = order.config.model
+    side = default_sample_size(model, order.dataset, kind)
+    return replace(order, config=replace(order.config, model=replace(model, sample_size=side)))
 
 
 def _settings(out: Output, order: Order, data: "Dataset", kind: str) -> Config:

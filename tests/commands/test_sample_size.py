@@ -56,8 +56,10 @@ def test_samples_are_resized_as_training_images_are() -> None:
         ("quick", "folder:pictures", 32),
     ],
 )
-def test_the_data_set_says_how_large_its_images_are(preset: str, dataset: str, side: int) -> None:
-    assert default_sample_size(load_preset(preset).config.model, dataset) == side
+def test_a_gpu_computes_at_the_data_set_s_own_side(preset: str, dataset: str, side: int) -> None:
+    model = load_preset(preset).config.model
+    assert default_sample_size(model, dataset, "cuda") == side
+    assert default_sample_size(model, dataset, "cpu") == default_sample_size(model, dataset, "mps") == 32
 
 
 def test_files_and_arrays_are_as_large_as_ever(tmp_path: Path) -> None:
@@ -73,7 +75,18 @@ def test_files_and_arrays_are_as_large_as_ever(tmp_path: Path) -> None:
 
 
 def test_a_training_computes_at_that_side_and_is_resumed_and_evaluated_with_it(here: Cli, tmp_path: Path) -> None:
-    small = ("--preset", "quick", "--device", "cpu", "--dataset", "strokes:200", "--batch-size", 50)
+    small = (
+        "--preset",
+        "quick",
+        "--device",
+        "cpu",
+        "--dataset",
+        "strokes:200",
+        "--batch-size",
+        50,
+        "--sample-size",
+        28,
+    )
     assert here("train", *small, "--epochs", 2, "--name", "a").returncode == 0
     model = Registry(tmp_path).open("a").manifest.config.model
     assert (model.sample_size, model.image_size) == (28, 32)
