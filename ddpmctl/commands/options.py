@@ -71,7 +71,10 @@ Flip = Annotated[bool, typer.Option("--flip", help="Mirror half of the images; n
 ImageSize = Annotated[str | None, typer.Option(metavar="32|64", help="Side of the images; the network follows.")]
 SampleSize = Annotated[
     int | None,
-    typer.Option(metavar="N", help="Side at which the network computes; when not given that of the images, on CUDA 28 for MNIST."),
+    typer.Option(
+        metavar="N",
+        help="Side at which the network computes; for MNIST 28 on CUDA and in fp32, else that of the images.",
+    ),
 ]
 PixelRange = Annotated[str | None, typer.Option(metavar="-1..1|0..1", help="What black and white are in the chain.")]
 Norm = Annotated[str | None, typer.Option(metavar="group|batch", help="GroupNorm, or BatchNorm in its place.")]

@@ -87,7 +87,7 @@ def _begin(out: Output, team: Team, order: Order, earlier: Earlier) -> Trained:
         device = choose_device(order.device)
         precision, why = choose_precision(order.precision, device)
         if order.any_sample_size:
-            order = _at_sample_size(order, device.type)
+            order = _at_sample_size(order, device.type, precision)
         data = load_dataset(
             order.dataset, order.config.model.sample_size, order.data_dir, fit=order.fit, channels=order.channels,
             notice=out.warn,
@@ -127,10 +127,10 @@ def _begin(out: Output, team: Team, order: Order, earlier: Earlier) -> Trained:
         return _run(out, display, trainer, name)
 
 
-def _at_sample_size(order: Order, kind: str) -> Order:
+def _at_sample_size(order: Order, kind: str, precision: str) -> Order:
     """The order with the side at which a network computes on a kind of device."""
     model = order.config.model
-    side = default_sample_size(model, order.dataset, kind)
+    side = default_sample_size(model, order.dataset, kind, precision)
     return replace(order, config=replace(order.config, model=replace(model, sample_size=side)))
 
 

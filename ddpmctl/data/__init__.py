@@ -129,20 +129,22 @@ RESIZED_TO = 32
 """Side of these images in files, where nothing else is asked for."""
 
 
-def default_sample_size(model: ModelConfig, name: str, kind: str) -> int:
+def default_sample_size(model: ModelConfig, name: str, kind: str, precision: str) -> int:
     """The side at which a network computes the images of a data set unless it is given.
 
-    MNIST has 28x28 pixels and is resized to 32x32 for files. A GPU computes at 28x28, a fifth less; on a CPU short
-    trainings learn less from an image at that side (measured), which costs more than it saves. The classic network
-    stays as the original has it.
+    MNIST has 28x28 pixels and is resized to 32x32 for files. At 28x28 a step costs less and an image teaches less. On a
+    GPU, and in float32 on a CPU, the first counts for more; in bf16 on a CPU the step is hardly faster (all measured:
+    tests/benchmarks/LOG.md). The classic network stays as the original has it.
 
     Args:
         model: the network's settings.
         name: of the data set.
         kind: of the device: ``cpu``, ``cuda`` or ``mps``.
+        precision: ``fp32`` or ``bf16``.
     """
     native = NATIVE_SIZES.get(name.partition(":")[0])
-    computes_less = kind == "cuda" and model.network == "unet" and model.image_size == RESIZED_TO
+    pays = kind == "cuda" or precision == "fp32"
+    computes_less = pays and model.network == "unet" and model.image_size == RESIZED_TO
     return native if native is not None and computes_less else model.image_size
 
 

@@ -244,7 +244,10 @@ def command(config: Config, run: Run, name: str) -> str:
         "target": (preset.diffusion.target, config.diffusion.target),
         "pixel-range": (_range(preset), _range(config)),
         "norm": (preset.model.norm, config.model.norm),
-        "sample-size": (default_sample_size(preset.model, run.dataset, run.device.type), config.model.sample_size),
+        "sample-size": (
+            default_sample_size(preset.model, run.dataset, run.device.type, run.precision),
+            config.model.sample_size,
+        ),
         "batch-size": (preset.training.batch_size, config.training.batch_size),
     }
     typed += [f"--{option} {value}" for option, (usual, value) in options.items() if value != usual]

@@ -117,7 +117,7 @@ def full(data_dir: Path, name: str) -> None:
 def config_now(preset: str, kind: str) -> Config:
     """The settings of a preset on MNIST and a kind of device."""
     loaded = load_preset(preset)
-    model = replace(loaded.config.model, sample_size=default_sample_size(loaded.config.model, "mnist", kind))
+    model = replace(loaded.config.model, sample_size=default_sample_size(loaded.config.model, "mnist", kind, "bf16"))
     return for_device(replace(loaded.config, model=model), loaded.by_device, kind, images=60_000)
 
 

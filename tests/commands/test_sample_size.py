@@ -56,10 +56,11 @@ def test_samples_are_resized_as_training_images_are() -> None:
         ("quick", "folder:pictures", 32),
     ],
 )
-def test_a_gpu_computes_at_the_data_set_s_own_side(preset: str, dataset: str, side: int) -> None:
+def test_a_gpu_and_float32_compute_at_the_data_set_s_own_side(preset: str, dataset: str, side: int) -> None:
     model = load_preset(preset).config.model
-    assert default_sample_size(model, dataset, "cuda") == side
-    assert default_sample_size(model, dataset, "cpu") == default_sample_size(model, dataset, "mps") == 32
+    for kind, precision in (("cuda", "bf16"), ("cuda", "fp32"), ("cpu", "fp32"), ("mps", "fp32")):
+        assert default_sample_size(model, dataset, kind, precision) == side
+    assert default_sample_size(model, dataset, "cpu", "bf16") == 32
 
 
 def test_files_and_arrays_are_as_large_as_ever(tmp_path: Path) -> None:

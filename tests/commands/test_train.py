@@ -68,6 +68,7 @@ def test_a_run_is_told_line_by_line_and_registered_as_it_was_asked_for(cli: Cli,
     assert manifest.preset == "quick"
     assert manifest.config == replace(
         quick,
+        model=replace(quick.model, sample_size=28),  # in float32
         diffusion=replace(quick.diffusion, timesteps=100, schedule="linear", target="epsilon"),
         training=replace(quick.training, batch_size=60, epochs=3, lr=0.001, patience=2),
     )
