@@ -23,8 +23,8 @@ from .training import carry_out, go_on
 
 NAME = "demo"
 FOLDER = Path("ddpmctl-demo")
-MAX_TRAINING = 150.0
-"""Seconds: together with the pictures, four minutes are enough on two slow cores."""
+MAX_TRAINING = 120.0
+"""Seconds: together with the start and the pictures, three minutes are enough on two slow cores."""
 
 SEED = 0
 
@@ -41,7 +41,7 @@ def demo(
 
     Example: ddpmctl demo
 
-    Takes four minutes at most on two CPU cores, and no network.
+    Takes three minutes at most on two CPU cores, and no network.
     """
     out = Output("demo", as_json=as_json, quiet=quiet)
     try:
