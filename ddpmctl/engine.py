@@ -154,9 +154,8 @@ class Engine:
         indices = self._indices(labels)
         check_seed(seed, len(indices))
         size = checked_batch(BATCH_SIZES[self.device.type] if batch_size is None else batch_size)
-        channels, side = self.config.model.channels, self.config.model.image_size
-        images = np.empty((len(indices), side, side, *([channels] if channels > 1 else [])), np.uint8)
-        start = 0
+        model, side, start = self.config.model, self.config.model.image_size, 0
+        images = np.empty((len(indices), side, side, *([3] if model.channels > 1 else [])), np.uint8)
         while start < len(indices):
             chunk = indices[start : start + size]
             # A last batch that is smaller takes the graph of those before it, where there is one.

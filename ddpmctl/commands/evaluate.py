@@ -22,8 +22,8 @@ from ddpmctl.registry.evaluations import keep_evaluation
 
 from . import options
 from .making import made_by
+from .model_images import same_images
 from .sampling import Request, parse_interval, prepare, steps_bar
-from .training import same_images
 
 if TYPE_CHECKING:
     from ddpmctl.data.dataset import Dataset

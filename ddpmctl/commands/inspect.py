@@ -66,10 +66,8 @@ def inspect(
 
         path, levels, sheet = look_at(out, checkpoint, at, label, seed, data_dir, device, output)
         draw_sheet(out, sheet, show)
-        told = _table([{name: f"{value:.4g}" for name, value in level.items()} for level in levels])
-        out.result(
-            {"name": checkpoint.name, "file": str(path), "levels": levels}, Group(told, Text(f"\n{escaped(str(path))}"))
-        )
+        figures = Group(_numbers(levels), Text(f"\n{escaped(str(path))}"))
+        out.result({"name": checkpoint.name, "file": str(path), "levels": levels}, figures)
         return
     last = last_commit(out, checkpoint)
     rows = last.history
@@ -82,14 +80,12 @@ def inspect(
         data["history"] = rows
         parts += ["", _table(rows)]
     if layers:
-        data["layers"] = [
-            {"name": name, "shape": shape, "parameters": math.prod(shape)} for name, shape in shapes.items()
-        ]
+        data["layers"] = [{"name": name, "shape": of, "parameters": math.prod(of)} for name, of in shapes.items()]
         parts += ["", _layers(shapes)]
     if schedule:
         points = list(schedule_points(checkpoint.manifest.config.diffusion))
         data["schedule"] = points
-        parts += ["", _table([{name: f"{value:.4g}" for name, value in point.items()} for point in points])]
+        parts += ["", _numbers(points)]
     out.result(data, Group(*parts))
 
 
@@ -219,6 +215,10 @@ def _table(rows: list[dict[str, str]]) -> RenderableType:
     for row in rows:
         table.add_row(*row.values())
     return table
+
+
+def _numbers(rows: list[dict[str, Any]]) -> RenderableType:
+    return _table([{name: f"{value:.4g}" for name, value in row.items()} for row in rows])
 
 
 def _layers(shapes: dict[str, tuple[int, ...]]) -> Table:

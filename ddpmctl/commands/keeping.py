@@ -135,7 +135,9 @@ def export_model(
     file: Annotated[
         Path,
         typer.Argument(
-            parser=typed_file, metavar="FILE", help="x.zip, or x.safetensors for bare weights; what is there gives way."
+            parser=typed_file,
+            metavar="FILE",
+            help="x.zip, or x.safetensors for bare weights; an existing file is overwritten.",
         ),
     ],
     licence: Annotated[

@@ -9,8 +9,8 @@ from ddpmctl.labels import typed_label
 from ddpmctl.registry import Checkpoint
 
 from .making import record, told_name
+from .model_images import same_images
 from .sampling import label_index
-from .training import same_images
 
 if TYPE_CHECKING:
     from ddpmctl.engine import Engine, Look

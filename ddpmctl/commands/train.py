@@ -30,7 +30,7 @@ from ddpmctl.training.saving import Every
 from . import options
 from .duration import parse_duration
 from .orders import PLANNED, Order, Resumption, Watch
-from .training import carry_out, go_on
+from .training import Trained, carry_out, go_on
 
 
 def train(
@@ -98,12 +98,16 @@ def train(
         # A learning rate belongs to a batch: who gives one of them gets the other of the preset, on every device.
         trained = carry_out(out, order if batch_size or lr else replace(order, by_device=chosen.by_device))
     if ranks().is_first:
-        if trained.has_learned:
-            out.note(f"see it: ddpmctl grid --model {trained.name}")
-        else:
-            lower = f"ddpmctl train --lr {trained.lr / 10:.1g}" if trained.lr else "ddpmctl train"
-            out.note(f"train again, for longer or with a lower learning rate: {lower}")
+        out.note(_next_command(trained))
         out.result(_outcome(trained.name), bare=[trained.name])
+
+
+def _next_command(trained: Trained) -> str:
+    """What to do with the model now: look at it, or train it better."""
+    if trained.has_learned:
+        return f"see it: ddpmctl grid --model {trained.name}"
+    lower = f"ddpmctl train --lr {trained.lr / 10:.1g}" if trained.lr else "ddpmctl train"
+    return f"train again, for longer or with a lower learning rate: {lower}"
 
 
 def _order(typed: dict[str, Any], config: Config, every: Every | None, watch: Watch) -> Order:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ddpmctl.config import Config, for_device
 from ddpmctl.console import Output
-from ddpmctl.data import OWN, default_sample_size, find_loader, load_dataset
+from ddpmctl.data import default_sample_size, find_loader, load_dataset
 from ddpmctl.distributed import Team, joined
 from ddpmctl.errors import (
     CheckpointError,
@@ -22,13 +22,14 @@ from ddpmctl.errors import (
     UsageError,
     ending_signals,
 )
-from ddpmctl.registry import Checkpoint, Manifest, Registry
+from ddpmctl.registry import Checkpoint, Registry
 from ddpmctl.registry.manifest import FINISHED
 from ddpmctl.torchrun import remember
 from ddpmctl.training.saving import HALF_A_MINUTE
 
 from .display import Display
 from .duration import words
+from .model_images import same_images
 from .orders import Order, Resumption, Watch, see_that_it_keeps
 from .restarts import Earlier
 
@@ -270,40 +271,6 @@ def _observer(out: Output, team: Team, display: Display, watch: Watch) -> "Obser
     folder = Registry().home / "tensorboard"
     out.note(f"watch it: tensorboard --logdir '{folder}'")
     return Together(display, TensorBoard(folder / display.name))
-
-
-def same_images(
-    manifest: Manifest,
-    data_dir: Path | None,
-    *,
-    train: bool = True,
-    notice: Callable[[str], None] = lambda sentence: None,
-) -> "Dataset":
-    """The images that a model was trained on, at the side of its network, or the test images of the same data set.
-
-    Raises:
-        DataError: when they cannot be loaded, or show other classes than those of the model.
-    """
-    model = manifest.config.model
-    own = manifest.dataset.name.startswith(f"{OWN}:")
-    data = load_dataset(
-        manifest.dataset.name, model.sample_size, data_dir, train=train, fit=manifest.dataset.fit,
-        channels=model.channels if own else None, notice=notice,
-    )  # fmt: skip
-    if data.classes != manifest.classes and (manifest.dataset.digest or len(data.classes) != len(manifest.classes)):
-        # Labels are indices: with other classes they would mean something else.
-        raise DataError(
-            f"{data.name} no longer has the classes that the model was trained on: "
-            f"{_difference(data.classes, manifest.classes)}",
-            "restore its folders, or train another model: ddpmctl train",
-        )
-    return data
-
-
-def _difference(now: tuple[str, ...], before: tuple[str, ...]) -> str:
-    added, removed = ([name for name in one if name not in other] for one, other in ((now, before), (before, now)))
-    parts = [f"{word} {', '.join(names[:5])}" for word, names in (("new:", added), ("missing:", removed)) if names]
-    return "; ".join(parts) or "their order is different"
 
 
 def _best_is_lost(out: Output, name: str) -> bool:

@@ -37,7 +37,7 @@ def check_target(path: Path, suffixes: Iterable[str]) -> None:
 
 
 def check_suffix(path: Path, suffixes: Iterable[str]) -> None:
-    """Check that the suffix of a file that is no folder already is one of these; the errors are as above."""
+    """Check that a path that is not a folder has one of these suffixes; the errors are as above."""
     known = list(suffixes)
     if path.suffix.lower() not in known and not os.path.isdir(path):  # noqa: PTH112  a name may be too long
         raise UsageError(f"'{path}' has no suffix that is known here", f"end it in {' or '.join(known)}")
