@@ -87,19 +87,23 @@ def train(
         trained = go_on(out, _resumption(resume, _given_options(context), data_dir, every, watch))
     else:
         check_words(device, precision, seed, accumulate, max_steps)
-        training = {"epochs": epochs, "batch_size": batch_size, "lr": lr, "patience": patience, "clip_norm": clip}
-        diffusion = {"timesteps": timesteps, "schedule": schedule, "target": target, "pixel_range": pixel_range}
-        training |= {"one_timestep": True, "stratified": False} if one_timestep else {}
-        training |= {"flip": True} if flip else {}
         chosen = load_preset(preset)
-        config = changed(chosen.config, training, diffusion, {"norm": norm})
-        config = sized(config, image_size, sample_size)
-        order = _order(context.params, config, every, watch)
+        order = _order(context.params, _config(context.params, chosen.config), every, watch)
         # A learning rate belongs to a batch: who gives one of them gets the other of the preset, on every device.
         trained = carry_out(out, order if batch_size or lr else replace(order, by_device=chosen.by_device))
     if ranks().is_first:
         out.note(_next_command(trained))
         out.result(_outcome(trained.name), bare=[trained.name])
+
+
+def _config(typed: dict[str, Any], preset: Config) -> Config:
+    """The preset's settings, with what was typed in their place."""
+    training = {name: typed[name] for name in ("epochs", "batch_size", "lr", "patience")} | {"clip_norm": typed["clip"]}
+    training |= {"one_timestep": True, "stratified": False} if typed["one_timestep"] else {}
+    training |= {"flip": True} if typed["flip"] else {}
+    diffusion = {name: typed[name] for name in ("timesteps", "schedule", "target", "pixel_range")}
+    config = changed(preset, training, diffusion, {"norm": typed["norm"]})
+    return sized(config, typed["image_size"], typed["sample_size"])
 
 
 def _next_command(trained: Trained) -> str:
