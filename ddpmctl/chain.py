@@ -160,10 +160,35 @@ def to_pixels(x: Tensor, pixel_range: tuple[float, float] = (-1.0, 1.0), size: i
         pixel_range: black and white.
         size: side of the result, to which the bytes are resized as training images are; as they are by default.
     """
+    return start_pixels(x, pixel_range, size)()
+
+
+def start_pixels(
+    x: Tensor, pixel_range: tuple[float, float] = (-1.0, 1.0), size: int | None = None
+) -> Callable[[], Images]:
+    """`to_pixels` in two parts: the copy from the device begins now, the function that is returned waits for it.
+
+    What is issued to a GPU in between runs while the copy is converted.
+    """
     low, high = pixel_range
     # As bytes first: a copy that also converts would move float32 from the device.
-    pixels = ((x.clamp(low, high) - low) * (255 / (high - low))).round().to(torch.uint8).cpu()
-    return channels_last_pixels(pixels if size is None else resized(pixels, size))
+    pixels = ((x.clamp(low, high) - low) * (255 / (high - low))).round().to(torch.uint8)
+    event = None
+    if pixels.device.type == "cuda":
+        # Only a copy into pinned memory lets the host go on; and only an event waits for no more than the copy.
+        host = torch.empty(pixels.shape, dtype=pixels.dtype, pin_memory=True)
+        host.copy_(pixels, non_blocking=True)
+        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        event.record()
+    else:
+        host = pixels.cpu()
+
+    def finish() -> Images:
+        if event is not None:
+            event.synchronize()
+        return channels_last_pixels(host if size is None else resized(host, size))
+
+    return finish
 
 
 def channels_last_pixels(images: Tensor) -> Images:

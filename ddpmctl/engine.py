@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from . import assembly, plugins
-from .chain import SMALLEST_BATCH, Images, SamplingStep, run_chain, to_pixels
+from .chain import SMALLEST_BATCH, Images, SamplingStep, run_chain, start_pixels
 from .config import SamplingConfig, resolve_sampling
 from .core.guidance import scale_at
 from .core.noise import normal
@@ -154,8 +154,10 @@ class Engine:
         indices = self._indices(labels)
         check_seed(seed, len(indices))
         size = checked_batch(BATCH_SIZES[self.device.type] if batch_size is None else batch_size)
-        model, side, start = self.config.model, self.config.model.image_size, 0
+        model, side = self.config.model, self.config.model.image_size
+        start = done = 0
         images = np.empty((len(indices), side, side, *([3] if model.channels > 1 else [])), np.uint8)
+        finish: Callable[[], Images] | None = None
         while start < len(indices):
             chunk = indices[start : start + size]
             # A last batch that is smaller takes the graph of those before it, where there is one.
@@ -170,8 +172,11 @@ class Engine:
                     raise
                 size = self._fewer(together, fixed=fixed)
                 continue
-            images[start : start + len(chunk)] = to_pixels(last.x0, self.diffusion.pixel_range, side)
+            # The images of one batch are converted while a GPU computes the next.
+            before, finish = finish, start_pixels(last.x0, self.diffusion.pixel_range, side)
+            done = _filled(images, done, before)
             start += len(chunk)
+        _filled(images, done, finish)
         return images
 
     def _fewer(self, together: int, *, fixed: bool) -> int:
@@ -299,6 +304,15 @@ class Engine:
         if not indices:
             raise UsageError("no label was given", "name at least one class")
         return indices
+
+
+def _filled(images: Images, done: int, finish: Callable[[], Images] | None) -> int:
+    """Put a batch behind the images that are done; returns how many are then."""
+    if finish is None:
+        return done
+    batch = finish()
+    images[done : done + len(batch)] = batch
+    return done + len(batch)
 
 
 def checked_batch(size: int) -> int:
