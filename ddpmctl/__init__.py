@@ -4,7 +4,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .engine import Engine
+    from ddpmctl.sampling.engine import Engine
 
 __all__ = ["Engine", "__version__"]
 
@@ -12,10 +12,10 @@ __all__ = ["Engine", "__version__"]
 def __getattr__(name: str) -> Any:
     # Lazily: importing the package must not import torch.
     if name == "Engine":
-        from .threads import configure_threads
+        from ddpmctl.threads import configure_threads
 
         configure_threads()
-        from .engine import Engine
+        from ddpmctl.sampling.engine import Engine
 
         return Engine
     if name == "__version__":

@@ -1,6 +1,6 @@
 """``python -m ddpmctl``."""
 
-from .cli import main
+from ddpmctl.cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any, Literal, Self
 
-from .errors import UsageError
-from .labels import is_displayable
+from ddpmctl.errors import UsageError
+from ddpmctl.labels import is_displayable
 
 Network = Literal["classic", "unet"]
 ScheduleName = Literal["linear", "cosine"]

@@ -2,8 +2,8 @@
 
 import torch
 
-from .errors import DdpmctlError, UsageError
-from .ranks import Ranks, ranks
+from ddpmctl.errors import DdpmctlError, UsageError
+from ddpmctl.ranks import Ranks, ranks
 
 
 def choose_device(name: str) -> torch.device:

@@ -1,6 +1,9 @@
 """What can go wrong, in words, and the exit codes it ends with."""
 
+import errno
 import signal
+from collections.abc import Callable
+from dataclasses import dataclass
 from enum import IntEnum
 
 
@@ -20,20 +23,45 @@ class ExitCode(IntEnum):
     """SIGTERM."""
 
 
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A setting named in a hint: ``batch_size=4`` in Python, ``--batch-size 4`` on the command line.
+
+    Attributes:
+        name: of the parameter.
+        value: to give it; None names the parameter alone.
+    """
+
+    name: str
+    value: object = None
+
+    def __str__(self) -> str:
+        return self.name if self.value is None else f"{self.name}={self.value!r}"
+
+
 class DdpmctlError(Exception):
     """A failure that the user can act on.
 
     Args:
         message: one sentence that says what is wrong, without a full stop.
-        hint: the command or the step that leads on.
+        hint: the step that solves it: text, and settings as `Setting`, which each interface spells in its own way.
     """
 
     exit_code: ExitCode = ExitCode.FAILED
 
-    def __init__(self, message: str, hint: str | None = None) -> None:
+    def __init__(self, message: str, *hint: str | Setting | None) -> None:
         super().__init__(message)
         self.message = message
-        self.hint = hint
+        self.hint_parts = tuple(part for part in hint if part is not None)
+
+    @property
+    def hint(self) -> str | None:
+        """The hint in Python's spelling."""
+        return self.hint_as(str)
+
+    def hint_as(self, spell: Callable[[Setting], str]) -> str | None:
+        """The hint with its settings spelled by a function; None where there is no hint."""
+        return "".join(part if isinstance(part, str) else spell(part) for part in self.hint_parts) or None
 
 
 class UsageError(DdpmctlError):
@@ -86,3 +114,28 @@ def ending_signals() -> tuple[signal.Signals, ...]:
     if hang_up is None or signal.getsignal(hang_up) is signal.SIG_IGN:
         return (signal.SIGTERM,)
     return (signal.SIGTERM, hang_up)
+
+
+MEMORY_MESSAGES = (
+    "cannot allocate memory",
+    "can't allocate memory",
+    "failed to map segment",
+    "out of memory",
+    "not enough memory",
+    "alloc_failed",
+    "bad_alloc",
+    "bad allocation",
+    "can't start new thread",
+    "paging file is too small",
+)
+"""Parts of messages, in lower case, by which libraries say that memory is short."""
+
+
+def is_memory_error(error: BaseException) -> bool:
+    """Whether an error says that memory is used up or may not be used, whoever raised it."""
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        return True
+    text = str(error).lower()
+    return isinstance(error, ImportError | OSError | RuntimeError | SystemError) and any(
+        words in text for words in MEMORY_MESSAGES
+    )

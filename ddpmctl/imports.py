@@ -3,8 +3,7 @@
 from importlib import import_module
 from typing import Any
 
-from .errors import DdpmctlError
-from .failures import is_memory_error
+from ddpmctl.errors import DdpmctlError, is_memory_error
 
 
 def load_cv2() -> Any:

@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import SupportsIndex
 
-from .errors import UsageError
+from ddpmctl.errors import UsageError
 
 _NOT_SHOWN = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
 _JOINERS = "\u200c\u200d"

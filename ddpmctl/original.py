@@ -11,15 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import assembly
-from .config import load_preset
-from .data.dataset import DIGITS
-from .errors import CheckpointError, DdpmctlError
-from .labels import class_names_problem, is_displayable
-from .registry import DatasetRecord, Manifest, Registry, RunRecord
-from .training.history import to_csv
-from .training.records import new_id, now
-from .versions import versions
+from ddpmctl.build import build_network
+from ddpmctl.config import load_preset
+from ddpmctl.data.dataset import DIGITS
+from ddpmctl.errors import CheckpointError, DdpmctlError
+from ddpmctl.labels import class_names_problem, is_displayable
+from ddpmctl.registry import DatasetRecord, Manifest, Registry, RunRecord
+from ddpmctl.training.history import to_csv
+from ddpmctl.training.records import new_id, now
+from ddpmctl.versions import versions
 
 MOST_BYTES = 200_000_000
 """The float32 weights take 26 MB; with an optimizer's state, or in float64, a file stays below this."""
@@ -121,7 +121,7 @@ def to_weights(state: Mapping[Any, Any]) -> dict[str, np.ndarray]:
     """
     found = _unwrapped(state)
     with torch.device("meta"):  # names and shapes alone
-        expected = assembly.build_network(load_preset("classic").config.model).state_dict()
+        expected = build_network(load_preset("classic").config.model).state_dict()
     missing, surplus = [key for key in expected if key not in found], [key for key in found if key not in expected]
     if missing:
         raise ValueError(f"the tensor {missing[0]} is missing")

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import platformdirs
 
-from .errors import DdpmctlError, UsageError
-from .failures import CURRENT_DIRECTORY_IS_GONE, current_directory_is_gone
+from ddpmctl.errors import DdpmctlError, UsageError
+
+CURRENT_DIRECTORY_IS_GONE = ("the current directory does not exist any more", "cd to a folder that exists")
+"""A message and its hint."""
 
 LONGEST_NAME = 255
 """Of a file or a folder, where the file system does not say: bytes, or characters on Windows."""
@@ -157,6 +159,15 @@ def check_folder(path: Path) -> None:
         raise DdpmctlError(f"{path} cannot be written: no permission", "name another place with -o")
     for name in path.parts[len(existing.parts) :]:
         check_names(Path(name), _longest_name_in(existing))
+
+
+def current_directory_is_gone() -> bool:
+    """Whether the directory that the process runs in was removed."""
+    try:
+        os.getcwd()  # noqa: PTH109
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _check_current_directory(path: Path) -> None:

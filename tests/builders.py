@@ -168,12 +168,12 @@ def register(registry: Registry, name: str, **settings: Any) -> Path:
 
 def random_weights(config: Config, scale: float = 0.1) -> Weights:
     """Weights for the network of these settings, none of them zero."""
-    from ddpmctl import assembly
+    from ddpmctl.build import build_network
 
     generator = np.random.default_rng(0)
     return {
         name: (scale * generator.standard_normal(tensor.shape)).astype(np.float32)
-        for name, tensor in assembly.build_network(config.model).state_dict().items()
+        for name, tensor in build_network(config.model).state_dict().items()
     }
 
 

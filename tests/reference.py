@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ddpmctl import plugins
+from ddpmctl.cli import group
 
 README = Path(__file__).parent.parent / "README.md"
 BEGIN, END = "<!-- reference: python -m tests.reference -->", "<!-- end of reference -->"
@@ -20,8 +21,8 @@ BEGIN, END = "<!-- reference: python -m tests.reference -->", "<!-- end of refer
 def commands() -> Iterator[tuple[str, Any]]:
     """Every built-in command and its subcommands, by what is typed for them, in the order of --help."""
     usable = plugins.available(plugins.COMMANDS)
-    for name in plugins.SUMMARIES:
-        command = plugins.as_command(usable[name].load(), name)
+    for name in group.SUMMARIES:
+        command = group.as_command(usable[name].load(), name)
         yield name, command
         for below, subcommand in sorted(getattr(command, "commands", {}).items()):
             yield f"{name} {below}", subcommand

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ddpmctl.plugins import SUMMARIES
+from ddpmctl.cli.group import SUMMARIES
 from ddpmctl.registry import Registry
 
 from .conftest import ROOT, Cli, Result, clean_environment, run_cli

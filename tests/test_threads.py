@@ -84,7 +84,7 @@ def test_both_are_in_force_when_torch_is_loaded(tmp_path: Path) -> None:
         "import os, sys\n"
         "os.environ['OMP_DISPLAY_ENV'] = 'true'\n"
         "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
-        "from ddpmctl.cli import main\n"
+        "from ddpmctl.cli.main import main\n"
         "sys.argv = ['ddpmctl', 'info', '--json']\n"
         "main()"
     )

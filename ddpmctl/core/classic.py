@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .embeddings import sinusoidal
-from .norms import GroupNorm
+from ddpmctl.core.embeddings import sinusoidal
+from ddpmctl.core.norms import GroupNorm
 
 
 def _block(inputs: int, outputs: int) -> nn.Sequential:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .schedule import Schedule
+from ddpmctl.core.schedule import Schedule
 
 Denoiser = Callable[[Tensor, Tensor, Tensor], Tensor]
 """``model(x: float[B,C,H,W], t: int64[B], label: int64[B]) -> float[B,C,H,W]``."""

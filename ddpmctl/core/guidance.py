@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .diffusion import Denoiser
+from ddpmctl.core.diffusion import Denoiser
 
 
 def scale_at(time: float, scale: float, interval: tuple[float, ...]) -> float:

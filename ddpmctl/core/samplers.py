@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from .schedule import Schedule
+from ddpmctl.core.schedule import Schedule
 
 PredictX0 = Callable[[Tensor, int], Tensor]
 """``predict_x0(x_t: float[B,C,H,W], t) -> float[B,C,H,W]``: the clean image expected behind ``x_t``."""

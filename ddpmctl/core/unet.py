@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .embeddings import TimeAndLabel
-from .norms import NORMS
+from ddpmctl.core.embeddings import TimeAndLabel
+from ddpmctl.core.norms import NORMS
 
 
 class ResidualBlock(nn.Module):

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 
 from ddpmctl import plugins
 from ddpmctl.config import ModelConfig, choose
+from ddpmctl.data.report import LoadReport
 from ddpmctl.errors import DataError, UsageError
 from ddpmctl.labels import class_names_problem, is_displayable
 from ddpmctl.paths import expand
 
-from .report import LoadReport
-
 if TYPE_CHECKING:
-    from .dataset import Dataset
+    from ddpmctl.data.dataset import Dataset
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +54,7 @@ STROKES_TEST_COUNT = 10_000
 
 
 def _mnist(request: Request) -> "Dataset":
-    from .mnist import load_mnist
+    from ddpmctl.data.mnist import load_mnist
 
     if request.argument:
         raise UsageError(f"the dataset mnist takes nothing after a colon: '{request.argument}'", "--dataset mnist")
@@ -63,7 +62,7 @@ def _mnist(request: Request) -> "Dataset":
 
 
 def _fashion_mnist(request: Request) -> "Dataset":
-    from .mnist import FASHION, load_mnist
+    from ddpmctl.data.mnist import FASHION, load_mnist
 
     if request.argument:
         raise UsageError(
@@ -75,8 +74,8 @@ def _fashion_mnist(request: Request) -> "Dataset":
 def _strokes(request: Request) -> "Dataset":
     import torch
 
-    from .dataset import DIGITS, Dataset, resized
-    from .strokes import draw
+    from ddpmctl.data.dataset import DIGITS, Dataset, resized
+    from ddpmctl.data.strokes import draw
 
     argument = request.argument
     if argument and not (argument.isdecimal() and 10 <= int(argument) <= 1_000_000):
@@ -87,8 +86,8 @@ def _strokes(request: Request) -> "Dataset":
 
 
 def _folder(request: Request) -> "Dataset":
-    from .folder import load_folder
-    from .layout import HINT
+    from ddpmctl.data.folder import load_folder
+    from ddpmctl.data.layout import HINT
 
     if not request.argument:
         raise UsageError("the dataset folder needs a path after a colon", f"--dataset folder:PATH, {HINT}")

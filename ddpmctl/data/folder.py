@@ -10,12 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ddpmctl.data.dataset import Dataset
+from ddpmctl.data.layout import HINT, TEST_SHARE, ClassFiles, find_classes
+from ddpmctl.data.pictures import LOW_DEPTH, Kind, Picture, Range, developed, read
+from ddpmctl.data.report import LoadReport, counted
 from ddpmctl.errors import DataError
-
-from .dataset import Dataset
-from .layout import HINT, TEST_SHARE, ClassFiles, find_classes
-from .pictures import LOW_DEPTH, Kind, Picture, Range, developed, read
-from .report import LoadReport, counted
 
 MOST_IMAGES = 2_000_000
 

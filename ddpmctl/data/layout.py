@@ -10,11 +10,10 @@ from typing import NamedTuple
 
 from PIL import Image
 
+from ddpmctl.data.pictures import is_picture
+from ddpmctl.data.report import LoadReport, counted
 from ddpmctl.errors import DataError
 from ddpmctl.labels import label_key, natural_key
-
-from .pictures import is_picture
-from .report import LoadReport, counted
 
 HINT = "one folder per class: PATH/cats/1.jpg, PATH/dogs/2.png"
 

@@ -20,11 +20,10 @@ from pathlib import Path
 import torch
 from filelock import FileLock
 
+from ddpmctl.data.dataset import DIGITS, Dataset, resized
 from ddpmctl.errors import DataError
 from ddpmctl.imports import load_torchvision
 from ddpmctl.paths import user_cache_path
-
-from .dataset import DIGITS, Dataset, resized
 
 
 @dataclass(frozen=True, slots=True)

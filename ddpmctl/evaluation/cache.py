@@ -12,9 +12,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from ddpmctl.data.dataset import Dataset
+from ddpmctl.evaluation.classifier import VERSION, Classifier, fit, read
 from ddpmctl.paths import user_cache_path
-
-from .classifier import VERSION, Classifier, fit, read
 
 
 @dataclass(frozen=True, slots=True)

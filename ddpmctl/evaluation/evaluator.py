@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ddpmctl.data.dataset import Dataset
-
-from .classifier import Classifier, Reading, fit, read
-from .metrics import LEAST_NEIGHBOURS, LEAST_SAMPLES, Spread, frechet, kernel, nearest, spread
+from ddpmctl.evaluation.classifier import Classifier, Reading, fit, read
+from ddpmctl.evaluation.metrics import LEAST_NEIGHBOURS, LEAST_SAMPLES, Spread, frechet, kernel, nearest, spread
 
 Images = NDArray[np.uint8]
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from .provenance import Provenance, saved_with
-from .upscale import Images
+from ddpmctl.imaging.provenance import Provenance, saved_with
+from ddpmctl.imaging.upscale import Images
 
 FORMATS = {".gif": "GIF", ".webp": "WEBP", ".png": "PNG"}
 MAX_FPS = 50

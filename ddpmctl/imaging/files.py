@@ -12,10 +12,9 @@ import numpy as np
 from PIL import Image
 
 from ddpmctl.errors import UsageError
+from ddpmctl.imaging.provenance import KEY, Provenance, saved_with
+from ddpmctl.imaging.upscale import Images
 from ddpmctl.paths import check_writable
-
-from .provenance import KEY, Provenance, saved_with
-from .upscale import Images
 
 LONGEST_STEM = 100
 """Bytes of a default name; some file systems take 143 in all."""

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-from .fonts import INVISIBLE, face_for
-from .upscale import Images, upscale
+from ddpmctl.imaging.fonts import INVISIBLE, face_for
+from ddpmctl.imaging.upscale import Images, upscale
 
 GAP = 6
 SMALLEST = 9

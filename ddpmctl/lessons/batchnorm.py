@@ -10,15 +10,14 @@ from torch import Tensor, nn
 
 from ddpmctl.config import Config, TrainingConfig
 from ddpmctl.data.dataset import to_model_range
-from ddpmctl.engine import Engine
 from ddpmctl.evaluation.evaluator import as_tensor
-
-from .figures import COLUMNS, Figures, comparison
-from .findings import Finding, Paper, Picture, Table
-from .one_shot import pure_noise
-from .pictures import CHAIN, CHAIN_STEPS, MOST_CLASSES, both_chains, curves, sheet
-from .theory import dependence_on_mates
-from .workshop import Taught, Workshop
+from ddpmctl.lessons.figures import COLUMNS, Figures, comparison
+from ddpmctl.lessons.findings import Finding, Paper, Picture, Table
+from ddpmctl.lessons.one_shot import pure_noise
+from ddpmctl.lessons.pictures import CHAIN, CHAIN_STEPS, MOST_CLASSES, both_chains, curves, sheet
+from ddpmctl.lessons.theory import dependence_on_mates
+from ddpmctl.lessons.workshop import Taught, Workshop
+from ddpmctl.sampling.engine import Engine
 
 RUNNING, OF_BATCH, FIX = "trap: BatchNorm, running", "trap: BatchNorm, of the batch", "fix: GroupNorm"
 ONE_TIMESTEP = "one timestep"

@@ -9,11 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ddpmctl.chain import channels_last_pixels
 from ddpmctl.data.dataset import Dataset
 from ddpmctl.errors import DataError
-
-from .findings import Table
+from ddpmctl.lessons.findings import Table
+from ddpmctl.sampling.loop import channels_last_pixels
 
 Images = NDArray[np.uint8]
 

@@ -6,17 +6,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddpmctl.chain import to_pixels
 from ddpmctl.core.noise import normal
 from ddpmctl.data.dataset import to_model_range
-from ddpmctl.engine import Engine
 from ddpmctl.evaluation.evaluator import as_tensor
-
-from .figures import Figures, Images, comparison, sharpness
-from .findings import HO_2020, Finding, Paper, Picture, Table
-from .pictures import MOST_CLASSES, TOGETHER, curves, follow, sheet, side_by_side, tiled
-from .theory import conditional_mean
-from .workshop import Taught, Workshop
+from ddpmctl.lessons.figures import Figures, Images, comparison, sharpness
+from ddpmctl.lessons.findings import HO_2020, Finding, Paper, Picture, Table
+from ddpmctl.lessons.pictures import MOST_CLASSES, TOGETHER, curves, follow, sheet, side_by_side, tiled
+from ddpmctl.lessons.theory import conditional_mean
+from ddpmctl.lessons.workshop import Taught, Workshop
+from ddpmctl.sampling.engine import Engine
+from ddpmctl.sampling.loop import to_pixels
 
 FULL_CHAIN = "ddpm"
 LEVELS = (0.999, 0.75, 0.5, 0.25)

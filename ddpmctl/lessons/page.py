@@ -6,7 +6,7 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from .findings import Finding, Picture
+from ddpmctl.lessons.findings import Finding, Picture
 
 TYPES = {".png": "image/png", ".gif": "image/gif"}
 

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpmctl.chain import to_pixels
 from ddpmctl.config import SamplingConfig
-from ddpmctl.engine import Engine
 from ddpmctl.imaging.animation import animation, pick
 from ddpmctl.imaging.files import png
 from ddpmctl.imaging.sheet import labelled_sheet
+from ddpmctl.sampling.engine import Engine
+from ddpmctl.sampling.loop import to_pixels
 
 Images = NDArray[np.uint8]
 

@@ -6,15 +6,14 @@ from dataclasses import replace
 
 import torch
 
-from ddpmctl.chain import to_pixels
 from ddpmctl.data.dataset import to_model_range
-from ddpmctl.engine import Engine
-
-from .figures import Figures, Images, comparison
-from .findings import HO_2020, Finding, Paper, Picture, Table
-from .pictures import CHAIN, CHAIN_STEPS, MOST_CLASSES, TOGETHER, both_chains, curves, sheet
-from .theory import first_below, signal_to_noise
-from .workshop import Taught, Workshop
+from ddpmctl.lessons.figures import Figures, Images, comparison
+from ddpmctl.lessons.findings import HO_2020, Finding, Paper, Picture, Table
+from ddpmctl.lessons.pictures import CHAIN, CHAIN_STEPS, MOST_CLASSES, TOGETHER, both_chains, curves, sheet
+from ddpmctl.lessons.theory import first_below, signal_to_noise
+from ddpmctl.lessons.workshop import Taught, Workshop
+from ddpmctl.sampling.engine import Engine
+from ddpmctl.sampling.loop import to_pixels
 
 CENTRED, UNCENTRED = (-1.0, 1.0), (0.0, 1.0)
 FIX, TRAP = "fix: -1..1, clipped", "trap: 0..1, clipped"

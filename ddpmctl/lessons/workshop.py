@@ -17,18 +17,17 @@ from ddpmctl.config import PIXEL_RANGES, Config, load_preset
 from ddpmctl.data import default_sample_size
 from ddpmctl.data.dataset import Dataset
 from ddpmctl.devices import describe_device
-from ddpmctl.engine import Engine
 from ddpmctl.errors import DdpmctlError
 from ddpmctl.imaging.files import write_whole
+from ddpmctl.lessons.figures import Judge
+from ddpmctl.lessons.findings import Network, Picture, Setting
 from ddpmctl.plan import Plan, make_plan, steps_within
 from ddpmctl.registry import Checkpoint, Registry, last_of
+from ddpmctl.sampling.engine import Engine
 from ddpmctl.training.history import EpochRow
 from ddpmctl.training.learner import Learner
 from ddpmctl.training.run import Run
 from ddpmctl.training.trainer import Trainer
-
-from .figures import Judge
-from .findings import Network, Picture, Setting
 
 POINTS = 60
 """Of a thinned curve."""

@@ -1,7 +1,7 @@
 """Models on disk: layout, manifest, durable commits, one loader. No torch."""
 
-from .checkpoint import Checkpoint
-from .manifest import (
+from ddpmctl.registry.checkpoint import Checkpoint
+from ddpmctl.registry.manifest import (
     DatasetRecord,
     FileRecord,
     Manifest,
@@ -10,8 +10,8 @@ from .manifest import (
     RunRecord,
     SegmentRecord,
 )
-from .store import Damaged, Registry, last_of
-from .writer import ModelWriter
+from ddpmctl.registry.store import Damaged, Registry, last_of
+from ddpmctl.registry.writer import ModelWriter
 
 __all__ = [
     "Checkpoint",

@@ -11,13 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from ddpmctl.errors import CheckpointError
-
-from .card import NO_LICENCE, card
-from .checkpoint import HISTORY, MANIFEST, WEIGHTS, Checkpoint
-from .durable import replace_file
-from .manifest import MAX_BYTES, Manifest
-from .store import Registry
-from .writer import check_name, fit_name
+from ddpmctl.registry.card import NO_LICENCE, card
+from ddpmctl.registry.checkpoint import HISTORY, MANIFEST, WEIGHTS, Checkpoint
+from ddpmctl.registry.durable import replace_file
+from ddpmctl.registry.manifest import MAX_BYTES, Manifest
+from ddpmctl.registry.store import Registry
+from ddpmctl.registry.writer import check_name, fit_name
 
 MEMBERS = (WEIGHTS, MANIFEST, HISTORY)
 CARD = "README.md"

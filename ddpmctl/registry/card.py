@@ -2,7 +2,7 @@
 
 import json
 
-from .checkpoint import Checkpoint
+from ddpmctl.registry.checkpoint import Checkpoint
 
 NO_LICENCE = "not chosen: whoever gives the model away chooses (ddpmctl models export --licence)"
 

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ddpmctl.errors import CheckpointError
 from ddpmctl.labels import is_displayable
-
-from .manifest import MAX_BYTES, FileRecord, Manifest, checksum_of
+from ddpmctl.registry.manifest import MAX_BYTES, FileRecord, Manifest, checksum_of
 
 if TYPE_CHECKING:
     import numpy as np

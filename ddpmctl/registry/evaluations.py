@@ -4,9 +4,9 @@ import json
 from contextlib import suppress
 from typing import Any
 
-from .checkpoint import Checkpoint
-from .durable import replace_file
-from .writer import BEST
+from ddpmctl.registry.checkpoint import Checkpoint
+from ddpmctl.registry.durable import replace_file
+from ddpmctl.registry.writer import BEST
 
 FILE = "evaluation.json"
 VERSION = 1

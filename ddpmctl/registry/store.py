@@ -9,11 +9,19 @@ from pathlib import Path
 from ddpmctl.errors import CheckpointError, DdpmctlError, UsageError
 from ddpmctl.labels import is_displayable
 from ddpmctl.paths import expand, expand_home, user_data_path
-
-from .checkpoint import MANIFEST, Checkpoint, Vanished
-from .durable import fsync_dir, moved, name_of_temporary, remove_tree, replace_file, size_of, sweep, temporaries
-from .manifest import FINISHED
-from .writer import BEST, LAST, POINTER, ModelWriter, check_name, fit_name, lock, unnamed_commits
+from ddpmctl.registry.checkpoint import MANIFEST, Checkpoint, Vanished
+from ddpmctl.registry.durable import (
+    fsync_dir,
+    moved,
+    name_of_temporary,
+    remove_tree,
+    replace_file,
+    size_of,
+    sweep,
+    temporaries,
+)
+from ddpmctl.registry.manifest import FINISHED
+from ddpmctl.registry.writer import BEST, LAST, POINTER, ModelWriter, check_name, fit_name, lock, unnamed_commits
 
 DEFAULT = "default"
 """The file beside the models that names the one in use."""

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Self
 from filelock import FileLock, Timeout
 
 from ddpmctl.errors import CheckpointError, DdpmctlError, UsageError
-
-from .checkpoint import HISTORY, MANIFEST, STATE, WEIGHTS
-from .durable import fsync_dir, put_directory, remove_tree, replace_file, sweep
-from .manifest import MAX_BYTES, FileRecord, Manifest, checksum_of
+from ddpmctl.registry.checkpoint import HISTORY, MANIFEST, STATE, WEIGHTS
+from ddpmctl.registry.durable import fsync_dir, put_directory, remove_tree, replace_file, sweep
+from ddpmctl.registry.manifest import MAX_BYTES, FileRecord, Manifest, checksum_of
 
 if TYPE_CHECKING:
     import numpy as np

@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 from PIL import Image
 
-from .charts import HEIGHT, WIDTH, Chart, Line, chart
+from ddpmctl.report.charts import HEIGHT, WIDTH, Chart, Line, chart
 
 PRINTED = 8
 """Frames of a film that paper shows."""

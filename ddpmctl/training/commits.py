@@ -7,23 +7,14 @@ from typing import Any
 import numpy as np
 
 from ddpmctl.config import Config
-from ddpmctl.distributed import ALONE, Team
-from ddpmctl.registry import (
-    Checkpoint,
-    DatasetRecord,
-    FileRecord,
-    Manifest,
-    Metric,
-    ModelWriter,
-    ResumeRecord,
-)
+from ddpmctl.distributed.process_group import ALONE, Team
+from ddpmctl.registry import Checkpoint, DatasetRecord, FileRecord, Manifest, Metric, ModelWriter, ResumeRecord
+from ddpmctl.training import records
+from ddpmctl.training.history import to_csv
+from ddpmctl.training.run import Run, Stopped
+from ddpmctl.training.saving import Every
+from ddpmctl.training.state import RunState
 from ddpmctl.versions import versions
-
-from . import records
-from .history import to_csv
-from .run import Run, Stopped
-from .saving import Every
-from .state import RunState
 
 Arrays = dict[str, np.ndarray]
 

@@ -6,18 +6,17 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ddpmctl.chain import Images, SamplingStep, run_chain, to_pixels
 from ddpmctl.config import Config, strip_sampling
 from ddpmctl.core.diffusion import stratified_timesteps
 from ddpmctl.core.noise import normal
 from ddpmctl.data.dataset import Dataset
 from ddpmctl.devices import is_out_of_memory
-from ddpmctl.distributed import ALONE, Team
+from ddpmctl.distributed.process_group import ALONE, Team
 from ddpmctl.errors import DdpmctlError
-
-from .run import Run
-from .strips import COUNT
-from .train_step import TrainStep, seed_of
+from ddpmctl.sampling.loop import Images, SamplingStep, run_chain, to_pixels
+from ddpmctl.training.run import Run
+from ddpmctl.training.strips import COUNT
+from ddpmctl.training.train_step import TrainStep, seed_of
 
 VALIDATION_BATCH = {"cpu": 250, "mps": 500, "cuda": 2500}
 """Validation images a pass, by kind of device: a request to stop is heard between two passes."""

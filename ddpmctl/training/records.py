@@ -8,9 +8,8 @@ import torch
 from ddpmctl.devices import describe_device
 from ddpmctl.plan import Plan
 from ddpmctl.registry import RunRecord, SegmentRecord
+from ddpmctl.training.run import Run
 from ddpmctl.versions import versions
-
-from .run import Run
 
 MOST_SEGMENTS = 400
 """Parts of a run that its manifest tells of."""

@@ -7,10 +7,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ddpmctl.chain import Images
 from ddpmctl.plan import Plan
-
-from .history import EpochRow
+from ddpmctl.sampling.loop import Images
+from ddpmctl.training.history import EpochRow
 
 Stopped = Literal["running", "done", "early", "interrupted"]
 

@@ -6,10 +6,9 @@ from typing import Self
 
 from ddpmctl.plan import Plan
 from ddpmctl.registry import Manifest, Metric, ResumeRecord, RunRecord, SegmentRecord
-
-from . import records
-from .history import EpochRow, from_csv
-from .run import Run, Stopped
+from ddpmctl.training import records
+from ddpmctl.training.history import EpochRow, from_csv
+from ddpmctl.training.run import Run, Stopped
 
 
 @dataclass(slots=True, kw_only=True)

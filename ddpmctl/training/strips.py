@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpmctl.chain import Images
 from ddpmctl.config import STRIP_STEPS
 from ddpmctl.devices import is_out_of_memory
 from ddpmctl.registry.checkpoint import STEPS_OF_STRIPS, STRIPS, strips_of
+from ddpmctl.sampling.loop import Images
 
 COUNT = 10
 """Images in a strip: one of each class where there are so many."""

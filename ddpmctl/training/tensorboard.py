@@ -5,10 +5,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpmctl.chain import Images
 from ddpmctl.plan import Plan
-
-from .history import EpochRow
+from ddpmctl.sampling.loop import Images
+from ddpmctl.training.history import EpochRow
 
 POINTS = 100
 """Of the curves over steps, an epoch: each is a mean over the steps since the one before."""

@@ -9,16 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ddpmctl import assembly
+from ddpmctl.build import build_diffusion, build_network
 from ddpmctl.config import Config
 from ddpmctl.core.diffusion import stratified_timesteps
 from ddpmctl.core.ema import EMA
 from ddpmctl.data.dataset import Dataset, to_model_range
 from ddpmctl.devices import is_out_of_memory
-from ddpmctl.distributed import ALONE, Team
-
-from .optimizers import copy_into, load_state_dict, make_optimizers, set_learning_rate, state_dict
-from .run import Run
+from ddpmctl.distributed.process_group import ALONE, Team
+from ddpmctl.training.optimizers import copy_into, load_state_dict, make_optimizers, set_learning_rate, state_dict
+from ddpmctl.training.run import Run
 
 WARM_UP = 3
 """Eager steps before a capture, in which libraries allocate their workspaces; what they change is undone."""
@@ -57,8 +56,8 @@ class TrainStep:
         self.team = team
         self.static = run.device.type == "cuda" and team.size == 1 if static is None else static
         torch.manual_seed(run.seed)
-        self.diffusion = assembly.build_diffusion(config.diffusion).to(run.device)
-        network = assembly.build_network(config.model)
+        self.diffusion = build_diffusion(config.diffusion).to(run.device)
+        network = build_network(config.model)
         self.model: nn.Module = network.to(run.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if run.compiled:
             self.model.compile()

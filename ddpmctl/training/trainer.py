@@ -10,20 +10,19 @@ import torch
 from ddpmctl.config import Config
 from ddpmctl.data.dataset import Dataset
 from ddpmctl.devices import is_out_of_memory
-from ddpmctl.distributed import ALONE, Team, check_shareable
+from ddpmctl.distributed.process_group import ALONE, Team, check_shareable
 from ddpmctl.errors import CheckpointError, DdpmctlError
 from ddpmctl.plan import extend_plan, make_plan
 from ddpmctl.registry import Checkpoint, DatasetRecord, Metric, ModelWriter
-
-from . import records
-from .commits import Arrays, Commits
-from .history import EpochRow
-from .learner import Learner
-from .pacing import Pacer, first_plan, next_reading
-from .run import Observer, Run, Stopped
-from .saving import HALF_A_MINUTE, Every
-from .state import RunState
-from .strips import Strips
+from ddpmctl.training import records
+from ddpmctl.training.commits import Arrays, Commits
+from ddpmctl.training.history import EpochRow
+from ddpmctl.training.learner import Learner
+from ddpmctl.training.pacing import Pacer, first_plan, next_reading
+from ddpmctl.training.run import Observer, Run, Stopped
+from ddpmctl.training.saving import HALF_A_MINUTE, Every
+from ddpmctl.training.state import RunState
+from ddpmctl.training.strips import Strips
 
 CHECK_EVERY = 50
 """Steps between looks at the loss on a GPU, each of which makes the host wait for it."""

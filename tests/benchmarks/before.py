@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ddpmctl.chain import Images, to_pixels
 from ddpmctl.config import Config, TrainingConfig, load_preset
 from ddpmctl.core.guidance import guided, scale_at
 from ddpmctl.core.samplers import SAMPLERS, trailing_timesteps
-from ddpmctl.engine import Engine
+from ddpmctl.sampling.engine import Engine
+from ddpmctl.sampling.loop import Images, to_pixels
 from ddpmctl.training import optimizers
 from ddpmctl.training.train_step import TrainStep
 

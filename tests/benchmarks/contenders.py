@@ -18,8 +18,8 @@ from torch.utils.data import DataLoader
 
 from ddpmctl.core.classic import Classic
 from ddpmctl.core.schedule import linear
-from ddpmctl.engine import Engine
 from ddpmctl.registry import Registry, last_of
+from ddpmctl.sampling.engine import Engine
 
 from .machine import ddpmctl
 

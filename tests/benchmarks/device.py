@@ -23,8 +23,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from ddpmctl.config import Config, for_device, load_preset
 from ddpmctl.data import default_sample_size, load_dataset
 from ddpmctl.devices import choose_device, choose_precision, describe_device
-from ddpmctl.engine import Engine
 from ddpmctl.registry import Registry
+from ddpmctl.sampling.engine import Engine
 from ddpmctl.training.learner import Learner
 from ddpmctl.training.run import Run
 from ddpmctl.training.saving import Every

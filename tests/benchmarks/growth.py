@@ -10,8 +10,8 @@ from pathlib import Path
 from ddpmctl.config import Config, load_preset
 from ddpmctl.data import load_dataset
 from ddpmctl.data.dataset import Dataset
-from ddpmctl.engine import Engine
 from ddpmctl.registry import Registry
+from ddpmctl.sampling.engine import Engine
 
 from .machine import about_this_machine, ddpmctl, markdown
 from .speed import one_epoch

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import torch
 
-from ddpmctl.engine import Engine
 from ddpmctl.original import import_original
 from ddpmctl.registry import Registry
+from ddpmctl.sampling.engine import Engine
 from tests.original import predict, sample, save
 
 from .machine import about_this_machine, markdown

@@ -11,7 +11,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from ddpmctl.registry import Registry, last_of
-from ddpmctl.shards import Job, verify
+from ddpmctl.sampling.shards import Job, verify
 
 from .machine import Ran, about_this_machine, band, ddpmctl, markdown, run
 

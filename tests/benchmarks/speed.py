@@ -17,7 +17,6 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Subset
 
-from ddpmctl.chain import to_pixels
 from ddpmctl.config import Config, load_preset
 from ddpmctl.core.diffusion import Diffusion
 from ddpmctl.core.samplers import ddim, trailing_timesteps
@@ -25,9 +24,10 @@ from ddpmctl.core.schedule import linear
 from ddpmctl.data import load_dataset
 from ddpmctl.data.dataset import Dataset, to_model_range
 from ddpmctl.devices import choose_precision
-from ddpmctl.engine import Engine, Images
 from ddpmctl.plan import Plan
 from ddpmctl.registry import Registry
+from ddpmctl.sampling.engine import Engine, Images
+from ddpmctl.sampling.loop import to_pixels
 from ddpmctl.training.history import EpochRow
 from ddpmctl.training.run import Run
 from ddpmctl.training.trainer import Trainer

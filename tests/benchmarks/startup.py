@@ -18,7 +18,7 @@ def completion(home: Path, shell: str) -> Ran:
     typed = "ddpmctl grid --model m"
     asked = {"COMP_WORDS": typed, "COMP_CWORD": "3", "_TYPER_COMPLETE_ARGS": typed}
     asked |= {"_TYPER_COMPLETE_FISH_ACTION": "get-args", "_DDPMCTL_COMPLETE": f"complete_{shell}"}
-    program = "import sys; sys.argv = ['ddpmctl']; from ddpmctl.cli import main; main()"
+    program = "import sys; sys.argv = ['ddpmctl']; from ddpmctl.cli.main import main; main()"
     done = run(sys.executable, "-c", program, **asked, DDPMCTL_HOME=str(home))
     assert "mnist-quick-1" in done.stdout, done.stdout
     return done

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from ddpmctl import assembly
+from ddpmctl.build import build_network
 from ddpmctl.config import PRESETS, load_preset
 from ddpmctl.core.classic import Classic
 from ddpmctl.core.norms import NORMS
@@ -121,7 +121,7 @@ def test_a_residual_block_begins_as_its_skip() -> None:
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_builds_its_network(preset: str) -> None:
     config = load_preset(preset).config.model
-    network = assembly.build_network(config)
+    network = build_network(config)
     assert isinstance(network, Classic if config.network == "classic" else UNet)
     x, t, label = inputs(config.channels, config.sample_size, config.num_classes)
     with torch.no_grad():

@@ -9,7 +9,7 @@ import sys
 import time
 from typing import Any
 
-from ddpmctl.cli import main
+from ddpmctl.cli.main import main
 
 FAULTY_STEP = 4
 

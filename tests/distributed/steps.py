@@ -13,7 +13,7 @@ import torch
 from ddpmctl.config import Config, load_preset
 from ddpmctl.data import load_dataset
 from ddpmctl.data.dataset import Dataset
-from ddpmctl.distributed import Team, joined
+from ddpmctl.distributed.process_group import Team, joined
 from ddpmctl.training.learner import Learner
 from ddpmctl.training.run import Run
 

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from ddpmctl.commands.restarts import Earlier
-from ddpmctl.distributed import Team, check_shareable, loss_of_another
+from ddpmctl.cli.restarts import Earlier
+from ddpmctl.distributed.process_group import Team, check_shareable, loss_of_another
+from ddpmctl.distributed.store import first_line
 from ddpmctl.errors import DdpmctlError, UsageError
 from ddpmctl.registry import Registry, last_of
-from ddpmctl.torchrun import first_line
 from tests.builders import SEGMENT
-from tests.commands.support import copy_model
+from tests.cli.support import copy_model
 from tests.conftest import Cli
 from tests.distributed import steps
 from tests.distributed.support import HERE, QUICK, Job, ddpmctl, in_job, lone, run
@@ -41,7 +41,7 @@ def same_bits(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
 
 @pytest.mark.parametrize("processes", [2, 3, 4])
 def test_any_number_of_processes_learns_the_same_from_the_same(tmp_path: Path, processes: int) -> None:
-    from ddpmctl.distributed import ALONE
+    from ddpmctl.distributed.process_group import ALONE
 
     with Job(tmp_path, processes, HERE / "steps.py", tmp_path) as job:
         assert job.finish() == 0, job.said

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ddpmctl.cli import main as ddpmctl
+from ddpmctl.cli.main import main as ddpmctl
 from ddpmctl.errors import DdpmctlError
 from ddpmctl.plan import Plan, RateSegment
 from ddpmctl.registry import Checkpoint, Registry, ResumeRecord

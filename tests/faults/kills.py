@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ddpmctl.registry import Registry
-from tests.commands.support import Running
+from tests.cli.support import Running
 from tests.conftest import run_cli
 
 from .tally import Tally

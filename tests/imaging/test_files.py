@@ -9,15 +9,7 @@ import pytest
 from PIL import Image
 
 from ddpmctl.errors import DdpmctlError, ExitCode, UsageError
-from ddpmctl.imaging.files import (
-    check_target,
-    free_path,
-    npz,
-    numbered_paths,
-    png,
-    safe_stem,
-    write_whole,
-)
+from ddpmctl.imaging.files import check_target, free_path, npz, numbered_paths, png, safe_stem, write_whole
 
 from .support import noise
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from ddpmctl.imaging.terminal import SHADES, curve, picture
+from ddpmctl.cli.terminal import SHADES, curve, picture
 
 from .support import Images
 

@@ -13,7 +13,7 @@ from ddpmctl.errors import DataError
 from ddpmctl.lessons import figures
 from ddpmctl.lessons.figures import Judge, sharpness
 from ddpmctl.lessons.pictures import FRAMES, curves, side_by_side, smoothed, tiled
-from tests.commands.support import frames
+from tests.cli.support import frames
 
 CPU = torch.device("cpu")
 

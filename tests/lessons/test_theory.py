@@ -11,10 +11,10 @@ from ddpmctl.core.diffusion import Diffusion
 from ddpmctl.core.schedule import cosine, linear
 from ddpmctl.data import load_dataset
 from ddpmctl.data.dataset import to_model_range
-from ddpmctl.engine import Engine
 from ddpmctl.lessons.batchnorm import batch_statistics
 from ddpmctl.lessons.theory import conditional_mean, dependence_on_mates, first_below, signal_to_noise
 from ddpmctl.registry import Registry
+from ddpmctl.sampling.engine import Engine
 from tests.builders import register_random, tiny_config
 
 TIMES = (10, 300, 600, 999)

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ddpmctl.engine import Engine
 from ddpmctl.errors import CheckpointError
 from ddpmctl.registry import Registry
+from ddpmctl.sampling.engine import Engine
 
 RELEASED = Path(__file__).parent / "released"
 """A folder per format, as the version of that day wrote it: a tiny model, and a three and an eight of seed 5.

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from ddpmctl import assembly
+from ddpmctl.build import build_network
 from ddpmctl.config import TrainingConfig
 from ddpmctl.training.optimizers import Muon, make_optimizers, orthogonalize
 from tests.builders import tiny_config
@@ -23,7 +23,7 @@ def test_every_weight_is_trained_once(train: Train, optimizer: str) -> None:
     trained = train(epochs=1, optimizer=optimizer)
     trainer = trained.trainer
     torch.manual_seed(0)
-    start = assembly.build_network(trainer.config.model).state_dict()
+    start = build_network(trainer.config.model).state_dict()
     assert [
         name
         for name, tensor in trainer.learner.train_step.model.state_dict().items()

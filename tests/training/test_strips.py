@@ -7,11 +7,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from ddpmctl.chain import to_pixels
 from ddpmctl.config import strip_sampling
 from ddpmctl.core.noise import normal
 from ddpmctl.data.dataset import Dataset
-from ddpmctl.engine import Engine
+from ddpmctl.sampling.engine import Engine
+from ddpmctl.sampling.loop import to_pixels
 from ddpmctl.training import strips
 from ddpmctl.training.learner import Learner
 from ddpmctl.training.run import Run

@@ -1,0 +1,39 @@
+"""From settings to the objects of `core`."""
+
+from typing import TYPE_CHECKING
+
+from ddpmctl.config import DiffusionConfig, ModelConfig
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ddpmctl.core.diffusion import Diffusion
+
+
+def build_network(config: ModelConfig) -> "nn.Module":
+    """The network of these settings, randomly initialised."""
+    from ddpmctl.core.classic import Classic
+    from ddpmctl.core.defaults import usual_defaults
+    from ddpmctl.core.unet import UNet
+
+    with usual_defaults():
+        if config.network == "classic":
+            return Classic(config.channels)
+        return UNet(
+            channels=config.channels,
+            num_classes=config.num_classes,
+            widths=config.widths,
+            blocks=config.blocks,
+            patch=config.patch,
+            embedding=config.embedding,
+            norm=config.norm,
+        )
+
+
+def build_diffusion(config: DiffusionConfig) -> "Diffusion":
+    """The chain of these settings."""
+    from ddpmctl.core.diffusion import Diffusion
+    from ddpmctl.core.schedule import SCHEDULES
+
+    low, high = config.pixel_range
+    return Diffusion(SCHEDULES[config.schedule](config.timesteps), config.target, config.clip_x0, (low, high))

@@ -1,0 +1,48 @@
+"""The root command: the group of all commands, and what is checked before any of them."""
+
+from typing import Annotated
+
+import typer
+
+from ddpmctl import __version__
+from ddpmctl.cli.group import PluginGroup
+from ddpmctl.errors import UsageError
+from ddpmctl.ranks import ranks
+
+EPILOG = (
+    "Exit codes: 0 done, 1 failed, 2 wrong usage, 129 terminal closed, 130 Ctrl-C, 143 terminated. "
+    "Models live in DDPMCTL_HOME or the user's data directory; DDPMCTL_OFFLINE=1 opens no socket; "
+    "DDPMCTL_DEBUG=1 shows tracebacks."
+)
+
+app = typer.Typer(
+    cls=PluginGroup,
+    help="Train a denoising diffusion model from nothing, and make digits with it.\n\nBegin with: ddpmctl demo",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"ddpmctl {__version__}")
+        raise typer.Exit
+
+
+WITH_TORCHRUN = ("train", "generate")
+"""The commands that several processes can share."""
+
+
+@app.callback()
+def root(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Check that the command can run in as many processes as there are."""
+    command = context.invoked_subcommand
+    if ranks().size > 1 and command not in WITH_TORCHRUN:
+        raise UsageError(f"ddpmctl {command} is for one process", f"without torchrun: ddpmctl {command}")

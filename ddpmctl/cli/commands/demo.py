@@ -1,0 +1,147 @@
+"""``ddpmctl demo``."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ddpmctl.cli import options
+from ddpmctl.cli.commands.animate import encode, sample_frames
+from ddpmctl.cli.commands.grid import make_sheet
+from ddpmctl.cli.orders import Order, Resumption
+from ddpmctl.cli.output import Output
+from ddpmctl.cli.provenance import made_by
+from ddpmctl.cli.sampling import Request, prepare
+from ddpmctl.cli.terminal_images import draw
+from ddpmctl.cli.training import carry_out, go_on
+from ddpmctl.config import load_preset
+from ddpmctl.errors import CheckpointError, DataError, DdpmctlError
+from ddpmctl.registry import Checkpoint, Registry, last_of
+from ddpmctl.registry.manifest import FINISHED
+
+NAME = "demo"
+FOLDER = Path("ddpmctl-demo")
+MAX_TRAINING = 120.0
+"""Seconds: together with the start and the pictures, three minutes are enough on two slow cores."""
+
+SEED = 0
+
+
+def demo(
+    retrain: Annotated[bool, typer.Option("--retrain", help="Train anew though there is a demo model.")] = False,
+    data_dir: options.DataDir = None,
+    show: options.Show = None,
+    device: options.Device = "auto",
+    as_json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """From nothing to digits in one go: data, training, pictures.
+
+    Example: ddpmctl demo
+
+    Takes three minutes at most on two CPU cores, and no network.
+    """
+    out = Output("demo", as_json=as_json, quiet=quiet)
+    try:
+        FOLDER.mkdir(exist_ok=True)
+    except OSError as error:
+        raise DdpmctlError(f"cannot make the folder {FOLDER}: {error.strerror}", "cd to a folder of yours") from error
+    checkpoint = None if retrain else finished_demo()
+    if checkpoint is None and not retrain and is_unfinished():
+        try:
+            go_on(out, Resumption(reference=NAME, data_dir=data_dir, device=None if device == "auto" else device))
+        except DataError as error:
+            raise DataError(error.message, "--data-dir with the folder it was begun with, or --retrain") from error
+    elif checkpoint is None:
+        _train(out, data_dir, device)
+    else:
+        dataset = checkpoint.manifest.dataset.name
+        out.note(f"using the model '{NAME}' that is there, trained on {dataset}; --retrain trains anew")
+    files = make_pictures(out, device, show)
+    out.note(
+        "\ngo on with:\n"
+        "  ddpmctl generate 8 --upscale 4 -o eight.png    one digit\n"
+        "  ddpmctl animate 3 -o three.gif                 a digit carved out of noise\n"
+        "  ddpmctl grid --rows 5                          more of each\n"
+        "  ddpmctl inspect demo                           what was trained, and how\n"
+        "  ddpmctl train                                  a better model, in hours or on a GPU"
+    )
+    out.result({"model": NAME, "files": files}, bare=files)
+
+
+def finished_demo() -> Checkpoint | None:
+    """The demo model, if its training was not cut short."""
+    if NAME not in Registry().names():
+        return None
+    try:
+        checkpoint = Registry().open(NAME)
+        ended = last_of(checkpoint).manifest.run.stopped
+    except CheckpointError:
+        return None
+    return checkpoint if ended in FINISHED else None
+
+
+def is_unfinished() -> bool:
+    """Whether there is a demo training that was cut short and can go on."""
+    return any(isinstance(last, Checkpoint) and last.name == NAME for last in Registry().unfinished())
+
+
+def choose_data(out: Output, data_dir: Path | None) -> str:
+    """MNIST where it is given, cached or can be downloaded; else the built-in strokes, said aloud.
+
+    Raises:
+        DataError: when a data dir was given and is not whole.
+    """
+    from ddpmctl.data.mnist import cached_root, check_whole, download, is_whole
+
+    if data_dir is not None:
+        check_whole(data_dir)
+        return "mnist"
+    if is_whole(cached_root()):
+        return "mnist"
+    try:
+        out.note("looking for MNIST on the network")
+        download(cached_root())
+    except DataError as error:
+        out.note(f"{error.message}\ntaking the built-in digits instead (--dataset strokes)")
+        return "strokes"
+    return "mnist"
+
+
+def make_pictures(out: Output, device: str, show: bool | None = None) -> list[str]:
+    """Write a digit, a sheet and an animation, and show the sheet."""
+    from ddpmctl.imaging.files import png, write_whole
+    from ddpmctl.imaging.upscale import upscale
+
+    request = prepare(out, NAME, None, None, None, None, SEED, device, "auto")
+    engine = request.load(out)
+    eight, sheet, three = FOLDER / "eight.png", FOLDER / "sheet.png", FOLDER / "three.gif"
+    digit = made_by(request, engine, "image", [8], ["generate", "eight"], upscale=8, interpolation="cubic")
+    write_whole(eight, png(upscale(engine.generate([8], **request.keywords())[0], 8), digit))
+    laid_out, made, images = make_sheet(out, request, rows=1, upscale=4)
+    write_whole(sheet, png(laid_out, made))
+    moving: Request = replace(request, sampling=replace(request.sampling, sampler="ddim", steps=60))
+    chain = made_by(moving, engine, "animation", [3], ["animate", "three"], upscale=4)
+    frames = sample_frames(out, engine, moving, 3, 60, "x")
+    write_whole(three, encode(frames, ".gif", 20, 2.0, 4, "nearest", chain))
+    draw(out, images, show)
+    return [str(eight), str(sheet), str(three)]
+
+
+def _train(out: Output, data_dir: Path | None, device: str) -> None:
+    dataset = choose_data(out, data_dir)
+    order = Order(
+        config=load_preset("quick").config,
+        preset="quick",
+        dataset=dataset,
+        data_dir=data_dir,
+        device=device,
+        precision="auto",
+        seed=0,
+        name=NAME,
+        force=True,
+        max_time=MAX_TRAINING,
+        within_epochs=True,
+    )
+    carry_out(out, order)

@@ -1,0 +1,112 @@
+"""The standard streams of the process, made usable whatever they were at the start."""
+
+import io
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from ddpmctl.errors import DdpmctlError
+
+LARGEST = 10_000
+"""Columns or lines: no terminal comes near, and Rich would fill them with spaces."""
+
+_SMALLEST = {"COLUMNS": 10, "LINES": 1, "TERMINAL_WIDTH": 10, "JUPYTER_COLUMNS": 10, "JUPYTER_LINES": 1}
+"""Variables that Rich and Typer read, with the least that leaves room for anything."""
+
+
+class _Dropping(io.FileIO):
+    """A file that drops what it cannot write."""
+
+    def write(self, data: "bytes | bytearray | memoryview", /) -> int | None:  # type: ignore[override]
+        try:
+            return super().write(data)
+        except OSError:
+            return len(data)
+
+
+def prepare() -> None:
+    """Give the process three streams that can be used, and no size of a terminal that cannot be.
+
+    A stream that was closed before the start is None in Python: it becomes the null device.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, _null_device(mode))
+    # Some encodings lack characters, and one of them must not end a training. Where Python handles such characters
+    # already, as on stderr, that stays.
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="replace")
+    _drop_what_stderr_refuses()
+    for name, smallest in _SMALLEST.items():
+        if not _is_size(os.environ.get(name, str(smallest)), smallest):
+            del os.environ[name]
+
+
+def _null_device(mode: str) -> io.TextIOWrapper:
+    """The null device, which takes the lowest free descriptor: the one that was closed."""
+    opened = open(os.devnull, mode, encoding="utf-8", errors="replace")  # noqa: PTH123, SIM115
+    if opened.fileno() <= 2:
+        os.set_inheritable(opened.fileno(), True)
+    return opened  # type: ignore[return-value]
+
+
+def _drop_what_stderr_refuses() -> None:
+    """Have notes and progress bars fail in silence: a terminal that is gone or a full disk must not end a training."""
+    stream = sys.stderr
+    # Tests and notebooks put their own objects here, and the console of Windows is of another class.
+    if stream is not sys.__stderr__ or not isinstance(stream, io.TextIOWrapper):
+        return
+    raw = getattr(stream.buffer, "raw", stream.buffer)
+    if type(raw) is not io.FileIO:
+        return
+    with suppress(OSError):
+        stream.flush()
+    buffer = io.BufferedWriter(_Dropping(raw.fileno(), "w", closefd=False))  # type: ignore[type-var]
+    sys.stderr = io.TextIOWrapper(buffer, stream.encoding, stream.errors, line_buffering=True)
+
+
+def _is_size(text: str, smallest: int) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 6 and smallest <= int(text) <= LARGEST
+
+
+def stdout_is_closed() -> bool:
+    """Whether stdout was closed before the process started."""
+    return sys.__stdout__ is None
+
+
+@contextmanager
+def written_to_stdout() -> Iterator[None]:
+    """Say that it is stdout that cannot be written, where it cannot; a reader that is gone needs no message.
+
+    Raises:
+        DdpmctlError: in place of the error of the system.
+    """
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise stdout_refused(error) from error
+
+
+def stdout_refused(error: OSError) -> DdpmctlError:
+    """What to say where stdout is a full disk or a terminal that is gone."""
+    return DdpmctlError(f"stdout cannot be written: {error.strerror or error}", "send it to another file")
+
+
+def flush_stdout() -> OSError | None:
+    """Write out what stdout still holds; the error if that fails, after which stdout is the null device."""
+    try:
+        sys.stdout.flush()
+    except ValueError:  # closed meanwhile
+        return None
+    except OSError as error:
+        # Python flushes again at its exit, and would print a message of its own.
+        with suppress(OSError, ValueError):
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, sys.stdout.fileno())
+            os.close(null)
+        return error
+    return None

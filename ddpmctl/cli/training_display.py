@@ -1,0 +1,244 @@
+"""What one sees of a training: a live table on a terminal, a plain line an epoch elsewhere."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Group
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from ddpmctl.cli.formatting import words
+from ddpmctl.cli.output import Output, encodes
+from ddpmctl.cli.terminal_images import in_characters
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from rich.console import RenderableType
+
+    from ddpmctl.imaging.upscale import Images
+    from ddpmctl.plan import Plan
+    from ddpmctl.training.history import EpochRow
+
+ESTIMATE_AFTER = 5.0
+"""Seconds of training after which the speed is believed."""
+
+LONG = 3600.0
+"""Seconds from which a run on a CPU is called long."""
+
+BELIEVED = 0.1
+"""Share of a time limit after which the speed is believed, where that is sooner."""
+
+NOTABLE = 0.2
+"""Change of the planned steps, as a share of those that were shown last, that is worth a line."""
+
+MEASURED = 8
+"""Steps after which a plan that is as it was before the first step is no guess any more."""
+
+FEW = 50
+"""Steps that make no images worth looking at."""
+
+VISIBLE_ROWS = 12
+FEWEST_ROWS = 3
+
+HEAD = 4
+"""Lines for the table's head, the two bars, and the one where the cursor waits."""
+
+FEWEST_STRIP_LINES, STRIP_LINES, STRIP_COLUMNS = 7, 21, 110
+CURVE_LINES = 4
+NARROW = 30
+"""Columns below which there is no room for a curve."""
+
+
+class Display:
+    """Shows a run while it goes on; an `Observer`.
+
+    Args:
+        out: the voice of the command.
+        name: of the model.
+        patience: epochs without a better MSE that the run allows.
+        where: what it computes on, in words.
+        show: whether to draw a curve and a strip of images, too; None for the usual.
+        max_time: seconds that are left of a time limit, if any.
+
+    Attributes:
+        clock: seconds, as the training measures them.
+        suggest_quick: whether to name the quick preset where a run will take hours.
+    """
+
+    def __init__(
+        self, out: Output, name: str, patience: int, where: str, show: bool | None = None, max_time: float | None = None
+    ) -> None:
+        self.out = out
+        self.name = name
+        self.patience = patience
+        self.where = where
+        self.max_time = max_time
+        self.clock: Callable[[], float] = time.perf_counter
+        self.suggest_quick = False
+        self.rows: list[tuple[EpochRow, int]] = []
+        self.strip: tuple[int, list[Images]] | None = None
+        self.draws = out.draws(show) and out.animated
+        self.bars = Progress(
+            TextColumn("{task.description:>5}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TextColumn("{task.fields[note]}"),
+            console=out.stderr,
+            disable=not out.animated,
+        )
+        self._estimated = False
+        self._shown_steps = 0
+        self._is_guess = False
+        self._live: Live | None = None
+        self._shown = 0.0
+
+    @contextmanager
+    def showing(self) -> Iterator[None]:
+        """Keep the live picture up while the run goes on."""
+        if not self.out.animated:
+            yield
+            return
+        # Rich would otherwise take stdout over, and piped results would vanish.
+        with Live(
+            self._picture(), console=self.out.stderr, redirect_stdout=False, redirect_stderr=False, refresh_per_second=2
+        ) as live:
+            self._live = live
+            yield
+            live.update(self._picture())
+
+    def started(self, plan: "Plan", step: int) -> None:
+        """Lay the bars out, and say the name under which the run can be resumed from now on."""
+        self.plan = plan
+        begun = "going on with" if step else "training"
+        self.out.note(f"{begun} '{self.name}' {self.where}")
+        self.begun = self.clock()
+        self._epoch_bar = self.bars.add_task("epoch", total=min(plan.steps_per_epoch, plan.steps), note="")
+        self._run_bar = self.bars.add_task("run", total=plan.steps, note="")
+        self._is_guess = bool(self.max_time) and not step and plan.steps != plan.limit
+        if self._is_guess:
+            self.out.note(f"as many steps of {plan.batch_size} images as fit into {words(self.max_time or 0)}")
+        else:
+            self._show_plan(f"after {step:,} of " if step else "")
+
+    def stepped(self, step: int, images_per_second: float) -> None:
+        """Move the bars; once the speed is known, say how long it will take."""
+        left = (self.plan.steps - step) * self.plan.batch_size / images_per_second
+        if self.max_time:  # the clock ends what takes longer
+            left = min(left, max(0.0, self.max_time - (self.clock() - self.begun)))
+        believed = min(ESTIMATE_AFTER, BELIEVED * self.max_time) if self.max_time else ESTIMATE_AFTER
+        known = step >= MEASURED or not self._is_guess
+        if known and not self._estimated and self.clock() - self.begun > believed:
+            self._estimated = True
+            self._estimate(left, images_per_second)
+        # Drawing is not free: a bar ten times a second is as good as one a step.
+        if not self.out.animated or time.perf_counter() - self._shown < 0.1:
+            return
+        self._shown = time.perf_counter()
+        in_epoch = (step - 1) % self.plan.steps_per_epoch + 1
+        # The last epoch may be a part of one.
+        in_all = min(self.plan.steps_per_epoch, self.plan.steps - step + in_epoch)
+        epoch_left = min(left, (in_all - in_epoch) * self.plan.batch_size / images_per_second)
+        note = f"{images_per_second:,.0f} images/s, {words(epoch_left)} left"
+        self.bars.update(self._epoch_bar, total=in_all, completed=in_epoch, note=note)
+        self.bars.update(self._run_bar, completed=step, note=f"{words(left)} left at most")
+
+    def epoch_done(self, row: "EpochRow", patience_left: int, figures: "NDArray[np.float32]") -> None:
+        """Add a row to the table, or print it as a line."""
+        self.rows.append((row, patience_left))
+        if self._live:
+            self._live.update(self._picture())
+        else:
+            heldout = "" if row.heldout_mse is None else f", held-out MSE {row.heldout_mse:.4f}"
+            best = " (best)" if row.best else f", patience {patience_left}"
+            self.out.note(
+                f"epoch {row.epoch}/{self.plan.epochs}: train MSE {row.train_mse:.4f}{heldout}{best}, "
+                f"lr {row.lr:.2g}, {row.images_per_second:,.0f} images/s, {words(row.seconds)}"
+            )
+
+    def strip_drawn(self, step: int, images: "Images") -> None:
+        """Show what the network makes now of the noise that it was given before."""
+        self.strip = step, list(images)
+        if self._live and self.draws:
+            self._live.update(self._picture())
+
+    def replanned(self, plan: "Plan", step: int) -> None:
+        """Show the new number of steps: in the bar, or as a line where it is another one by far."""
+        self.plan, self._is_guess = plan, False
+        self.bars.update(self._run_bar, total=plan.steps)
+        if self._estimated and not self.out.animated:
+            self._show_notable_plan()
+
+    def rolled_back(self, why: str, plan: "Plan", step: int) -> None:
+        """Say that the run went back, and how it goes on."""
+        self.plan = plan
+        self.out.warn(f"{why}: going back to step {step:,}, with half the learning rate ({plan.peak_lr:.2g}) from here")
+
+    def _show_plan(self, before: str = "") -> None:
+        plan = self.plan
+        self._shown_steps = plan.steps
+        many = f"{plan.steps:,} step{'' if plan.steps == 1 else 's'}"
+        self.out.note(f"{before}{many} of {plan.batch_size} images: {_epochs(plan)}")
+
+    def _show_notable_plan(self) -> None:
+        if abs(self.plan.steps - self._shown_steps) > NOTABLE * self._shown_steps:
+            self._show_plan("to keep to the time limit: " if self._shown_steps else "")
+
+    def _estimate(self, left: float, rate: float) -> None:
+        if self.max_time:
+            self._show_notable_plan()
+            if self.plan.steps < FEW:
+                many = f"{self.plan.steps} step{'' if self.plan.steps == 1 else 's'}"
+                self.out.warn(f"only {many} in this time: digits take some hundreds")
+        self.out.note(f"about {words(left)} to go at {rate:,.0f} images/s, unless it stops early")
+        if self.suggest_quick and left > LONG:
+            self.out.note("that is long: ddpmctl train --preset quick makes digits in minutes")
+
+    def _picture(self) -> Group:
+        table = Table(
+            "epoch", "train MSE", "held-out MSE", "best", "patience", "learning rate", "images/s", "time", box=None
+        )
+        drawn = list(self._drawn()) if self.draws else []
+        room = self.out.stderr.height - HEAD - sum(height for height, _ in drawn)
+        for row, patience_left in self.rows[-max(FEWEST_ROWS, min(VISIBLE_ROWS, room)) :]:
+            table.add_row(
+                str(row.epoch),
+                f"{row.train_mse:.4f}",
+                "" if row.heldout_mse is None else f"{row.heldout_mse:.4f}",
+                "*" if row.best else "",
+                f"{patience_left}/{self.patience}",
+                f"{row.lr:.2g}",
+                f"{row.images_per_second:,.0f}",
+                words(row.seconds),
+            )
+        parts = [part for _, part in drawn]
+        return Group(table, *parts, self.bars) if self.rows else Group(*parts, self.bars)
+
+    def _drawn(self) -> "Iterator[tuple[int, RenderableType]]":
+        """The loss curve and the strip, as far as there is room for them, each with its height."""
+        from ddpmctl.cli.terminal import curve, laid_out
+
+        console = self.out.stderr
+        room = console.height - HEAD - FEWEST_ROWS
+        if self.strip and room > FEWEST_STRIP_LINES:
+            step, images = self.strip
+            lines = max(FEWEST_STRIP_LINES, min(STRIP_LINES, room - CURVE_LINES - FEWEST_ROWS))
+            strip, _ = laid_out(images, min(console.width, STRIP_COLUMNS), lines)
+            lines = (len(strip) + 1) // 2
+            room -= lines + 1
+            title = f"after {step:,} steps, from the same noise:" if step else "the noise that it begins with:"
+            yield lines + 1, Group(Text(title), in_characters(self.out, strip))
+        values = [row.train_mse if row.heldout_mse is None else row.heldout_mse for row, _ in self.rows]
+        if len(values) > 1 and room > CURVE_LINES and console.width > NARROW:
+            plain = not encodes(console, "\u2800")
+            drawn = curve(values, min(60, console.width - 12), CURVE_LINES, plain=plain)
+            yield CURVE_LINES + 1, Group(Text("MSE, logarithmic:"), Text(drawn, no_wrap=True))
+
+
+def _epochs(plan: "Plan") -> str:
+    exact = plan.steps / plan.steps_per_epoch
+    return f"{exact:g} epochs" if exact == int(exact) else f"{exact:.2f} epochs"

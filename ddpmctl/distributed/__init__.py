@@ -1,0 +1,1 @@
+"""Training and sampling in several processes."""

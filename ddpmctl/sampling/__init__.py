@@ -1,0 +1,1 @@
+"""Sampling: a loaded model, the sampling loop, requests and shards."""
