@@ -1,5 +1,6 @@
 """Train a denoising diffusion model from nothing, in the terminal, and make digits with it."""
 
+import logging
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
@@ -7,6 +8,9 @@ if TYPE_CHECKING:
     from ddpmctl.sampling.engine import Engine
 
 __all__ = ["Engine", "__version__"]
+
+# As a library it prints nothing unless logging is configured; the command line shows the records as notes and warnings.
+logging.getLogger("ddpmctl").addHandler(logging.NullHandler())
 
 
 def __getattr__(name: str) -> Any:

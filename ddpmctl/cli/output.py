@@ -1,6 +1,7 @@
 """What a command says: results on stdout, everything else on stderr; for people, for programs, or bare."""
 
 import json
+import logging
 import math
 import os
 import sys
@@ -45,6 +46,7 @@ class Output:
         self.quiet = quiet
         self.stdout = stdout or _stdout_console()
         self.stderr = stderr or Console(stderr=True, highlight=False, markup=False, emoji=False)
+        _show_log_records(self)
 
     @property
     def animated(self) -> bool:
@@ -115,6 +117,27 @@ class Output:
             redirect_stdout=False,
             redirect_stderr=False,
         )
+
+
+class _LogHandler(logging.Handler):
+    """Shows the library's log records as notes and warnings of the running command."""
+
+    def __init__(self, output: Output) -> None:
+        super().__init__(logging.INFO)
+        self.output = output
+
+    def emit(self, record: logging.LogRecord) -> None:
+        show = self.output.warn if record.levelno >= logging.WARNING else self.output.note
+        show(record.getMessage())
+
+
+def _show_log_records(output: Output) -> None:
+    """Send the records of the logger ``ddpmctl`` to this output alone: there is one for each command that runs."""
+    log = logging.getLogger("ddpmctl")
+    log.setLevel(logging.INFO)
+    for handler in [each for each in log.handlers if isinstance(each, _LogHandler)]:
+        log.removeHandler(handler)
+    log.addHandler(_LogHandler(output))
 
 
 def without_nan(data: Any) -> Any:

@@ -1,6 +1,7 @@
 """What every command has in common: help, JSON, quiet, and what goes to stdout and to stderr."""
 
 import json
+import logging
 import os
 import re
 import shlex
@@ -180,3 +181,25 @@ def test_json_never_holds_nan(capsys: pytest.CaptureFixture[str]) -> None:
     Output("inspect", as_json=True).result(found)
     printed = json.loads(capsys.readouterr().out, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
     assert printed["result"] == {"level": [{"mse": None, "best": [1.5, None]}], "name": "nan"}
+
+
+@pytest.mark.parametrize(("quiet", "notes"), [(False, "fewer images at once\n"), (True, "")])
+def test_log_records_of_the_library_are_notes_and_warnings(
+    capsys: pytest.CaptureFixture[str], quiet: bool, notes: str
+) -> None:
+    Output("train")
+    Output("generate", quiet=quiet)
+    log = logging.getLogger("ddpmctl")
+    log.debug("not shown")
+    log.info("%s images at once", "fewer")
+    logging.getLogger("ddpmctl.sampling").warning("damaged: \x1b[2J")
+    assert capsys.readouterr() == ("", f"{notes}warning: damaged: \\x1b[2J\n")
+
+
+@pytest.mark.parametrize(
+    ("configure", "printed"), [("", ""), ("logging.basicConfig(level=logging.INFO);", "INFO:ddpmctl:a\n")]
+)
+def test_the_library_prints_log_records_only_where_logging_is_configured(configure: str, printed: str) -> None:
+    code = f"import ddpmctl, logging; {configure} log = logging.getLogger('ddpmctl'); log.info('a'); log.warning('b')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", printed and f"{printed}WARNING:ddpmctl:b\n")
