@@ -78,7 +78,7 @@ class CheckpointError(DdpmctlError):
     """A model is missing, damaged or of an unknown format."""
 
 
-class SpokenElsewhere(DdpmctlError):
+class AlreadyReported(DdpmctlError):
     """Another process of the same job says what went wrong: this one ends without a word.
 
     Args:

@@ -1,4 +1,4 @@
-"""Which of the processes that torchrun started this one is. No torch: every command asks."""
+"""The place of this process among those that torchrun started. No torch: every command asks."""
 
 import os
 from dataclasses import dataclass
@@ -6,15 +6,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ranks:
-    """A process among those of one job, numbered as torch.distributed does.
+    """A process among those of one job, numbered from 0 as torch.distributed does.
 
     Attributes:
         launched: whether torchrun started it.
-        rank: its number, from 0.
-        size: how many there are, on all machines.
-        local: its number on this machine, from 0.
-        local_size: how many there are on this machine.
-        restarts: how often torchrun has started all of them anew.
+        size: the world size, on all machines.
+        local: its rank on this machine.
+        local_size: processes on this machine.
+        restarts: how often torchrun has restarted all of them.
     """
 
     launched: bool = False
@@ -25,14 +24,14 @@ class Ranks:
     restarts: int = 0
 
     @property
-    def is_first(self) -> bool:
-        """Whether it speaks and writes for all."""
+    def is_main_process(self) -> bool:
+        """Whether it prints and writes for all."""
         return self.rank == 0
 
 
 def ranks() -> Ranks:
-    """What torchrun wrote into the environment; one process alone where it did not start this one."""
-    # Other programs set RANK, too, and mean something else by it.
+    """What torchrun wrote into the environment; a single process where torchrun did not start this one."""
+    # Other programs set RANK, too, with another meaning.
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return Ranks()
     return Ranks(

@@ -75,4 +75,4 @@ def test_variables_of_other_programs_start_no_job(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setenv("RANK", "3")
     monkeypatch.setenv("WORLD_SIZE", "8")
-    assert (ranks().rank, ranks().size, ranks().is_first) == (0, 1, True)
+    assert (ranks().rank, ranks().size, ranks().is_main_process) == (0, 1, True)

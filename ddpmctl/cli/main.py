@@ -12,7 +12,7 @@ from types import FrameType
 from typing import NoReturn, TextIO
 
 from ddpmctl.cli import failures, streams
-from ddpmctl.errors import DdpmctlError, ExitCode, SpokenElsewhere, ending_signals
+from ddpmctl.errors import AlreadyReported, DdpmctlError, ExitCode, ending_signals
 from ddpmctl.ranks import ranks
 from ddpmctl.threads import configure_threads
 
@@ -40,7 +40,7 @@ def main() -> NoReturn:
     for signum in ending_signals():
         signal.signal(signum, _end)
     here, stderr = ranks(), sys.stderr
-    if not here.is_first:
+    if not here.is_main_process:
         # The first process prints for all, except for what goes wrong in this one alone.
         sys.stdout = sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
     code = _run(stderr)
@@ -71,7 +71,7 @@ def _run(stderr: TextIO) -> int:
         app(prog_name="ddpmctl")
     except SystemExit as ended:  # how Typer ends what went well, and what was typed wrong
         return ended.code if isinstance(ended.code, int) else ExitCode.OK
-    except SpokenElsewhere as error:
+    except AlreadyReported as error:
         return error.exit_code
     except _Ended as ended:
         words = {ExitCode.HUNG_UP: "the terminal was closed", ExitCode.TERMINATED: "terminated"}
@@ -86,7 +86,7 @@ def _run(stderr: TextIO) -> int:
 
 def _report(stderr: TextIO, message: str, hint: str | None, code: ExitCode = ExitCode.FAILED) -> ExitCode:
     here = ranks()
-    if not here.is_first:
+    if not here.is_main_process:
         sys.stderr, message = stderr, f"process {here.rank}: {message}"
     if os.environ.get("DDPMCTL_DEBUG") == "1":
         traceback.print_exc()

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from ddpmctl.cli.orders import Order, Resumption
-from ddpmctl.distributed.store import remembered
+from ddpmctl.distributed.store import stored_run
 from ddpmctl.registry import Registry
 from ddpmctl.registry.manifest import SegmentRecord
 
@@ -28,7 +28,7 @@ class Earlier:
     @classmethod
     def find(cls) -> Self:
         """What torchrun tells of it, and what the registry holds."""
-        facts = remembered()
+        facts = stored_run()
         if not facts:
             return cls()
         return cls(**facts, is_begun=Registry().last_is(facts["name"], facts["identity"]))

@@ -11,7 +11,7 @@ from filelock import Timeout
 from ddpmctl.cli.output import Output
 from ddpmctl.cli.provenance import Liked, made_by
 from ddpmctl.cli.sampling import Request, prepare, steps_bar
-from ddpmctl.distributed.store import spoken_once
+from ddpmctl.distributed.store import report_once
 from ddpmctl.errors import DataError, Interrupted, UsageError
 from ddpmctl.paths import check_folder
 from ddpmctl.ranks import ranks
@@ -70,7 +70,7 @@ def make_shards(out: Output, wanted: Wanted, given: dict[str, Any], useless: dic
     for name, value in useless.items():
         if value:
             raise UsageError(f"--all makes all classes as they are, and has no use for {name}", "leave it out")
-    with spoken_once():
+    with report_once():
         turn, turns = parse_share(wanted.share)
         here = ranks()
         turn, turns = turn * here.size + here.rank, turns * here.size
@@ -97,7 +97,7 @@ def make_shards(out: Output, wanted: Wanted, given: dict[str, Any], useless: dic
                 f"interrupted; the shards that are whole are kept in {folder}",
                 f"go on: ddpmctl generate --all -o '{folder}'",
             ) from None
-        if here.is_first:
+        if here.is_main_process:
             files = [str(job.path(folder, shard)) for shard in mine]
             record = {"folder": str(folder), "images": job.count, "shards": job.shards, "share": [turn, turns]}
             out.note(f"{'check it' if turns == 1 else 'when all have ended'}: ddpmctl data verify '{folder}'")

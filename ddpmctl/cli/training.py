@@ -15,8 +15,8 @@ from ddpmctl.cli.restarts import Earlier
 from ddpmctl.cli.training_display import Display
 from ddpmctl.config import Config, for_device
 from ddpmctl.data import default_sample_size, find_loader, load_dataset
-from ddpmctl.distributed.process_group import Team, joined
-from ddpmctl.distributed.store import remember
+from ddpmctl.distributed.process_group import ProcessGroup, join_process_group
+from ddpmctl.distributed.store import store_current_run
 from ddpmctl.errors import (
     CheckpointError,
     DataError,
@@ -63,21 +63,21 @@ def carry_out(out: Output, order: Order) -> Trained:
         DdpmctlError: whatever stood in the way; `Interrupted` after Ctrl-C.
     """
     find_loader(order.dataset)
-    with joined() as team:
-        earlier = team.told(Earlier.find)
+    with join_process_group() as group:
+        earlier = group.broadcast(Earlier.find)
         if earlier.is_begun:
             out.note(f"started again by torchrun: going on with '{earlier.name}'")
-            return _go_on(out, team, earlier.resumption(order), earlier)
-        return _begin(out, team, order, earlier)
+            return _go_on(out, group, earlier.resumption(order), earlier)
+        return _begin(out, group, order, earlier)
 
 
-def _begin(out: Output, team: Team, order: Order, earlier: Earlier) -> Trained:
+def _begin(out: Output, group: ProcessGroup, order: Order, earlier: Earlier) -> Trained:
     """Train from random weights."""
     stem = f"{order.dataset.partition(':')[0]}-{order.preset}"
     wanted = earlier.name or None if order.name is None else order.name
     with ExitStack() as stack:
-        writer = team.on_first(lambda: stack.enter_context(Registry().writer(wanted, stem, replace=order.force)))
-        name = team.told(lambda: writer.name if writer else "")
+        writer = group.on_rank0(lambda: stack.enter_context(Registry().writer(wanted, stem, replace=order.force)))
+        name = group.broadcast(lambda: writer.name if writer else "")
         # From here on torch is needed.
         from ddpmctl.devices import choose_device, choose_precision
         from ddpmctl.training.records import new_id
@@ -92,7 +92,7 @@ def _begin(out: Output, team: Team, order: Order, earlier: Earlier) -> Trained:
             order.dataset, order.config.model.sample_size, order.data_dir, fit=order.fit, channels=order.channels,
             notice=out.warn,
         )  # fmt: skip
-        _see_that_all_agree(team, device, precision, data)
+        _see_that_all_agree(group, device, precision, data)
         config = _settings(out, order, data, device.type)
         run = Run(
             preset=order.preset,
@@ -106,23 +106,23 @@ def _begin(out: Output, team: Team, order: Order, earlier: Earlier) -> Trained:
             within_epochs=order.within_epochs,
             accumulate=order.accumulate,
             compiled=order.compiled,
-            processes=team.size,
+            processes=group.size,
         )
         display = Display(
             out,
             name,
             config.training.patience,
-            f"on {device} in {precision} ({why}){_shared_out(team)}",
+            f"on {device} in {precision} ({why}){_shared_out(group)}",
             order.watch.show,
             order.max_time,
         )
         display.suggest_quick = device.type == "cpu" and order.preset != "quick"
         identity = earlier.identity or new_id()
-        if team.is_first:
-            remember(name=name, identity=identity)
+        if group.is_main_process:
+            store_current_run(name=name, identity=identity)
         trainer = Trainer(
-            config, data, run, writer, _observer(out, team, display, order.watch),
-            clock=_clock(stack, display), every=order.every or HALF_A_MINUTE, team=team, identity=identity,
+            config, data, run, writer, _observer(out, group, display, order.watch),
+            clock=_clock(stack, display), every=order.every or HALF_A_MINUTE, group=group, identity=identity,
         )  # fmt: skip
         return _run(out, display, trainer, name)
 
@@ -165,18 +165,18 @@ def go_on(out: Output, asked: Resumption) -> Trained:
     Raises:
         DdpmctlError: whatever stood in the way; `Interrupted` after Ctrl-C.
     """
-    with joined() as team:
-        return _go_on(out, team, asked, team.told(Earlier.find))
+    with join_process_group() as group:
+        return _go_on(out, group, asked, group.broadcast(Earlier.find))
 
 
-def _go_on(out: Output, team: Team, asked: Resumption, earlier: Earlier) -> Trained:
+def _go_on(out: Output, group: ProcessGroup, asked: Resumption, earlier: Earlier) -> Trained:
     reference = earlier.name or asked.reference
-    opened = team.on_first(lambda: Registry().resume(reference))
+    opened = group.on_rank0(lambda: Registry().resume(reference))
     with ExitStack() as stack:
         if opened:
             stack.enter_context(opened[0])
         writer = opened[0] if opened else None
-        last = team.told(lambda: opened[1] if opened else None)
+        last = group.broadcast(lambda: opened[1] if opened else None)
         assert last is not None, "the first process opened it"
         manifest, name = last.manifest, last.name
         more_epochs = None if earlier.has_extended(manifest.run.segments) else asked.more_epochs
@@ -196,11 +196,11 @@ def _go_on(out: Output, team: Team, asked: Resumption, earlier: Earlier) -> Trai
         from ddpmctl.training.trainer import Trainer
 
         # The first process's own GPU means nothing to the others.
-        before = manifest.resume.device if team.size == 1 else manifest.resume.device.partition(":")[0]
+        before = manifest.resume.device if group.size == 1 else manifest.resume.device.partition(":")[0]
         device = choose_device(asked.device or before)
         precision, _ = choose_precision(asked.precision or manifest.run.precision, device)
         data = _unchanged_images(out, last, asked.data_dir)
-        _see_that_all_agree(team, device, precision, data)
+        _see_that_all_agree(group, device, precision, data)
         run = Run(
             preset=manifest.preset,
             dataset=manifest.dataset.name,
@@ -212,19 +212,21 @@ def _go_on(out: Output, team: Team, asked: Resumption, earlier: Earlier) -> Trai
             within_epochs=manifest.resume.within_epochs,
             accumulate=manifest.run.accumulate if asked.accumulate is None else asked.accumulate,
             compiled=manifest.run.compiled if asked.compiled is None else asked.compiled,
-            processes=team.size,
+            processes=group.size,
         )
         for difference in differences(manifest.run, run):
             out.warn(f"from here on not bit for bit what an uncut run gives: {difference}")
-        if team.is_first:
-            remember(name=name, identity=manifest.run.id, since=earlier.since or manifest.run.segments[-1].created)
-        where = f"on {device} in {precision}{_shared_out(team)}"
+        if group.is_main_process:
+            store_current_run(
+                name=name, identity=manifest.run.id, since=earlier.since or manifest.run.segments[-1].created
+            )
+        where = f"on {device} in {precision}{_shared_out(group)}"
         left = None if more_epochs or not run.max_time else max(1.0, run.max_time - manifest.run.seconds)
         display = Display(out, name, manifest.config.training.patience, where, asked.watch.show, left)
         trainer = Trainer(
-            manifest.config, data, run, writer, _observer(out, team, display, asked.watch),
+            manifest.config, data, run, writer, _observer(out, group, display, asked.watch),
             clock=_clock(stack, display), every=asked.every or HALF_A_MINUTE, resumed=last, more_epochs=more_epochs,
-            best_is_lost=team.told(lambda: _best_is_lost(out, name)), team=team,
+            best_is_lost=group.broadcast(lambda: _best_is_lost(out, name)), group=group,
         )  # fmt: skip
         return _run(out, display, trainer, name)
 
@@ -237,31 +239,31 @@ def _clock(stack: ExitStack, display: Display) -> "RunningClock":
     return display.clock
 
 
-def _shared_out(team: Team) -> str:
+def _shared_out(group: ProcessGroup) -> str:
     """By how many processes, in words; nothing for one."""
-    return f", by {team.size} processes" if team.size > 1 else ""
+    return f", by {group.size} processes" if group.size > 1 else ""
 
 
-def _see_that_all_agree(team: Team, device: "torch.device", precision: str, data: "Dataset") -> None:
+def _see_that_all_agree(group: ProcessGroup, device: "torch.device", precision: str, data: "Dataset") -> None:
     """See that the processes learn the same from the same.
 
     Raises:
         DataError: where they do not.
     """
-    if team.size > 1:
+    if group.size > 1:
         from ddpmctl.devices import describe_device
         from ddpmctl.versions import versions
 
         # Each takes the steps of the optimizer by itself: other chips or threads would round otherwise.
         kind = describe_device(device).replace(str(device), device.type)
-        team.check_same(images=data.digest(), device=kind, precision=precision, versions=versions())
+        group.check_equal(images=data.digest(), device=kind, precision=precision, versions=versions())
 
 
-def _observer(out: Output, team: Team, display: Display, watch: Watch) -> "Observer":
+def _observer(out: Output, group: ProcessGroup, display: Display, watch: Watch) -> "Observer":
     """The display, and whoever else is to be told of the run; in the first process alone."""
     from ddpmctl.training.run import Together
 
-    if not team.is_first:
+    if not group.is_main_process:
         return Together()
     if not watch.log:
         return display
@@ -309,7 +311,7 @@ def _run(out: Output, display: Display, trainer: "Trainer", name: str) -> Traine
     state, best = trainer.state, trainer.state.best
     figure = f"{best.title} {best.value:.4f} of epoch {best.epoch}" if best else "no epoch judged yet"
     if stopped == "interrupted":
-        kind, word = _ending(trainer.team, ended_by())
+        kind, word = _ending(trainer.group, ended_by())
         raise kind(
             f"{word} after {state.step:,} of {state.plan.steps:,} steps; all is kept as '{name}' ({figure})",
             f"ddpmctl train --resume {name}",
@@ -326,9 +328,9 @@ def _run(out: Output, display: Display, trainer: "Trainer", name: str) -> Traine
     return Trained(name, has_learned, state.plan.peak_lr)
 
 
-def _ending(team: Team, signum: int | None) -> tuple[type[DdpmctlError], str]:
+def _ending(group: ProcessGroup, signum: int | None) -> tuple[type[DdpmctlError], str]:
     """How a run ends that a signal has stopped, in whichever process: the error and the word for it."""
-    by_sigterm, by_sighup = team.any(signum == signal.SIGTERM, signum == getattr(signal, "SIGHUP", -1))
+    by_sigterm, by_sighup = group.any_rank(signum == signal.SIGTERM, signum == getattr(signal, "SIGHUP", -1))
     if by_sigterm:
         return Terminated, "terminated"
     return (HungUp, "terminal closed") if by_sighup else (Interrupted, "interrupted")

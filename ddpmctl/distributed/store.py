@@ -1,6 +1,6 @@
-"""What the processes of one torchrun tell one another beside their tensors, through the store that it keeps for them.
+"""What the processes of one torchrun job share beside tensors, through the store that torchrun keeps for them.
 
-Who is there, who failed, who says why, and what was begun before all were started again.
+The rendezvous, who failed, who reports it, and which run was being trained before an elastic restart.
 """
 
 import json
@@ -16,130 +16,121 @@ from threading import Event
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from ddpmctl.errors import DdpmctlError, ExitCode, Interrupted, SpokenElsewhere, Terminated, UsageError, ending_signals
+from ddpmctl.errors import AlreadyReported, DdpmctlError, ExitCode, Interrupted, Terminated, UsageError, ending_signals
 from ddpmctl.ranks import Ranks, ranks
 
 if TYPE_CHECKING:
     from torch.distributed import Store  # type: ignore[attr-defined]
 
-WORD_OF_OTHERS = 2.0
-"""Seconds in which a process that fails says why, while those that miss it wait."""
+REPORT_DELAY = 2.0
+"""Seconds that a process which lost another waits for the one that failed to report why."""
 
 FAILED = "/failed"
-"""What stands behind the prefix of a job once one of its processes has failed."""
+"""Key after the prefix of a job, set once one of its processes has failed."""
 
-LAST_SECONDS = 5.0
-"""Given to a process that hears of a failure elsewhere, to end by itself."""
+EXIT_DELAY = 5.0
+"""Seconds in which a process may end by itself after a failure elsewhere."""
+
+CURRENT_RUN = "ddpmctl/begun"
 
 
-class ToldElsewhere(DdpmctlError):
-    """Another process failed, and says why."""
+class RemoteError(DdpmctlError):
+    """Another process failed, and reports why."""
 
 
 class PeerLost(DdpmctlError):
-    """Another process ended without a word."""
+    """Another process ended without a report."""
 
 
-def met(here: Ranks) -> str:
-    """A prefix in torchrun's store that the processes which were started together share, and none before them had.
+def rendezvous(here: Ranks) -> str:
+    """A prefix in torchrun's store that the processes started together share, and none before them had.
 
-    torchrun counts its restarts on each machine by itself, so the count will not do. The first process makes a name up
-    and says for which processes it is, each of which has left a word, until all have heard it.
+    torchrun counts its restarts on each machine separately, so the count does not identify a start. Rank 0 generates a
+    name and publishes it with the tokens of the processes it is for, until all have read it.
     """
-    store, mine, meeting = torchrun_store(), uuid4().hex, "ddpmctl/meeting"
+    store, token, meeting = torchrun_store(), uuid4().hex, "ddpmctl/meeting"
     name, everybody = uuid4().hex, range(here.size)
-    store.set(f"{meeting}/{here.rank}", mine)
+    store.set(f"{meeting}/{here.rank}", token)
     while True:
-        if here.is_first:
-            words = [_read(store, f"{meeting}/{rank}") for rank in everybody]
-            store.set(meeting, json.dumps({"name": name, "words": words}))
-        told = json.loads(_read(store, meeting) or '{"words": []}')
-        if told["words"][here.rank : here.rank + 1] == [mine]:
-            prefix = f"ddpmctl/{told['name']}"
+        if here.is_main_process:
+            tokens = [_read(store, f"{meeting}/{rank}") for rank in everybody]
+            store.set(meeting, json.dumps({"name": name, "tokens": tokens}))
+        published = json.loads(_read(store, meeting) or '{"tokens": []}')
+        if published["tokens"][here.rank : here.rank + 1] == [token]:
+            prefix = f"ddpmctl/{published['name']}"
             store.set(f"{prefix}/{here.rank}", "here")
-            if not here.is_first or store.check([f"{prefix}/{rank}" for rank in everybody]):
+            if not here.is_main_process or store.check([f"{prefix}/{rank}" for rank in everybody]):
                 return prefix
         time.sleep(0.05)
 
 
-def _read(store: "Store", key: str) -> str:
-    """What the store holds under a key; nothing where it is not there yet."""
-    return store.get(key).decode() if store.check([key]) else ""
-
-
-def end_with_others(prefix: str, over: Event) -> None:
-    """End this process soon after another has failed, also where it waits for an answer that never comes."""
+def exit_with_peers(prefix: str, left: Event) -> None:
+    """End this process soon after another has failed, even where it waits in a collective that never returns."""
     with suppress(DdpmctlError, RuntimeError):
         store = torchrun_store()
-        while not over.wait(1):
+        while not left.wait(1):
             if store.check([prefix + FAILED]):
-                if not over.wait(LAST_SECONDS):
+                if not left.wait(EXIT_DELAY):
                     os._exit(ExitCode.FAILED)
                 return
 
 
 def first_line(error: RuntimeError) -> str:
-    """What an error says, without where in torch it says so."""
+    """The message of an error without torch's source locations."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return re.sub(r"^(\[\S*/\S*\] ?)+", "", lines[0])[:200]
 
 
 @contextmanager
-def spoken_once(prefix: str | None = None) -> Iterator[None]:
-    """Of what the processes of a job fail with, have each thing said by one of them.
+def report_once(prefix: str | None = None) -> Iterator[None]:
+    """Have each error of a job reported by one process alone: the others raise `AlreadyReported` in its place.
 
     Args:
-        prefix: of what they write into torchrun's store; made from the number of restarts when not given.
-
-    Raises:
-        SpokenElsewhere: in place of an error that another process says, or that follows from one.
+        prefix: of the keys in torchrun's store; derived from the number of restarts by default.
     """
     here = ranks()
     try:
         yield
     except BaseException as error:
         if here.size > 1:
-            # torchrun ends all when one has failed. This one is on its way, and has something to say before.
+            # torchrun ends all processes once one has failed; this one is ending already, and reports first.
             for signum in ending_signals():
                 signal.signal(signum, signal.SIG_IGN)
-            spoken = False
-            with suppress(RuntimeError, DdpmctlError):  # better said twice than not at all
-                spoken = _is_spoken(error, here, (prefix or f"ddpmctl/{here.restarts}") + FAILED)
-            if spoken:
-                raise SpokenElsewhere(getattr(error, "exit_code", ExitCode.FAILED)) from error
+            reported = False
+            with suppress(RuntimeError, DdpmctlError):  # two reports are better than none
+                reported = _is_reported(error, here, (prefix or f"ddpmctl/{here.restarts}") + FAILED)
+            if reported:
+                raise AlreadyReported(getattr(error, "exit_code", ExitCode.FAILED)) from error
         raise
 
 
-def _is_spoken(error: BaseException, here: Ranks, failed: str) -> bool:
-    """Whether another process says it; else all others hear, by a key in the store, that this one failed."""
-    if isinstance(error, ToldElsewhere):
+def _is_reported(error: BaseException, here: Ranks, failed: str) -> bool:
+    """Whether another process reports the error; else publishes that this one failed."""
+    if isinstance(error, RemoteError):
         return True
     if isinstance(error, Interrupted | Terminated):
-        return not here.is_first  # it is the same in all, and no failure
+        return not here.is_main_process  # it is the same in all, and no failure
     store = torchrun_store()
     ended = not isinstance(error, Exception)
-    until = time.monotonic() + WORD_OF_OTHERS
+    until = time.monotonic() + REPORT_DELAY
     while (ended or isinstance(error, PeerLost)) and time.monotonic() < until:
         if store.check([failed]):
             return True
         time.sleep(0.1)
     if ended:
-        return not here.is_first
+        return not here.is_main_process
     store.add(failed, 1)
     if isinstance(error, UsageError):
-        return not here.is_first
-    what = sha256(f"{type(error).__name__} {error}".encode()).hexdigest()
-    return store.add(f"{failed}/{what}", 1) > 1
+        return not here.is_main_process
+    digest = sha256(f"{type(error).__name__} {error}".encode()).hexdigest()
+    return store.add(f"{failed}/{digest}", 1) > 1
 
 
 def torchrun_store(seconds: float = 5.0) -> "Store":
-    """The table that torchrun keeps for its processes, which outlives them.
+    """The key-value store that torchrun keeps for its processes, and that outlives them.
 
     Args:
-        seconds: to wait for it, and for each of its answers.
-
-    Raises:
-        DdpmctlError: where there is none, or it does not answer.
+        seconds: to wait for it, and for each of its replies.
     """
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
@@ -150,20 +141,23 @@ def torchrun_store(seconds: float = 5.0) -> "Store":
         return TCPStore(address, port, is_master=False, timeout=timedelta(seconds=seconds))
     except RuntimeError as error:
         raise DdpmctlError(
-            f"torchrun is not reached at {address}:{port}: {first_line(error)}", "see that no firewall is between"
+            f"torchrun cannot be reached at {address}:{port}: {first_line(error)}",
+            "check that no firewall is in between",
         ) from error
 
 
-BEGUN = "ddpmctl/begun"
-
-
-def remember(**facts: str) -> None:
-    """Have torchrun keep these for the processes that it starts in place of this one, should it come to that."""
+def store_current_run(**facts: str) -> None:
+    """Leave these facts for the processes that torchrun starts in place of this one, if it has to."""
     if ranks().launched:
-        torchrun_store().set(BEGUN, json.dumps(facts))
+        torchrun_store().set(CURRENT_RUN, json.dumps(facts))
 
 
-def remembered() -> dict[str, str]:
-    """What a process before this one had kept; nothing in a job that was not restarted."""
-    facts: dict[str, str] = json.loads(_read(torchrun_store(), BEGUN) or "{}") if ranks().launched else {}
+def stored_run() -> dict[str, str]:
+    """The facts that a process before this one left; empty in a job that was not restarted."""
+    facts: dict[str, str] = json.loads(_read(torchrun_store(), CURRENT_RUN) or "{}") if ranks().launched else {}
     return facts
+
+
+def _read(store: "Store", key: str) -> str:
+    """The value of a key, empty where it is not set."""
+    return store.get(key).decode() if store.check([key]) else ""

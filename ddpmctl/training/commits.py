@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ddpmctl.config import Config
-from ddpmctl.distributed.process_group import ALONE, Team
+from ddpmctl.distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from ddpmctl.registry import Checkpoint, DatasetRecord, FileRecord, Manifest, Metric, ModelWriter, ResumeRecord
 from ddpmctl.training import records
 from ddpmctl.training.history import to_csv
@@ -41,7 +41,7 @@ class Commits:
         parameters: numbers that make the network.
         every: how often, beside the beginning, the first epoch and the end.
         clock: seconds.
-        team: the processes of the training.
+        group: the processes of the training.
 
     Attributes:
         saved: the last commit; None before the first.
@@ -59,10 +59,10 @@ class Commits:
         parameters: int,
         every: Every,
         clock: Callable[[], float],
-        team: Team = ALONE,
+        group: ProcessGroup = SINGLE_PROCESS,
     ) -> None:
         self.writer = writer
-        self.team = team
+        self.group = group
         self.run = run
         self.every = every
         self.clock = clock
@@ -104,7 +104,7 @@ class Commits:
 
     def keep_in_mind(self, state: RunState, metric: Metric, weights: Callable[[], Arrays]) -> None:
         """Have the best so far ready, to be committed with the next commit."""
-        if not self.team.is_first:
+        if not self.group.is_main_process:
             return
         self._pending = Snapshot(state.step, weights(), to_csv(state.rows), self._describing(state, metric, "running"))
 
@@ -127,13 +127,13 @@ class Commits:
             best: whether they are the best.
         """
         started = self.clock()
-        self.saved = self.team.told(lambda: self._commit(state, tensors, stopped, metric, best=best))
+        self.saved = self.group.broadcast(lambda: self._commit(state, tensors, stopped, metric, best=best))
         self._saved_at = (self.clock(), state.step)
         self.cost = self.clock() - started
 
     def save_pending(self) -> None:
         """Commit the best so far, where that is not done yet."""
-        self.team.on_first(self._commit_pending)
+        self.group.on_rank0(self._commit_pending)
 
     def _commit(
         self,

@@ -11,7 +11,7 @@ from ddpmctl.core.diffusion import stratified_timesteps
 from ddpmctl.core.noise import normal
 from ddpmctl.data.dataset import Dataset
 from ddpmctl.devices import is_out_of_memory
-from ddpmctl.distributed.process_group import ALONE, Team
+from ddpmctl.distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from ddpmctl.errors import DdpmctlError
 from ddpmctl.sampling.loop import Images, SamplingStep, run_chain, to_pixels
 from ddpmctl.training.run import Run
@@ -33,18 +33,18 @@ class Learner:
         config: all settings.
         train_set: the training images, on the device.
         run: device, precision and seed.
-        team: the processes that train together, all with the same settings and images.
+        group: the processes that train together, all with the same settings and images.
 
     Attributes:
         train_step: the step, and all the tensors that it changes.
     """
 
-    def __init__(self, config: Config, train_set: Dataset, run: Run, team: Team = ALONE) -> None:
+    def __init__(self, config: Config, train_set: Dataset, run: Run, group: ProcessGroup = SINGLE_PROCESS) -> None:
         self.config = config
         self.train_set = train_set
         self.run = run
-        self.team = team
-        self.train_step = TrainStep(config, train_set, run, team)
+        self.group = group
+        self.train_step = TrainStep(config, train_set, run, group)
         self.diffusion = self.train_step.diffusion
         self._validation_noise: tuple[Tensor, Tensor] | None = None
 
@@ -66,7 +66,7 @@ class Learner:
 
         Else a run that goes on would begin with sums in another order than one that was never cut.
         """
-        if self.team.size == 1:
+        if self.group.size == 1:
             return
         count = min(self.config.training.batch_size, len(self.train_set))
         try:
@@ -82,7 +82,7 @@ class Learner:
         """How many images can be learnt from together, ``most`` or a half of it or a quarter and so on; 0 for none."""
         count = most
         # A copy has none of the hooks by which DistributedDataParallel would ask the others for their gradients.
-        network = copy.deepcopy(self.train_step.model) if self.team.size > 1 else self.train_step.model
+        network = copy.deepcopy(self.train_step.model) if self.group.size > 1 else self.train_step.model
         while count:
             self.train_step.clear_gradients()
             try:
@@ -107,7 +107,7 @@ class Learner:
         step = self.train_step
         step.model.train()
         try:
-            count = min(self.config.training.batch_size, len(self.train_set)) // self.team.size
+            count = min(self.config.training.batch_size, len(self.train_set)) // self.group.size
             ids = torch.arange(count, device=self.run.device)
             step.backward(step.model, step.draw(ids, step=0), count)
         except Exception as error:
@@ -129,15 +129,15 @@ class Learner:
         passes = torch.split(torch.arange(len(images), device=device), VALIDATION_BATCH[device.type])
         totals = torch.zeros(len(passes), dtype=torch.float32, device=device)
         for number, ids in enumerate(passes):
-            turn = number % self.team.size
-            if turn == 0 and self.team.any(should_stop())[0]:
+            turn = number % self.group.size
+            if turn == 0 and self.group.any_rank(should_stop())[0]:
                 return None
-            if turn == self.team.rank:
+            if turn == self.group.rank:
                 x0, epsilon = step.pixels(images.images[ids]), noise[ids].contiguous(memory_format=torch.channels_last)
                 with step.autocast():
                     losses = self.diffusion.loss(step.ema.module, x0, timesteps[ids], epsilon, images.labels[ids])
                 totals[number] = losses.sum()
-        return self.team.summed(totals).sum().item() / len(images)
+        return self.group.all_reduce_sum(totals).sum().item() / len(images)
 
     def _fixed_noise(self, images: Dataset) -> tuple[Tensor, Tensor]:
         """Timesteps int64[N] and noise float32[N,C,S,S] of the validation, drawn once: they are the same each time."""
@@ -181,7 +181,7 @@ class Learner:
 
     def _too_large(self, size: int) -> DdpmctlError:
         """What to say when a batch does not fit in memory: which one would."""
-        fits = self.most_that_fit(-(-size // self.team.size) // 2) * self.team.size
+        fits = self.most_that_fit(-(-size // self.group.size) // 2) * self.group.size
         if not fits:
             return DdpmctlError("there is not enough memory for a single image", "--preset quick takes less")
         parts = -(-size // fits) * self.run.accumulate

@@ -15,7 +15,7 @@ from ddpmctl.core.diffusion import stratified_timesteps
 from ddpmctl.core.ema import EMA
 from ddpmctl.data.dataset import Dataset, to_model_range
 from ddpmctl.devices import is_out_of_memory
-from ddpmctl.distributed.process_group import ALONE, Team
+from ddpmctl.distributed.process_group import SINGLE_PROCESS, ProcessGroup
 from ddpmctl.training.optimizers import copy_into, load_state_dict, make_optimizers, set_learning_rate, state_dict
 from ddpmctl.training.run import Run
 
@@ -37,7 +37,7 @@ class TrainStep:
         config: all settings.
         train_set: the training images, on the device.
         run: device, precision and seed.
-        team: the processes that train together, all with the same settings and images.
+        group: the processes that train together, all with the same settings and images.
         static: whether a step reads its inputs from fixed tensors; None for where it is to be captured.
 
     Attributes:
@@ -48,20 +48,26 @@ class TrainStep:
     """
 
     def __init__(
-        self, config: Config, train_set: Dataset, run: Run, team: Team = ALONE, *, static: bool | None = None
+        self,
+        config: Config,
+        train_set: Dataset,
+        run: Run,
+        group: ProcessGroup = SINGLE_PROCESS,
+        *,
+        static: bool | None = None,
     ) -> None:
         self.config = config
         self.train_set = train_set
         self.run = run
-        self.team = team
-        self.static = run.device.type == "cuda" and team.size == 1 if static is None else static
+        self.group = group
+        self.static = run.device.type == "cuda" and group.size == 1 if static is None else static
         torch.manual_seed(run.seed)
         self.diffusion = build_diffusion(config.diffusion).to(run.device)
         network = build_network(config.model)
         self.model: nn.Module = network.to(run.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if run.compiled:
             self.model.compile()
-        self.wrapped = team.wrapped(self.model)
+        self.wrapped = group.wrap(self.model)
         self.ema = EMA(self.model, config.training.ema_lag)
         self.optimizers = make_optimizers(self.model, config.training, on_gpu=self.static)
         self.generator = torch.Generator(run.device)
@@ -124,15 +130,15 @@ class TrainStep:
     def _gradients(self, ids: Tensor) -> Tensor:
         # Everything is drawn for the whole batch, so that its parts change nothing but the order of a sum: neither
         # those that processes compute nor those that one computes one after the other.
-        drawn = [self.team.part(whole) for whole in self._draw(ids)]
-        return self.team.summed(self.backward(self.wrapped, drawn, len(ids)))
+        drawn = [self.group.shard(whole) for whole in self._draw(ids)]
+        return self.group.all_reduce_sum(self.backward(self.wrapped, drawn, len(ids)))
 
     def backward(self, network: nn.Module, drawn: Sequence[Tensor], count: int) -> Tensor:
         """Add the gradients of what was drawn, a part of a batch of ``count`` images; returns its share of the loss."""
         total = torch.zeros((), dtype=torch.float32, device=self.run.device)
         parts = list(zip(*(part.chunk(self.run.accumulate) for part in drawn), strict=True))
         for number, (x0, t, epsilon, label) in enumerate(parts, 1):
-            with self.team.put_off(network) if number < len(parts) else nullcontext():
+            with self.group.no_sync(network) if number < len(parts) else nullcontext():
                 with self.autocast():
                     loss = self.diffusion.loss(network, x0, t, epsilon, label).sum() / count
                 loss.backward()  # type: ignore[no-untyped-call]

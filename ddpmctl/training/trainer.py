@@ -10,7 +10,7 @@ import torch
 from ddpmctl.config import Config
 from ddpmctl.data.dataset import Dataset
 from ddpmctl.devices import is_out_of_memory
-from ddpmctl.distributed.process_group import ALONE, Team, check_shareable
+from ddpmctl.distributed.process_group import SINGLE_PROCESS, ProcessGroup, check_divisible
 from ddpmctl.errors import CheckpointError, DdpmctlError
 from ddpmctl.plan import extend_plan, make_plan
 from ddpmctl.registry import Checkpoint, DatasetRecord, Metric, ModelWriter
@@ -51,7 +51,7 @@ class Trainer:
         resumed: the commit to go on from; None to begin.
         more_epochs: plan so many from there anew; None keeps to the plan.
         best_is_lost: whether the best commit cannot be read any more, and another is to be found.
-        team: the processes that train together.
+        group: the processes that train together.
         identity: tells this run from others; made up when empty.
 
     Attributes:
@@ -76,7 +76,7 @@ class Trainer:
         resumed: Checkpoint | None = None,
         more_epochs: int | None = None,
         best_is_lost: bool = False,
-        team: Team = ALONE,
+        group: ProcessGroup = SINGLE_PROCESS,
         identity: str = "",
     ) -> None:
         self.config = config
@@ -87,14 +87,14 @@ class Trainer:
         self.resumed = resumed
         self.more_epochs = more_epochs
         self.best_is_lost = best_is_lost
-        self.team = team
+        self.group = group
         self.identity = identity or records.new_id()
         self.train_set, self.heldout_set = data.to(run.device).split(config.training.heldout)
-        self.learner = Learner(config, self.train_set, run, team)
+        self.learner = Learner(config, self.train_set, run, group)
         self.strips = Strips(self.learner.strip, self.learner.wait, clock, observer.strip_drawn)
         dataset = DatasetRecord(name=run.dataset, digest=data.digest(), count=len(data), fit=run.fit)
         parameters = sum(tensor.numel() for tensor in self.learner.train_step.model.state_dict().values())
-        self.commits = Commits(writer, config, run, dataset, data.classes, parameters, every, clock, team)
+        self.commits = Commits(writer, config, run, dataset, data.classes, parameters, every, clock, group)
 
     @torch.inference_mode(False)
     @torch.enable_grad()
@@ -109,7 +109,7 @@ class Trainer:
                 stays.
         """
         config = self.config
-        check_shareable(min(config.training.batch_size, len(self.train_set)), config.model.norm, self.team)
+        check_divisible(min(config.training.batch_size, len(self.train_set)), config.model.norm, self.group)
         if self.run.compiled:
             self.learner.compile()
         if self.resumed:
@@ -150,7 +150,7 @@ class Trainer:
             CheckpointError: when it does not hold what this training needs.
         """
         # The files may lie where the first process alone can read them.
-        weights, tensors, history = self.team.told(
+        weights, tensors, history = self.group.broadcast(
             lambda: (checkpoint.weights(), checkpoint.state(), checkpoint.history)
         )
         try:
@@ -192,7 +192,7 @@ class Trainer:
         """Adapt the plan to the speed that this process has from here on, if there is a time limit."""
         state, self.pacer = self.state, None
         self.begun = state.step
-        if state.max_time is not None and self.team.is_first:
+        if state.max_time is not None and self.group.is_main_process:
             self.pacer = Pacer(self.config.training, state.max_time, state.plan, state.step, state.seconds)
         self._reading_at = self._next_reading()
 
@@ -242,16 +242,16 @@ class Trainer:
             now: what the clock says.
             waited: whether the host waited for the device before.
         """
-        state, first, pacer, new, overdue = self.state, self.team.is_first, self.pacer, None, False
+        state, first, pacer, new, overdue = self.state, self.group.is_main_process, self.pacer, None, False
         if pacer and waited:
             new = pacer.after(state.step, state.seconds)
         elif pacer:
             overdue = pacer.is_overdue(state.step, state.seconds)
-        stop, due, changed, overdue = self.team.any(
+        stop, due, changed, overdue = self.group.any_rank(
             self.should_stop(), first and self.commits.is_due(state, now), new is not None, overdue
         )
         if changed:
-            state.change_plan(self.team.told(lambda: new or state.plan))
+            state.change_plan(self.group.broadcast(lambda: new or state.plan))
             self.observer.replanned(state.plan, state.step)
         if waited:
             self._reading_at = self._next_reading()
@@ -261,12 +261,12 @@ class Trainer:
 
     def _is_due(self) -> bool:
         """Whether a commit is due between two epochs."""
-        due, *_ = self.team.any(self.team.is_first and self.commits.is_due(self.state, self.clock()))
+        due, *_ = self.group.any_rank(self.group.is_main_process and self.commits.is_due(self.state, self.clock()))
         return due
 
     def _offer_strip(self, rate: float, steps_left: int) -> float:
         """Have the first process draw a strip where there is time for it; returns the seconds that it took."""
-        if not self.team.is_first:
+        if not self.group.is_main_process:
             return 0.0
         return self.strips.offer(self.state.step, self.state.seconds, rate, steps_left * self.state.plan.batch_size)
 
@@ -336,7 +336,7 @@ class Trainer:
         """Commit where the run is, once it is seen that all of it is numbers."""
         state = self.state
         self._check_finite()
-        if self.team.any(not self.learner.train_step.is_finite())[0]:
+        if self.group.any_rank(not self.learner.train_step.is_finite())[0]:
             raise self._not_finite("a weight", max(1, state.step))
         best = metric is not None and metric == state.best
         if stopped == "interrupted" and state.best is None and self.commits.provisional and state.step:

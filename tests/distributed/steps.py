@@ -13,7 +13,7 @@ import torch
 from ddpmctl.config import Config, load_preset
 from ddpmctl.data import load_dataset
 from ddpmctl.data.dataset import Dataset
-from ddpmctl.distributed.process_group import Team, joined
+from ddpmctl.distributed.process_group import ProcessGroup, join_process_group
 from ddpmctl.training.learner import Learner
 from ddpmctl.training.run import Run
 
@@ -33,24 +33,24 @@ def images() -> Dataset:
     return load_dataset("strokes:60", 32)
 
 
-def learner(team: Team) -> Learner:
+def learner(group: ProcessGroup) -> Learner:
     run = Run(preset="quick", dataset="strokes:60", device=torch.device("cpu"), precision="fp32", seed=7)
-    return Learner(settings(), images(), run, team)
+    return Learner(settings(), images(), run, group)
 
 
-def learn(team: Team) -> dict[str, np.ndarray]:
-    one = learner(team)
+def learn(group: ProcessGroup) -> dict[str, np.ndarray]:
+    one = learner(group)
     one.settle()
     told: dict[str, list[torch.Tensor]] = {name: [] for name in ("ids", "x0", "t", "epsilon", "label", "loss")}
     order = torch.split(one.order(1), BATCH)
     for step in range(STEPS):
         if step == STEPS - 1:
             kept = one.train_step.weights(), one.train_step.state()
-        told["ids"].append(team.part(order[step]))
+        told["ids"].append(group.shard(order[step]))
         for name, whole in zip(("x0", "t", "epsilon", "label"), one.train_step.draw(order[step], step), strict=True):
-            told[name].append(team.part(whole))
+            told[name].append(group.shard(whole))
         told["loss"].append(one.step(order[step], step, LR))
-    again = learner(team)
+    again = learner(group)
     again.train_step.load_state(*kept, STEPS - 1)
     again.settle()
     repeated = again.step(order[STEPS - 1], STEPS - 1, LR)
@@ -62,5 +62,5 @@ def learn(team: Team) -> dict[str, np.ndarray]:
 
 
 if __name__ == "__main__":
-    with joined() as team:
-        np.savez(Path(sys.argv[1]) / f"{team.rank}.npz", **learn(team))
+    with join_process_group() as group:
+        np.savez(Path(sys.argv[1]) / f"{group.rank}.npz", **learn(group))

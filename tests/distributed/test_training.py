@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from ddpmctl.cli.restarts import Earlier
-from ddpmctl.distributed.process_group import Team, check_shareable, loss_of_another
+from ddpmctl.distributed.process_group import ProcessGroup, check_divisible, peer_failure
 from ddpmctl.distributed.store import first_line
 from ddpmctl.errors import DdpmctlError, UsageError
 from ddpmctl.registry import Registry, last_of
@@ -41,12 +41,12 @@ def same_bits(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
 
 @pytest.mark.parametrize("processes", [2, 3, 4])
 def test_any_number_of_processes_learns_the_same_from_the_same(tmp_path: Path, processes: int) -> None:
-    from ddpmctl.distributed.process_group import ALONE
+    from ddpmctl.distributed.process_group import SINGLE_PROCESS
 
     with Job(tmp_path, processes, HERE / "steps.py", tmp_path) as job:
         assert job.finish() == 0, job.said
     told = [dict(np.load(tmp_path / f"{rank}.npz")) for rank in range(processes)]
-    alone = steps.learn(ALONE)
+    alone = steps.learn(SINGLE_PROCESS)
     for name in ("ids", "x0", "t", "epsilon", "label"):
         parts = [there[name] for there in told]
         assert max(part.shape[1] for part in parts) - min(part.shape[1] for part in parts) <= 1
@@ -72,7 +72,7 @@ def test_a_run_whose_process_is_killed_ends_as_one_that_never_was(tmp_path: Path
         assert job.finish() == 0, job.said
     assert "started again by torchrun: going on with 'cut'" in job.said
     assert len(job.errors()) == 1
-    assert "ended without a word" in job.errors()[0]
+    assert "ended unexpectedly" in job.errors()[0]
     assert same_bits(weights(tmp_path, "cut"), weights(tmp_path, "uncut"))
     parts = last_of(Registry(tmp_path).open("cut")).manifest.run.segments
     assert [(part.why, part.exact) for part in parts] == [("begun", True), ("resumed", True)]
@@ -149,15 +149,15 @@ def test_what_is_asked_wrongly_is_said_once(tmp_path: Path, tiny_home: Path) -> 
 
 
 def test_what_several_processes_cannot_share_is_refused() -> None:
-    class Two(Team):
+    class Two(ProcessGroup):
         size = 2
 
-    check_shareable(2, "group", Two())
-    with pytest.raises(UsageError, match="BatchNorm by several processes is another BatchNorm"):
-        check_shareable(128, "batch", Two())
+    check_divisible(2, "group", Two())
+    with pytest.raises(UsageError, match="BatchNorm over several processes is another BatchNorm"):
+        check_divisible(128, "batch", Two())
     with pytest.raises(UsageError, match="a batch of 1 images cannot be divided among 2 processes"):
-        check_shareable(1, "group", Two())
-    check_shareable(1, "batch", Team())
+        check_divisible(1, "group", Two())
+    check_divisible(1, "batch", ProcessGroup())
 
 
 def test_a_port_in_use_ends_at_once_and_begins_nothing(tmp_path: Path) -> None:
@@ -222,10 +222,10 @@ def test_two_machines_go_on_after_a_process_of_one_was_killed(tmp_path: Path) ->
 
 
 def test_a_batch_too_large_for_several_processes_is_answered_with_one_that_fits() -> None:
-    class Two(Team):
+    class Two(ProcessGroup):
         size = 2
 
-        def part(self, batch: torch.Tensor) -> torch.Tensor:
+        def shard(self, batch: torch.Tensor) -> torch.Tensor:
             return torch.tensor_split(batch, 2)[0]
 
     def limited(module: object, inputs: tuple[torch.Tensor, ...]) -> None:
@@ -253,13 +253,13 @@ def test_epochs_that_a_job_was_to_add_are_added_once_however_often_it_is_restart
 
 def test_the_loss_of_a_process_is_told_even_where_sigterm_comes_on_top() -> None:
     lost = RuntimeError("[/a/pair.cc:534] Connection closed by peer [127.0.0.1]:5")
-    assert loss_of_another(lost) is lost
+    assert peer_failure(lost) is lost
     with pytest.raises(KeyboardInterrupt) as ended:
         try:
             raise lost
         finally:
             raise KeyboardInterrupt
-    assert loss_of_another(ended.value) is lost
+    assert peer_failure(ended.value) is lost
     assert first_line(lost) == "Connection closed by peer [127.0.0.1]:5"
-    assert loss_of_another(KeyboardInterrupt()) is None
-    assert loss_of_another(RuntimeError("shapes differ")) is None
+    assert peer_failure(KeyboardInterrupt()) is None
+    assert peer_failure(RuntimeError("shapes differ")) is None

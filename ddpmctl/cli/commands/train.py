@@ -90,7 +90,7 @@ def train(
         order = _order(context.params, _config(context.params, chosen.config), every, watch)
         # A learning rate belongs to a batch: who gives one of them gets the other of the preset, on every device.
         trained = carry_out(out, order if batch_size or lr else replace(order, by_device=chosen.by_device))
-    if ranks().is_first:
+    if ranks().is_main_process:
         out.note(_next_command(trained))
         out.result(_outcome(trained.name), bare=[trained.name])
 
