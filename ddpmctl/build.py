@@ -36,4 +36,4 @@ def build_diffusion(config: DiffusionConfig) -> "Diffusion":
     from ddpmctl.core.schedule import SCHEDULES
 
     low, high = config.pixel_range
-    return Diffusion(SCHEDULES[config.schedule](config.timesteps), config.target, config.clip_x0, (low, high))
+    return Diffusion(SCHEDULES[config.schedule](config.timesteps), config.parameterization, config.clip_x0, (low, high))

@@ -89,7 +89,7 @@ class DiffusionConfig:
 
     timesteps: int
     schedule: ScheduleName
-    target: TargetName
+    parameterization: TargetName
     clip_x0: bool
     """Keep predicted images in the range of the pixels at every step of a chain."""
     pixel_range: tuple[float, ...]
@@ -136,7 +136,7 @@ class TrainingConfig:
     """Give all images of a batch the same timestep: an experiment, which `stratified` excludes."""
     flip: bool
     """Mirror half of the images from left to right, each time others; digits and letters must not be."""
-    heldout: int
+    validation_images: int
     """Images kept out of training to judge it by, a tenth of a small set at most; 0 judges by the training MSE."""
     patience: int
     """Epochs without a better MSE before training stops."""
@@ -153,7 +153,7 @@ class TrainingConfig:
         _check(1 <= self.newton_schulz <= 20, "newton_schulz lies in 1..20")
         _check(0 <= self.label_dropout < 1, "label_dropout lies in [0, 1)")
         _check(not (self.stratified and self.one_timestep), "one_timestep and stratified exclude each other")
-        _check(self.heldout >= 0, "heldout is at least 0")
+        _check(self.validation_images >= 0, "validation_images is at least 0")
         _check(self.patience >= 1, "patience is at least 1")
 
 

@@ -57,7 +57,13 @@ def tiny_values() -> dict[str, Any]:
             "embedding": 16,
             "norm": "group",
         },
-        "diffusion": {"timesteps": 1000, "schedule": "cosine", "target": "v", "clip_x0": True, "pixel_range": [-1, 1]},
+        "diffusion": {
+            "timesteps": 1000,
+            "schedule": "cosine",
+            "parameterization": "v",
+            "clip_x0": True,
+            "pixel_range": [-1, 1],
+        },
         "training": {
             "epochs": 3,
             "batch_size": 32,
@@ -74,7 +80,7 @@ def tiny_values() -> dict[str, Any]:
             "stratified": True,
             "one_timestep": False,
             "flip": False,
-            "heldout": 5000,
+            "validation_images": 5000,
             "patience": 15,
         },
         "sampling": {"sampler": "dpmpp", "steps": 20, "guidance": 1.3, "guidance_interval": [0.0, 1.0]},
@@ -91,7 +97,7 @@ def tiny_config(**tables: dict[str, Any]) -> Config:
 
 def manifest(files: dict[str, FileRecord], *, step: int = 10, value: float = 0.5, **changes: Any) -> Manifest:
     """A manifest of a run that is ``step`` steps old, and as many minutes after the turn of the century."""
-    metric = Metric(name="heldout_mse", target="v", value=value, epoch=1, step=step)
+    metric = Metric(name="validation_mse", parameterization="v", value=value, epoch=1, step=step)
     made = Manifest(
         created=(datetime(2000, 1, 1, tzinfo=UTC) + timedelta(minutes=step)).isoformat(),
         preset="quick",

@@ -44,7 +44,7 @@ def test_the_classic_preset_is_the_original_recipe() -> None:
         "diffusion": {
             "timesteps": 1000,
             "schedule": "linear",
-            "target": "epsilon",
+            "parameterization": "epsilon",
             "clip_x0": False,
             "pixel_range": (-1.0, 1.0),
         },
@@ -64,7 +64,7 @@ def test_the_classic_preset_is_the_original_recipe() -> None:
             "stratified": False,
             "flip": False,
             "one_timestep": False,
-            "heldout": 0,
+            "validation_images": 0,
             "patience": 15,
         },
         "sampling": {"sampler": "ddpm", "steps": 1000, "guidance": 1.0, "guidance_interval": (0.0, 1.0)},
@@ -75,7 +75,7 @@ def test_the_standard_preset_is_what_the_documentation_says() -> None:
     config = load_preset("standard").config
     assert config.model.network == "unet"
     assert config.diffusion.timesteps == 1000
-    assert (config.training.epochs, config.training.heldout) == (150, 5000)
+    assert (config.training.epochs, config.training.validation_images) == (150, 5000)
     assert config.training.ema_lag > 0
     assert config.training.label_dropout > 0
     assert config.sampling.sampler == "dpmpp"
@@ -141,7 +141,7 @@ def test_the_schedules_are_those_that_can_be_set(schedule: str) -> None:
         ("tiny", "diffusion.timesteps", 19, "steps is at most timesteps"),
         ("classic", "diffusion.timesteps", 49, "a linear schedule needs at least 50 timesteps"),
         ("tiny", "diffusion.schedule", "sigmoid", "diffusion.schedule is one of linear, cosine"),
-        ("tiny", "diffusion.target", "noise", "diffusion.target is one of epsilon, v, x0"),
+        ("tiny", "diffusion.parameterization", "noise", "diffusion.parameterization is one of epsilon, v, x0"),
         ("tiny", "diffusion.pixel_range", [0, 255], "pixel_range is -1 and 1, or 0 and 1"),
         ("tiny", "training.one_timestep", True, "one_timestep and stratified exclude each other"),
         ("classic", "model.norm", "batch", "the classic network has GroupNorm"),
@@ -160,7 +160,7 @@ def test_the_schedules_are_those_that_can_be_set(schedule: str) -> None:
         ("tiny", "training.ema_lag", 0.5, "ema_lag lies in [0, 0.5)"),
         ("tiny", "training.label_dropout", 1.0, "label_dropout lies in [0, 1)"),
         ("classic", "training.label_dropout", 0.1, "the classic network has no null class: its label_dropout is 0"),
-        ("tiny", "training.heldout", -1, "heldout is at least 0"),
+        ("tiny", "training.validation_images", -1, "validation_images is at least 0"),
         ("tiny", "training.patience", 0, "patience is at least 1"),
         ("tiny", "sampling.steps", 0, "steps is at least 1"),
         ("tiny", "sampling.steps", 1001, "steps is at most timesteps"),

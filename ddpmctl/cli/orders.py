@@ -114,7 +114,7 @@ PLANNED: dict[str, Callable[[Checkpoint], Any]] = {
     "patience": lambda last: last.manifest.config.training.patience,
     "timesteps": lambda last: last.manifest.config.diffusion.timesteps,
     "schedule": lambda last: last.manifest.config.diffusion.schedule,
-    "target": lambda last: last.manifest.config.diffusion.target,
+    "target": lambda last: last.manifest.config.diffusion.parameterization,
     "pixel-range": lambda last: "{:g}..{:g}".format(*last.manifest.config.diffusion.pixel_range),
     "norm": lambda last: last.manifest.config.model.norm,
     "flip": lambda last: last.manifest.config.training.flip,

@@ -153,10 +153,10 @@ class Display:
         if self._live:
             self._live.update(self._picture())
         else:
-            heldout = "" if row.heldout_mse is None else f", held-out MSE {row.heldout_mse:.4f}"
+            validation = "" if row.validation_mse is None else f", validation MSE {row.validation_mse:.4f}"
             best = " (best)" if row.best else f", patience {patience_left}"
             self.out.note(
-                f"epoch {row.epoch}/{self.plan.epochs}: train MSE {row.train_mse:.4f}{heldout}{best}, "
+                f"epoch {row.epoch}/{self.plan.epochs}: train MSE {row.train_mse:.4f}{validation}{best}, "
                 f"lr {row.lr:.2g}, {row.images_per_second:,.0f} images/s, {words(row.seconds)}"
             )
 
@@ -200,7 +200,7 @@ class Display:
 
     def _picture(self) -> Group:
         table = Table(
-            "epoch", "train MSE", "held-out MSE", "best", "patience", "learning rate", "images/s", "time", box=None
+            "epoch", "train MSE", "validation MSE", "best", "patience", "learning rate", "images/s", "time", box=None
         )
         drawn = list(self._drawn()) if self.draws else []
         room = self.out.stderr.height - HEAD - sum(height for height, _ in drawn)
@@ -208,7 +208,7 @@ class Display:
             table.add_row(
                 str(row.epoch),
                 f"{row.train_mse:.4f}",
-                "" if row.heldout_mse is None else f"{row.heldout_mse:.4f}",
+                "" if row.validation_mse is None else f"{row.validation_mse:.4f}",
                 "*" if row.best else "",
                 f"{patience_left}/{self.patience}",
                 f"{row.lr:.2g}",
@@ -232,7 +232,7 @@ class Display:
             room -= lines + 1
             title = f"after {step:,} steps, from the same noise:" if step else "the noise that it begins with:"
             yield lines + 1, Group(Text(title), in_characters(self.out, strip))
-        values = [row.train_mse if row.heldout_mse is None else row.heldout_mse for row, _ in self.rows]
+        values = [row.train_mse if row.validation_mse is None else row.validation_mse for row, _ in self.rows]
         if len(values) > 1 and room > CURVE_LINES and console.width > NARROW:
             plain = not encodes(console, "\u2800")
             drawn = curve(values, min(60, console.width - 12), CURVE_LINES, plain=plain)

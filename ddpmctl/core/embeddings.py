@@ -24,7 +24,7 @@ def sinusoidal(t: Tensor, dim: int) -> Tensor:
     return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
-class TimeAndLabel(nn.Module):
+class TimestepAndClassEmbedding(nn.Module):
     """The label's learnt vector and the time's sinusoids, side by side: float32[B, 2 * dim]."""
 
     def __init__(self, labels: int, dim: int) -> None:

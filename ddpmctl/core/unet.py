@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ddpmctl.core.embeddings import TimeAndLabel
+from ddpmctl.core.embeddings import TimestepAndClassEmbedding
 from ddpmctl.core.norms import NORMS
 
 
@@ -32,7 +32,7 @@ class ResidualBlock(nn.Module):
         return self.skip(x) + self.conv2(F.leaky_relu(h, 0.1))  # type: ignore[no-any-return]
 
 
-class Stack(nn.Module):
+class Stage(nn.Module):
     """The residual blocks of one level, one after the other; the first changes the width."""
 
     def __init__(
@@ -74,52 +74,52 @@ class UNet(nn.Module):
     ) -> None:
         super().__init__()
         self.patch = patch
-        self.embedding = TimeAndLabel(num_classes + 1, embedding)
+        self.embedding = TimestepAndClassEmbedding(num_classes + 1, embedding)
         self.condition = nn.Sequential(nn.Linear(2 * embedding, embedding), nn.LeakyReLU(0.1))
-        self.stem = nn.Conv2d(channels * patch**2, widths[0], 3, padding=1)
+        self.conv_in = nn.Conv2d(channels * patch**2, widths[0], 3, padding=1)
 
-        def stack(inputs: int, outputs: int) -> Stack:
-            return Stack(inputs, outputs, embedding, blocks, NORMS[norm])
+        def stage(inputs: int, outputs: int) -> Stage:
+            return Stage(inputs, outputs, embedding, blocks, NORMS[norm])
 
         self.down = nn.ModuleList()
-        self.shrink = nn.ModuleList()
+        self.downsample = nn.ModuleList()
         for level, width in enumerate(widths):
             if level:
-                self.shrink.append(nn.Conv2d(widths[level - 1], width, 3, stride=2, padding=1))
-            self.down.append(stack(width, width))
+                self.downsample.append(nn.Conv2d(widths[level - 1], width, 3, stride=2, padding=1))
+            self.down.append(stage(width, width))
 
-        self.at_bottleneck = nn.Linear(2 * embedding, widths[-1])
+        self.bottleneck_condition = nn.Linear(2 * embedding, widths[-1])
         self.bottleneck = ResidualBlock(widths[-1], widths[-1], embedding, NORMS[norm])
 
         self.up = nn.ModuleList()
-        self.grow = nn.ModuleList()
+        self.upsample = nn.ModuleList()
         for level in reversed(range(len(widths))):
             width = widths[level]
-            self.up.append(stack(2 * width, width))
+            self.up.append(stage(2 * width, width))
             if level:
-                self.grow.append(nn.ConvTranspose2d(width, widths[level - 1], 2, stride=2))
+                self.upsample.append(nn.ConvTranspose2d(width, widths[level - 1], 2, stride=2))
 
         self.norm = NORMS[norm](widths[0])
-        self.output = nn.Conv2d(widths[0], channels * patch**2, 3, padding=1)
-        nn.init.zeros_(self.output.weight)
+        self.conv_out = nn.Conv2d(widths[0], channels * patch**2, 3, padding=1)
+        nn.init.zeros_(self.conv_out.weight)
 
     def forward(self, x: Tensor, t: Tensor, label: Tensor) -> Tensor:
         """Predict from ``x``: float[B,C,H,W], ``t``: int64[B], ``label``: int64[B] in 0..num_classes."""
         embedded = self.embedding(t, label)
         condition = self.condition(embedded)
-        h = self.stem(F.pixel_unshuffle(x, self.patch))
+        h = self.conv_in(F.pixel_unshuffle(x, self.patch))
         skips = []
         for level, down in enumerate(self.down):
             if level:
-                h = self.shrink[level - 1](h)
+                h = self.downsample[level - 1](h)
             h = down(h, condition)
             skips.append(h)
-        h = self.bottleneck(h + self.at_bottleneck(embedded)[:, :, None, None], condition)
+        h = self.bottleneck(h + self.bottleneck_condition(embedded)[:, :, None, None], condition)
         for level, up in enumerate(self.up):
             skip = skips.pop()
             # An odd side was rounded up on the way down: 7, 4 and back to 8.
             h = up(torch.cat([h[..., : skip.shape[-2], : skip.shape[-1]], skip], dim=1), condition)
-            if level < len(self.grow):
-                h = self.grow[level](h)
-        h = self.output(F.leaky_relu(self.norm(h), 0.1))
+            if level < len(self.upsample):
+                h = self.upsample[level](h)
+        h = self.conv_out(F.leaky_relu(self.norm(h), 0.1))
         return F.pixel_shuffle(h, self.patch)

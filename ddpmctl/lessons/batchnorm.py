@@ -29,7 +29,7 @@ OUT_OF_CONTROL = 10.0
 """Times the largest gradient of the fix."""
 
 BITES = 1.25
-"""Times the held-out MSE of GroupNorm, from which BatchNorm is said to suffer."""
+"""Times the validation MSE of GroupNorm, from which BatchNorm is said to suffer."""
 
 SETTLED = 0.1
 """Share of the steps, at the start, whose gradients are not counted: everything is large there."""
@@ -160,7 +160,7 @@ def _training_table(shop: Workshop, pairs: dict[str, tuple[Taught, Taught]], lab
             )  # fmt: skip
     return Table(
         title="When does it bite? The same networks, trained otherwise",
-        columns=("", "steps", "held-out MSE", "median gradient", "largest", *COLUMNS[:2]),
+        columns=("", "steps", "validation MSE", "median gradient", "largest", *COLUMNS[:2]),
         rows=tuple(rows),
         note=f"The first pair had the whole budget, the others {SHARE:.0%} of it; two networks of a pair had as many "
         f"steps. Gradients are norms before clipping, after the first {SETTLED:.0%} of the steps. Held-out MSE and "
@@ -199,7 +199,7 @@ def mates(shop: Workshop, engine: Engine) -> tuple[float, float]:
         ids = [0, *range(1 + company * MATES, 1 + (company + 1) * MATES)]
         t = torch.randint(len(schedule), (len(ids),), generator=generator)
         t[0] = len(schedule) // 2
-        x = engine.diffusion.noised(x0[ids].to(engine.device), t.to(engine.device), noise[ids].to(engine.device))
+        x = engine.diffusion.add_noise(x0[ids].to(engine.device), t.to(engine.device), noise[ids].to(engine.device))
         answers.append(_answers(engine, x, t, [labels[k] for k in ids])[0])
     together = torch.stack(answers)
     return dependence_on_mates(together), float(together.square().mean().sqrt())
@@ -304,5 +304,5 @@ def _why(measured: dict[str, Figures], pairs: dict[str, tuple[Taught, Taught]]) 
         f"statistics of such a batch, which is what a network left in training mode goes by, images are {worse} here. "
         "And they depend on their neighbours: one image alone is another than the same among others.",
         "Where each batch of the training has one timestep, it is the running averages that fit no batch: they mix "
-        f"levels that never met. The held-out MSE by them is here {apart}.",
+        f"levels that never met. The validation MSE by them is here {apart}.",
     )

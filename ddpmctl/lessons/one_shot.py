@@ -38,7 +38,7 @@ PAPERS = (
 
 def teach(shop: Workshop) -> Finding:
     """Train a network that tells the image and one that tells the noise, and ask each for everything at once."""
-    diffusion = replace(shop.base.diffusion, target="x0")
+    diffusion = replace(shop.base.diffusion, parameterization="x0")
     fix = shop.fix()
     trap = shop.teach("one-shot", "the trap", replace(shop.base, diffusion=diffusion), fix.network.steps)
     _, labels = shop.judge.real_images(shop.count)

@@ -103,7 +103,7 @@ class Workshop:
     def steps(self, config: Config, share: float = 1.0) -> int:
         """How many steps of such a network fit into a share of the budget; measured once."""
         if config not in self._steps:
-            train_set, _ = self.data.to(self.about.device).split(config.training.heldout)
+            train_set, _ = self.data.to(self.about.device).split(config.training.validation_images)
             learner = Learner(config, train_set, self.about)
             seconds = share * self.budget
             batch_size = make_plan(config.training, len(train_set)).batch_size
@@ -240,7 +240,7 @@ def command(config: Config, run: Run, name: str) -> str:
     """What one types to train such a network."""
     preset, typed = load_preset(run.preset).config, [f"ddpmctl train --preset {run.preset}"]
     options = {
-        "target": (preset.diffusion.target, config.diffusion.target),
+        "target": (preset.diffusion.parameterization, config.diffusion.parameterization),
         "pixel-range": (_range(preset), _range(config)),
         "norm": (preset.model.norm, config.model.norm),
         "sample-size": (

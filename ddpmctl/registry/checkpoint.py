@@ -31,7 +31,7 @@ many steps, int64[N]. Nobody needs them to go on."""
 _TYPES = {STRIPS: "uint8", STEPS_OF_STRIPS: "int64"}
 
 
-FIGURES = ("train_mse", "heldout_mse")
+FIGURES = ("train_mse", "validation_mse")
 """Columns of the history that are drawn as curves."""
 
 

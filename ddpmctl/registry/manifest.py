@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
@@ -13,7 +13,7 @@ from ddpmctl.config import Config, build
 from ddpmctl.labels import class_names_problem
 from ddpmctl.plan import Plan
 
-SCHEMA = 4
+SCHEMA = 5
 MAX_BYTES = 1_000_000
 """No honest manifest comes near; a larger file is not read."""
 
@@ -51,7 +51,7 @@ class DatasetRecord:
     Attributes:
         name: as given to ``--dataset``.
         digest: sha256 of pixels and labels, hexadecimal.
-        count: training images, held-out ones included.
+        count: training images, validation images included.
         fit: how pictures that are no squares were made to be; empty where all were.
     """
 
@@ -66,15 +66,15 @@ class Metric:
     """A figure and what it is measured on.
 
     Attributes:
-        name: ``heldout_mse`` or ``train_mse``, a mean over pixels and timesteps.
-        target: what the network predicts; figures of different targets do not compare.
+        name: ``validation_mse`` or ``train_mse``, a mean over pixels and timesteps.
+        parameterization: what the network predicts; values of different parameterizations do not compare.
         value: the figure.
         epoch: counted from 1.
         step: optimizer steps by then.
     """
 
     name: str
-    target: str
+    parameterization: str
     value: float
     epoch: int
     step: int
@@ -82,7 +82,7 @@ class Metric:
     @property
     def title(self) -> str:
         """Its name for people."""
-        return {"heldout_mse": "held-out MSE", "train_mse": "train MSE"}.get(self.name, self.name)
+        return {"validation_mse": "validation MSE", "train_mse": "train MSE"}.get(self.name, self.name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,13 +232,16 @@ class Manifest:
         if not isinstance(values, Mapping):
             raise ValueError("it is not a JSON object")
         schema = values.get("schema")
-        if type(schema) is int and schema > SCHEMA:
-            raise ValueError(f"it has schema {schema} and this ddpmctl knows {SCHEMA}: upgrade ddpmctl")
         if type(schema) is not int or schema < 1:
             raise ValueError("it names no known schema")
-        known = {name: value for name, value in values.items() if name != CHECKSUM or schema == 1}
-        built: Any = build(cls, _upgraded(known), "")
-        if schema > 1 and not checksum_of(text):
+        if schema > SCHEMA:
+            raise ValueError(f"it has schema {schema} and this ddpmctl knows {SCHEMA}: upgrade ddpmctl")
+        if schema < SCHEMA:
+            raise ValueError(
+                f"it has schema {schema} and was written by an earlier version of ddpmctl: train the model again"
+            )
+        built: Any = build(cls, {name: value for name, value in values.items() if name != CHECKSUM}, "")
+        if not checksum_of(text):
             raise ValueError("its checksum is not the one it names")
         return built  # type: ignore[no-any-return]
 
@@ -259,42 +262,3 @@ def checksum_of(text: str) -> str:
 
 def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is no number")
-
-
-def _upgraded(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A manifest of an older schema in the form of today's."""
-    if values["schema"] == 1:  # before runs could be resumed
-        added: dict[str, Any] = {
-            "schema": 2,
-            "resume": None,
-            "run.id": "",
-            "run.segments": [],
-            "config.model.norm": "group",
-            "config.diffusion.pixel_range": [-1.0, 1.0],
-            "config.training.one_timestep": False,
-        }
-        for place, value in added.items():
-            values = _with(values, place.split("."), value)
-    if values["schema"] == 2:  # before one's own images could be taken
-        for place, value in {"schema": 3, "config.training.flip": False, "dataset.fit": ""}.items():
-            values = _with(values, place.split("."), value)
-    if values["schema"] == 3:  # before networks could compute at a side of their own
-        side = build(int, _at(values, "config", "model", "image_size"), "config.model.image_size")
-        for place, value in {"schema": 4, "config.model.sample_size": side}.items():
-            values = _with(values, place.split("."), value)
-    return values
-
-
-def _at(values: Any, *place: str) -> Any:
-    """A value in nested tables; None where there is none."""
-    for name in place:
-        values = values.get(name) if isinstance(values, Mapping) else None
-    return values
-
-
-def _with(values: Any, place: Sequence[str], value: Any) -> Any:
-    """A copy of nested tables with one value added; left as it is where that place cannot be."""
-    if not isinstance(values, Mapping):
-        return values
-    name, *inner = place
-    return {**values, name: _with(values.get(name), inner, value) if inner else value}

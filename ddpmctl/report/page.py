@@ -124,7 +124,7 @@ def _rows(columns: Sequence[dict[str, str]]) -> list[tuple[str, list[str], bool]
 
 
 def _losses(models: Sequence[Told]) -> Chart | None:
-    kinds: dict[str, Any] = {"train_mse": "train MSE", "heldout_mse": "held-out MSE"}
+    kinds: dict[str, Any] = {"train_mse": "train MSE", "validation_mse": "validation MSE"}
     lines = []
     for number, model in enumerate(models):
         for column, kind in kinds.items():

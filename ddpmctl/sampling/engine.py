@@ -267,9 +267,9 @@ class Engine:
         x0 = to_model_range(pixels, self.diffusion.pixel_range).to(self.device)
         epsilon = normal([seed], 0, (*x0.shape[1:],)).to(self.device)
         times = torch.full((1,), t, device=self.device)
-        x = self.diffusion.noised(x0, times, epsilon)
+        x = self.diffusion.add_noise(x0, times, epsilon)
         told_x0 = self.predict_x0(x, t, self._indices([label]))
-        alpha, sigma = self.diffusion.scales(times, x)
+        alpha, sigma = self.diffusion.alpha_sigma(times, x)
         told_epsilon = (x - alpha * told_x0) / sigma
         return Look(*(tensor[0].cpu() for tensor in (x0, epsilon, x, told_epsilon, told_x0)))
 

@@ -15,7 +15,7 @@ class EpochRow:
         epoch: counted from 1.
         step: optimizer steps by its end.
         train_mse: mean over the epoch, of the network's answer against its target.
-        heldout_mse: of the averaged weights on held-out images at fixed noise; None where none are held out.
+        validation_mse: of the averaged weights on the validation images at fixed noise; None without validation images.
         lr: of the epoch's last step.
         images_per_second: in training.
         seconds: spent training since the start of the run.
@@ -25,7 +25,7 @@ class EpochRow:
     epoch: int
     step: int
     train_mse: float
-    heldout_mse: float | None
+    validation_mse: float | None
     lr: float
     images_per_second: float
     seconds: float
@@ -55,7 +55,7 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "epoch": int,
     "step": int,
     "train_mse": float,
-    "heldout_mse": lambda cell: float(cell) if cell else None,
+    "validation_mse": lambda cell: float(cell) if cell else None,
     "lr": float,
     "images_per_second": float,
     "seconds": float,

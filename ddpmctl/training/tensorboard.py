@@ -43,8 +43,8 @@ class TensorBoard:
             add("step/gradient", float(figures[part, 1].mean()), step)
             add("step/learning_rate", self.plan.lr(step - 1), step)
         add("mse/train", row.train_mse, row.step)
-        if row.heldout_mse is not None:
-            add("mse/held_out", row.heldout_mse, row.step)
+        if row.validation_mse is not None:
+            add("mse/validation", row.validation_mse, row.step)
         add("speed/images_a_second", row.images_per_second, row.step)
         add("patience_left", patience_left, row.step)
         self.writer.flush()

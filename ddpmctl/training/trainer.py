@@ -41,7 +41,7 @@ class Trainer:
 
     Args:
         config: all settings.
-        data: the images; divided here into training and held-out ones.
+        data: the images; divided here into training and validation images.
         run: the circumstances.
         writer: takes the commits; None in all processes but the first.
         observer: is told what happens.
@@ -89,7 +89,7 @@ class Trainer:
         self.best_is_lost = best_is_lost
         self.group = group
         self.identity = identity or records.new_id()
-        self.train_set, self.heldout_set = data.to(run.device).split(config.training.heldout)
+        self.train_set, self.validation_set = data.to(run.device).split(config.training.validation_images)
         self.learner = Learner(config, self.train_set, run, group)
         self.strips = Strips(self.learner.strip, self.learner.wait, clock, observer.strip_drawn)
         dataset = DatasetRecord(name=run.dataset, digest=data.digest(), count=len(data), fit=run.fit)
@@ -272,20 +272,20 @@ class Trainer:
 
     def _judge(self, rate: float) -> Stopped:
         """Measure and compare with the best; says whether the run ends here."""
-        state, heldout_mse = self.state, None
-        if len(self.heldout_set):
-            heldout_mse = self._heldout_mse()
-            if heldout_mse is None:
+        state, validation_mse = self.state, None
+        if len(self.validation_set):
+            validation_mse = self._validation_mse()
+            if validation_mse is None:
                 self._save("interrupted")
                 return "interrupted"
         train_mse = self._figures()[:, 0].mean().item()
-        name, value = ("train_mse", train_mse) if heldout_mse is None else ("heldout_mse", heldout_mse)
+        name, value = ("train_mse", train_mse) if validation_mse is None else ("validation_mse", validation_mse)
         if not math.isfinite(value):
-            raise self._not_finite("the held-out loss", state.step)
+            raise self._not_finite("the validation loss", state.step)
         better, first = state.best is None or value < state.best.value, state.best is None
         state.epochs_without_better = 0 if better else state.epochs_without_better + 1
         patience_left = self.config.training.patience - state.epochs_without_better
-        row = self._add_row(train_mse, heldout_mse, rate, best=better)
+        row = self._add_row(train_mse, validation_mse, rate, best=better)
         metric = self._metric(name, value)
         if better:
             state.best = metric
@@ -302,28 +302,28 @@ class Trainer:
         self.observer.epoch_done(row, patience_left, self._figures().cpu().numpy().copy())
         return stopped
 
-    def _heldout_mse(self) -> float | None:
-        return self.learner.validate(self.heldout_set, self.should_stop)
+    def _validation_mse(self) -> float | None:
+        return self.learner.validate(self.validation_set, self.should_stop)
 
     def constant_mse(self) -> float:
         """What the best constant prediction would reach where this training is validated."""
-        return self.learner.constant_mse(self.heldout_set if len(self.heldout_set) else self.train_set)
+        return self.learner.constant_mse(self.validation_set if len(self.validation_set) else self.train_set)
 
     def _figures(self) -> torch.Tensor:
         """Losses and norms of the gradients, of the steps of this epoch so far: float32[N,2]."""
         return self.progress[: self.state.steps_in_epoch]
 
     def _metric(self, name: str, value: float) -> Metric:
-        target, state = self.config.diffusion.target, self.state
-        return Metric(name=name, target=target, value=value, epoch=state.epoch, step=state.step)
+        parameterization, state = self.config.diffusion.parameterization, self.state
+        return Metric(name=name, parameterization=parameterization, value=value, epoch=state.epoch, step=state.step)
 
-    def _add_row(self, train_mse: float, heldout: float | None, rate: float, *, best: bool) -> EpochRow:
+    def _add_row(self, train_mse: float, validation_mse: float | None, rate: float, *, best: bool) -> EpochRow:
         state = self.state
         row = EpochRow(
             epoch=state.epoch,
             step=state.step,
             train_mse=train_mse,
-            heldout_mse=heldout,
+            validation_mse=validation_mse,
             lr=state.plan.lr(state.step - 1),
             images_per_second=rate,
             seconds=state.seconds,

@@ -154,7 +154,7 @@ def _train(
     data = load_dataset("mnist", config.model.sample_size, data_dir)
     ids = torch.arange(steps * config.training.batch_size) % len(data)
     twice = replace(data, images=data.images[ids], labels=data.labels[ids])
-    config = replace(config, training=replace(config.training, epochs=2, heldout=0))
+    config = replace(config, training=replace(config.training, epochs=2, validation_images=0))
     precision, _ = choose_precision("auto", where)
     run = Run(preset="it", dataset="mnist", device=where, precision=precision, seed=0, compiled=compiled)
     with (

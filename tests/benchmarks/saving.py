@@ -33,7 +33,7 @@ def saving(data_dir: Path) -> None:
     rows = []
     for preset in PRESETS:
         config = load_preset(preset).config
-        config = replace(config, training=replace(config.training, epochs=1, batch_size=64, heldout=0))
+        config = replace(config, training=replace(config.training, epochs=1, batch_size=64, validation_images=0))
         run = Run(preset=preset, dataset="mnist", device=device, precision=choose_precision("auto", device)[0], seed=0)
         costs: list[float] = []
         with tempfile.TemporaryDirectory() as folder, Registry(Path(folder)).writer("it", "") as writer:

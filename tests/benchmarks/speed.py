@@ -107,7 +107,7 @@ def training(data_dir: Path) -> None:
 def one_epoch(config: Config, data: Dataset, images: int) -> tuple[nn.Module, float]:
     """Train on the first so many images once: the network and images a second, by the median step."""
     few = replace(data, images=data.images[:images], labels=data.labels[:images])
-    once = replace(config, training=replace(config.training, epochs=1, heldout=0))
+    once = replace(config, training=replace(config.training, epochs=1, validation_images=0))
     watcher = Clock()
     device = torch.device("cpu")
     precision, _ = choose_precision("auto", device)

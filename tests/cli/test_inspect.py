@@ -42,7 +42,10 @@ def test_what_the_model_is(tiny: Cli, tiny_home: Path, tmp_path: Path) -> None:
     assert said.pop("images") == ("32x32 grey, 10 classes: zero, one, two, three, four, five, six, seven, eight, nine")
     widths = "-".join(map(str, config.model.widths))
     assert said.pop("network") == f"unet, {manifest.parameters:,} parameters, widths {widths}"
-    assert said.pop("chain") == f"1000 steps, {config.diffusion.schedule} schedule, predicts {config.diffusion.target}"
+    assert (
+        said.pop("chain")
+        == f"1000 steps, {config.diffusion.schedule} schedule, predicts {config.diffusion.parameterization}"
+    )
     assert said.pop("data") == f"strokes:300, 300 images, digest {manifest.dataset.digest[:12]}"
     assert re.fullmatch(
         r"preset quick, 8 of 8 steps, epoch 2, 512 images in \d+ s \(to its end\)", said.pop("training")
@@ -50,7 +53,7 @@ def test_what_the_model_is(tiny: Cli, tiny_home: Path, tmp_path: Path) -> None:
     assert said.pop("plan") == "8 steps in 1 rate segment"
     assert said.pop("recipe") == f"{config.training.optimizer}, learning rate {config.training.lr:g}, batch 64, seed 0"
     assert said.pop("machine") == f"{run.device}, {run.precision}"
-    assert said.pop("best") == f"held-out MSE {best.value:.5f} of {best.target}, epoch {best.epoch}"
+    assert said.pop("best") == f"validation MSE {best.value:.5f} of {best.parameterization}, epoch {best.epoch}"
     assert said.pop("sampling").startswith(f"{config.sampling.sampler}, {config.sampling.steps} steps")
     assert said.pop("made by").startswith("python 3.")
     assert said.pop("files") == (
@@ -64,7 +67,7 @@ def test_what_the_model_is(tiny: Cli, tiny_home: Path, tmp_path: Path) -> None:
 def test_the_loss_over_time_is_a_picture_in_characters(tiny: Cli, tiny_home: Path) -> None:
     text = tiny("inspect", "tiny").stdout
     history = tiny_checkpoint(tiny_home).history
-    for title, column in (("train MSE", "train_mse"), ("held-out MSE", "heldout_mse")):
+    for title, column in (("train MSE", "train_mse"), ("validation MSE", "validation_mse")):
         lines = text.split(f"\n{title} over 2 epochs, logarithmic\n")[1].split("\n\n")[0].splitlines()
         named = [match[1] for line in lines if (match := BRAILLE.fullmatch(line.rstrip()))]
         assert len(named) == len(lines) == 8
@@ -136,7 +139,7 @@ def test_the_history_has_a_row_an_epoch(tiny: Cli, tiny_home: Path) -> None:
     text = (tiny_checkpoint(tiny_home).path / "history.csv").read_text()
     header, *rows = [line.split(",") for line in text.splitlines()]
     assert len(rows) == 2
-    assert header[:4] == ["epoch", "step", "train_mse", "heldout_mse"]
+    assert header[:4] == ["epoch", "step", "train_mse", "validation_mse"]
     history = reported(tiny("inspect", "tiny", "--history", "--json"), "inspect")["history"]
     assert history == [dict(zip(header, row, strict=True)) for row in rows]
     assert table(tiny("inspect", "tiny", "--history", COLUMNS="200").stdout, "epoch") == [header, *rows]

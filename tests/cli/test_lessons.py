@@ -21,7 +21,7 @@ from .test_traps import flat
 SMALL = ("--dataset", "strokes:300", "--device", "cpu", "--budget", "1s", "-n", 50, "-o", "out")
 
 PAIRS = {
-    ("one-shot", "fix"): ("diffusion.target", "x0", "epsilon"),
+    ("one-shot", "fix"): ("diffusion.parameterization", "x0", "epsilon"),
     ("range", "fix"): ("diffusion.pixel_range", [0.0, 1.0], [-1.0, 1.0]),
     ("batchnorm", "fix"): ("model.norm", "batch", "group"),
     ("batch-8-batch", "batch-8-group"): ("model.norm", "batch", "group"),

@@ -59,7 +59,7 @@ def test_what_cannot_be_looked_at_is_said(
 @pytest.mark.parametrize("pixel_range", [[-1, 1], [0, 1]])
 def test_the_parts_of_a_look_fit_together(tmp_path: Path, target: str, pixel_range: list[float]) -> None:
     registry = Registry(tmp_path)
-    register_random(registry, "a", tiny_config(diffusion={"target": target, "pixel_range": pixel_range}))
+    register_random(registry, "a", tiny_config(diffusion={"parameterization": target, "pixel_range": pixel_range}))
     engine = Engine(registry.open("a"), "cpu", "fp32")
     image = channels_last_pixels(load_dataset("strokes:20", 32).images[:1])[0]
     look = engine.look(image, "three", 400, seed=2)

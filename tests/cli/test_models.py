@@ -43,7 +43,7 @@ def test_each_model_has_a_row_the_newest_first(cli: Cli, tmp_path: Path, command
         "strokes:300",
         "quick",
         "2",
-        f"{manifest.best.value:.4f} ({manifest.best.target})",
+        f"{manifest.best.value:.4f} ({manifest.best.parameterization})",
         f"{manifest.parameters:,}",
         f"{bytes_of_files / 1e6:.1f} MB",
     ]
@@ -69,7 +69,11 @@ def test_the_same_as_json_and_bare(cli: Cli, tmp_path: Path) -> None:
         "dataset": "strokes:300",
         "preset": "quick",
         "epochs": 2,
-        "best": {"name": "heldout_mse", "target": manifest.best.target, "value": manifest.best.value},
+        "best": {
+            "name": "validation_mse",
+            "parameterization": manifest.best.parameterization,
+            "value": manifest.best.value,
+        },
         "parameters": manifest.parameters,
         "bytes": sum(record.size for record in manifest.files.values()),
         "created": manifest.created,

@@ -61,7 +61,7 @@ def test_a_cut_training_goes_on_as_if_nothing_had_been(
     assert here("train", *A_RUN, "--name", "uncut").returncode == 0
     signal_at(monkeypatch, 5, sent)
     error, hint = complaint(here("train", *A_RUN, "--name", "a"), code)
-    assert re.fullmatch(rf"{word} after 5 of 9 steps; all is kept as 'a' \(held-out MSE \S+ of epoch 1\)", error)
+    assert re.fullmatch(rf"{word} after 5 of 9 steps; all is kept as 'a' \(validation MSE \S+ of epoch 1\)", error)
     assert hint == "ddpmctl train --resume a"
     listed = here("models")
     assert "'a' is at step 5 of 9: ddpmctl train --resume a" in listed.stderr

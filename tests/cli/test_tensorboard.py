@@ -28,7 +28,7 @@ def test_losses_rates_and_strips_are_there(here: Cli, tmp_path: Path, monkeypatc
     assert f"watch it: tensorboard --logdir '{tmp_path / 'tensorboard'}'" in done.stderr
     read = events(tmp_path / "tensorboard/a")
     history = last_of(Registry(tmp_path).open("a")).history
-    for tag, column in (("mse/train", "train_mse"), ("mse/held_out", "heldout_mse")):
+    for tag, column in (("mse/train", "train_mse"), ("mse/validation", "validation_mse")):
         assert [event.step for event in read.Scalars(tag)] == [3, 6]
         told = [event.value for event in read.Scalars(tag)]
         assert told == pytest.approx([float(row[column]) for row in history], rel=1e-4)

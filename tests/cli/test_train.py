@@ -52,10 +52,10 @@ def test_a_run_is_told_line_by_line_and_registered_as_it_was_asked_for(cli: Cli,
         r"training 'mine' on cpu in fp32 \(as asked\)",
         r"9 steps of 60 images: 3 epochs",
         *(
-            rf"epoch {k}/3: train MSE {mse}, held-out MSE {mse}{mark}, lr [\d.e-]+, \d+ images/s, \d+ s"
+            rf"epoch {k}/3: train MSE {mse}, validation MSE {mse}{mark}, lr [\d.e-]+, \d+ images/s, \d+ s"
             for k in (1, 2, 3)
         ),
-        rf"done in \d+ s of training; best held-out MSE {mse} of epoch [123]",
+        rf"done in \d+ s of training; best validation MSE {mse} of epoch [123]",
         r"see it: ddpmctl grid --model mine",
     ]
     # A slow machine also hears how long it will take.
@@ -69,12 +69,12 @@ def test_a_run_is_told_line_by_line_and_registered_as_it_was_asked_for(cli: Cli,
     assert manifest.config == replace(
         quick,
         model=replace(quick.model, sample_size=28),  # in float32
-        diffusion=replace(quick.diffusion, timesteps=100, schedule="linear", target="epsilon"),
+        diffusion=replace(quick.diffusion, timesteps=100, schedule="linear", parameterization="epsilon"),
         training=replace(quick.training, batch_size=60, epochs=3, lr=0.001, patience=2),
     )
     assert manifest.classes == ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
     assert (manifest.dataset.name, manifest.dataset.count) == ("strokes:200", 200)
-    assert (manifest.best.name, manifest.best.target) == ("heldout_mse", "epsilon")
+    assert (manifest.best.name, manifest.best.parameterization) == ("validation_mse", "epsilon")
     last = last_of(tiny_checkpoint(tmp_path, "mine"))
     run = last.manifest.run
     assert (run.step, run.planned_steps, run.epochs, run.images, run.stopped) == (9, 9, 3, 540, "done")
@@ -91,7 +91,7 @@ def test_the_result_is_json_alone_on_stdout(here: Cli, tmp_path: Path) -> None:
         "path": str(tmp_path / "models" / "new" / "00000001"),
         "steps": 1,
         "seconds": checkpoint.manifest.run.seconds,
-        "best": {"name": "heldout_mse", "target": best.target, "value": best.value, "epoch": 1},
+        "best": {"name": "validation_mse", "parameterization": best.parameterization, "value": best.value, "epoch": 1},
     }
 
 
@@ -178,11 +178,11 @@ def test_a_run_that_learns_no_more_stops_early_and_says_so(
     here: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     losses = chain([0.7, 0.5, 0.6], repeat(0.5))
-    monkeypatch.setattr(Trainer, "_heldout_mse", lambda _: next(losses))
+    monkeypatch.setattr(Trainer, "_validation_mse", lambda _: next(losses))
     done = here("train", *SMALL, "--epochs", 50, "--patience", 3, "--name", "a")
     assert (done.returncode, done.stdout) == (0, "a\n")
     lines = [line for line in done.stderr.splitlines() if line.startswith("epoch ")]
-    marks = [re.findall(r"held-out MSE (\S+?)(?: (\(best\))|, (patience \d+)),", line)[0] for line in lines]
+    marks = [re.findall(r"validation MSE (\S+?)(?: (\(best\))|, (patience \d+)),", line)[0] for line in lines]
     assert marks == [
         ("0.7000", "(best)", ""),
         ("0.5000", "(best)", ""),
@@ -191,7 +191,7 @@ def test_a_run_that_learns_no_more_stops_early_and_says_so(
         ("0.5000", "", "patience 0"),
     ]
     assert "\nstopped early: 3 epochs without a better MSE\n" in done.stderr
-    assert re.search(r"\ndone in \d+ s of training; best held-out MSE 0\.5000 of epoch 2\n", done.stderr)
+    assert re.search(r"\ndone in \d+ s of training; best validation MSE 0\.5000 of epoch 2\n", done.stderr)
     best = tiny_checkpoint(tmp_path, "a")
     assert (best.manifest.metric.epoch, best.manifest.metric.value) == (2, 0.5)
     assert (last_of(best).manifest.run.epochs, last_of(best).manifest.run.stopped) == (5, "early")
@@ -248,9 +248,9 @@ def test_a_run_that_is_never_finite_ends_with_the_rate_to_try(
 def test_a_held_out_loss_that_is_not_finite_is_no_best_one(
     here: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Trainer, "_heldout_mse", lambda _: float("nan"))
+    monkeypatch.setattr(Trainer, "_validation_mse", lambda _: float("nan"))
     error, hint = complaint(here("train", *SMALL, "--epochs", 3, "--name", "a"), 1)
-    assert error.startswith("the held-out loss is not finite at step 1, with a learning rate of ")
+    assert error.startswith("the validation loss is not finite at step 1, with a learning rate of ")
     assert hint.startswith("train again with a lower one, such as --lr ")
     assert Registry(tmp_path).names() == []
 
@@ -269,7 +269,7 @@ def test_ctrl_c_keeps_the_best_so_far_and_nobody_trains_under_its_name_meanwhile
     assert "\nstopping after this step; Ctrl-C again stops at once\n" in done.stderr
     error, hint = complaint(done, 130)
     match = re.fullmatch(
-        r"interrupted after ([\d,]+) of 15,000 steps; all is kept as 'a' \(held-out MSE (\S+) of epoch (\d+)\)", error
+        r"interrupted after ([\d,]+) of 15,000 steps; all is kept as 'a' \(validation MSE (\S+) of epoch (\d+)\)", error
     )
     assert match, error
     best = tiny_checkpoint(tmp_path, "a").manifest.best
@@ -370,7 +370,16 @@ def test_ctrl_c_before_anything_was_learnt_leaves_nothing(tmp_path: Path) -> Non
 
 def test_a_terminal_shows_bars_and_a_live_table_and_its_ctrl_c_interrupts(cli: Cli, tmp_path: Path) -> None:
     with Terminal(tmp_path, "train", *ENDLESS, "--name", "a") as terminal:
-        for heading in ("epoch", "train MSE", "held-out MSE", "best", "patience", "learning rate", "images/s", "time"):
+        for heading in (
+            "epoch",
+            "train MSE",
+            "validation MSE",
+            "best",
+            "patience",
+            "learning rate",
+            "images/s",
+            "time",
+        ):
             terminal.wait_for(heading)
         terminal.wait_for("left at most")
         terminal.type("\x03")
@@ -507,7 +516,7 @@ def test_the_live_table_shows_the_last_epochs_the_best_marked(monkeypatch: pytes
         watcher.started(plan_of(30, 1), 0)
         for epoch in range(1, 21):
             row = EpochRow(
-                epoch=epoch, step=epoch, train_mse=0.5, heldout_mse=0.25, lr=1e-3,
+                epoch=epoch, step=epoch, train_mse=0.5, validation_mse=0.25, lr=1e-3,
                 images_per_second=1234.5, seconds=100 * epoch, best=epoch == 19,
             )  # fmt: skip
             watcher.epoch_done(row, 14 if epoch == 20 else 15, np.ones((1, 2), np.float32))
@@ -571,7 +580,7 @@ def test_the_classic_preset_trains_the_network_of_6593729_parameters(here: Cli, 
     manifest = tiny_checkpoint(tmp_path, "a").manifest
     assert manifest.parameters == 6_593_729
     # The training MSE judges it: nothing is held out.
-    assert (manifest.best.name, manifest.best.target) == ("train_mse", "epsilon")
+    assert (manifest.best.name, manifest.best.parameterization) == ("train_mse", "epsilon")
     assert (manifest.config.sampling.sampler, manifest.config.sampling.steps) == ("ddpm", 1000)
     assert here("generate", "8", "--steps", 2).stdout == "eight.png\n"
 

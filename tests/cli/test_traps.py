@@ -14,7 +14,7 @@ from .support import complaint, frames, pixels
 SMALL = ("--preset", "quick", "--device", "cpu", "--dataset", "strokes:60", "--epochs", 2, "--batch-size", 27)
 
 TRAPS = {
-    ("--target", "x0"): ("diffusion.target", "v", "x0"),
+    ("--target", "x0"): ("diffusion.parameterization", "v", "x0"),
     ("--pixel-range", "0..1"): ("diffusion.pixel_range", [-1.0, 1.0], [0.0, 1.0]),
     ("--norm", "batch"): ("model.norm", "group", "batch"),
 }

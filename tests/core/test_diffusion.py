@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
 
-from ddpmctl.core.diffusion import TARGETS, Diffusion, stratified_timesteps
+from ddpmctl.core.diffusion import PARAMETERIZATIONS, Diffusion, stratified_timesteps
 from ddpmctl.core.schedule import SCHEDULES, cosine, linear
 
 from . import oracle
@@ -30,7 +30,7 @@ def test_noising_agrees_with_diffusers(schedule: str, t: Tensor) -> None:
     made = SCHEDULES[schedule](1000)
     theirs = oracle.in_float64(oracle.scheduler("DDPMScheduler", schedule, 1000), made)
     x0, epsilon = images(0), images(1)
-    assert_close(Diffusion(made, "v").noised(x0, t, epsilon), theirs.add_noise(x0, epsilon, t))
+    assert_close(Diffusion(made, "v").add_noise(x0, t, epsilon), theirs.add_noise(x0, epsilon, t))
 
 
 @pytest.mark.parametrize("schedule", sorted(SCHEDULES))
@@ -38,34 +38,34 @@ def test_the_v_target_agrees_with_diffusers(schedule: str, t: Tensor) -> None:
     made = SCHEDULES[schedule](1000)
     theirs = oracle.in_float64(oracle.scheduler("DDPMScheduler", schedule, 1000), made)
     x0, epsilon = images(0), images(1)
-    ours = TARGETS["v"].encode(x0, epsilon, *Diffusion(made, "v").scales(t, x0))
+    ours = PARAMETERIZATIONS["v"].to_model_output(x0, epsilon, *Diffusion(made, "v").alpha_sigma(t, x0))
     assert_close(ours, theirs.get_velocity(x0, epsilon, t))
 
 
 def test_the_epsilon_target_is_the_noise() -> None:
     alpha, sigma = torch.tensor(0.6), torch.tensor(0.8)
-    assert TARGETS["epsilon"].encode(images(0), images(1), alpha, sigma).equal(images(1))
+    assert PARAMETERIZATIONS["epsilon"].to_model_output(images(0), images(1), alpha, sigma).equal(images(1))
 
 
-@pytest.mark.parametrize("target", sorted(TARGETS))
+@pytest.mark.parametrize("target", sorted(PARAMETERIZATIONS))
 @given(angle=ANGLES, x0=st.floats(-1, 1), epsilon=st.floats(-5, 5))
 def test_decoding_inverts_encoding(target: str, angle: float, x0: float, epsilon: float) -> None:
     values = torch.tensor([angle, x0, epsilon], dtype=torch.float64)
     alpha, sigma = values[0].cos(), values[0].sin()
-    answer = TARGETS[target].encode(values[1], values[2], alpha, sigma)
+    answer = PARAMETERIZATIONS[target].to_model_output(values[1], values[2], alpha, sigma)
     x = alpha * values[1] + sigma * values[2]
-    assert_close(TARGETS[target].decode(x, answer, alpha, sigma), values[1], atol=1e-9, rtol=0)
+    assert_close(PARAMETERIZATIONS[target].from_model_output(x, answer, alpha, sigma), values[1], atol=1e-9, rtol=0)
 
 
-@pytest.mark.parametrize("target", sorted(TARGETS))
+@pytest.mark.parametrize("target", sorted(PARAMETERIZATIONS))
 def test_the_perfect_network_has_no_loss_and_finds_the_image(target: str, t: Tensor) -> None:
     diffusion = Diffusion(linear(), target, clip_x0=False)
     x0, epsilon = images(0).clamp(-1, 1), images(1)
 
     def perfect(x: Tensor, t: Tensor, label: Tensor) -> Tensor:
-        return TARGETS[target].encode(x0, epsilon, *diffusion.scales(t, x))
+        return PARAMETERIZATIONS[target].to_model_output(x0, epsilon, *diffusion.alpha_sigma(t, x))
 
-    x = diffusion.noised(x0, t, epsilon)
+    x = diffusion.add_noise(x0, t, epsilon)
     assert_close(diffusion.predict_x0(x, t, perfect(x, t, t)), x0)
     # The network's answer is judged in float32.
     losses = diffusion.loss(perfect, x0, t, epsilon, t)
@@ -84,7 +84,7 @@ def test_the_loss_is_the_mean_squared_error_of_each_image(t: Tensor) -> None:
 
     losses = diffusion.loss(silent, x0, t, epsilon, label)
     assert_close(losses, epsilon.pow(2).mean(dim=(1, 2, 3)))
-    assert_close(heard[0], diffusion.noised(x0, t, epsilon))
+    assert_close(heard[0], diffusion.add_noise(x0, t, epsilon))
     assert heard[1].equal(t)
     assert heard[2].equal(label)
 
@@ -135,7 +135,7 @@ def test_stratified_timesteps_are_in_no_order() -> None:
     assert correlation.abs() < 0.06
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", PARAMETERIZATIONS)
 @pytest.mark.parametrize("limits", [(-1.0, 1.0), (0.0, 1.0)])
 def test_the_mse_of_the_best_constant_is_what_one_measures(target: str, limits: tuple[float, float]) -> None:
     """By drawing noise and taking the mean of each timestep's target, which no other constant beats."""
@@ -146,5 +146,5 @@ def test_the_mse_of_the_best_constant_is_what_one_measures(target: str, limits: 
     found = []
     for alpha, sigma in zip(diffusion.schedule.alpha, diffusion.schedule.sigma, strict=True):
         epsilon = torch.randn(x0.shape, generator=generator, dtype=torch.float64)
-        found.append(TARGETS[target].encode(x0, epsilon, alpha, sigma).var(correction=0))
+        found.append(PARAMETERIZATIONS[target].to_model_output(x0, epsilon, alpha, sigma).var(correction=0))
     assert diffusion.constant_mse(x0) == pytest.approx(float(torch.stack(found).mean()), rel=0.01)

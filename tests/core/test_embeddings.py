@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from ddpmctl.core.embeddings import TimeAndLabel, sinusoidal
+from ddpmctl.core.embeddings import TimestepAndClassEmbedding, sinusoidal
 
 
 @pytest.mark.parametrize("dim", [4, 64, 256])
@@ -29,7 +29,7 @@ def test_whole_and_real_times_agree() -> None:
 
 
 def test_the_label_comes_first() -> None:
-    embedding = TimeAndLabel(labels=3, dim=8)
+    embedding = TimestepAndClassEmbedding(labels=3, dim=8)
     t, label = torch.tensor([5, 0, 999]), torch.tensor([2, 0, 1])
     embedded = embedding(t, label)
     assert embedded.shape == (3, 16)
@@ -38,5 +38,5 @@ def test_the_label_comes_first() -> None:
 
 
 def test_only_the_label_is_learnt() -> None:
-    shapes = {name: tuple(parameter.shape) for name, parameter in TimeAndLabel(10, 256).named_parameters()}
+    shapes = {name: tuple(parameter.shape) for name, parameter in TimestepAndClassEmbedding(10, 256).named_parameters()}
     assert shapes == {"label.weight": (10, 256)}

@@ -107,7 +107,7 @@ def test_the_bottleneck_hears_the_embedding_itself() -> None:
     x, t, label = inputs()
     before = network(x, t, label)
     with torch.no_grad():
-        network.get_parameter("at_bottleneck.weight").zero_()
+        network.get_parameter("bottleneck_condition.weight").zero_()
     assert not torch.allclose(before, network(x, t, label))
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
 
-from ddpmctl.core.diffusion import TARGETS, Diffusion
+from ddpmctl.core.diffusion import PARAMETERIZATIONS, Diffusion
 from ddpmctl.core.samplers import SAMPLERS, Step, trailing_timesteps
 from ddpmctl.core.schedule import SCHEDULES, Schedule, cosine, linear
 
@@ -33,7 +33,7 @@ def network(schedule: Schedule, target: str, denoiser: oracle.BestDenoiser) -> C
     def answer(x: Tensor, t: int) -> Tensor:
         alpha, sigma = schedule.alpha[t], schedule.sigma[t]
         x0 = denoiser(x, float(alpha), float(sigma))
-        return TARGETS[target].encode(x0, (x - alpha * x0) / sigma, alpha, sigma)
+        return PARAMETERIZATIONS[target].to_model_output(x0, (x - alpha * x0) / sigma, alpha, sigma)
 
     return answer
 

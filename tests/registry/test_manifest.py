@@ -82,8 +82,12 @@ def without(name: str) -> Callable[[dict[str, Any]], object]:
     ("edit", "complaint"),
     [
         (lambda values: [values], "it is not a JSON object"),
-        (edited(schema=5), "it has schema 5 and this ddpmctl knows 4: upgrade ddpmctl"),
-        (lambda values: {"schema": 99}, "it has schema 99 and this ddpmctl knows 4: upgrade ddpmctl"),
+        (edited(schema=6), "it has schema 6 and this ddpmctl knows 5: upgrade ddpmctl"),
+        (lambda values: {"schema": 99}, "it has schema 99 and this ddpmctl knows 5: upgrade ddpmctl"),
+        (
+            edited(schema=4),
+            "it has schema 4 and was written by an earlier version of ddpmctl: train the model again",
+        ),
         (edited(schema=0), "it names no known schema"),
         (edited(schema="1"), "it names no known schema"),
         (edited(schema=True), "it names no known schema"),

@@ -29,7 +29,7 @@ def told(name: str = "one", **changes: Any) -> Told:
             "epoch": str(epoch),
             "step": str(10 * epoch),
             "train_mse": f"{1 / epoch:.6g}",
-            "heldout_mse": f"{2 / epoch:.6g}",
+            "validation_mse": f"{2 / epoch:.6g}",
         }
         for epoch in range(1, 6)
     ]
@@ -153,7 +153,7 @@ def test_pointing_at_a_curve_tells_its_values(opened: Any) -> None:
     assert tip.value_of_css_property("visibility") == "visible"
     assert tip.text.splitlines()[:2] == [
         "one, train MSE: epoch 3, step 30: 0.33333",
-        "one, held-out MSE: epoch 3, step 30: 0.66667",
+        "one, validation MSE: epoch 3, step 30: 0.66667",
     ]
     ActionChains(opened).move_to_element(opened.find_element("css selector", "h1")).perform()
     assert tip.value_of_css_property("visibility") == "hidden"

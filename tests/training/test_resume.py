@@ -156,7 +156,7 @@ def test_another_network_s_state_is_refused_and_the_run_stays(train: Train) -> N
     assert apart(train(resume=cut.name, epochs=2), train(epochs=2)) == []
 
 
-@pytest.mark.parametrize("missing", ["progress", "model.stem.weight", "optimizer.0.0.momentum_buffer"])
+@pytest.mark.parametrize("missing", ["progress", "model.conv_in.weight", "optimizer.0.0.momentum_buffer"])
 def test_a_missing_piece_is_an_error_and_never_a_fresh_start(
     train: Train, missing: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -262,7 +262,7 @@ def test_a_best_commit_that_was_damaged_is_sought_anew(train: Train) -> None:
     weights.write_bytes(weights.read_bytes()[:-1] + b"\0")
     # Worse than the lost one, but whole.
     resumed = train(
-        resume=cut.name, epochs=4, best_is_lost=True, on_trainer=lambda t: setattr(t, "_heldout_mse", lambda: 9.0)
+        resume=cut.name, epochs=4, best_is_lost=True, on_trainer=lambda t: setattr(t, "_validation_mse", lambda: 9.0)
     )
     assert resumed.best.manifest.metric is not None
     assert resumed.best.manifest.metric.value == 9.0

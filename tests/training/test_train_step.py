@@ -128,5 +128,5 @@ def test_a_run_by_static_steps_ends_as_the_usual_run(train: Train, monkeypatch: 
     assert trained.trainer.learner.train_step.static
     # Rounding grows from step to step in single weights; what they predict stays the same.
     for mine, other in zip(trained.last.history, usual.last.history, strict=True):
-        assert float(mine["heldout_mse"]) == pytest.approx(float(other["heldout_mse"]), rel=2e-3)
+        assert float(mine["validation_mse"]) == pytest.approx(float(other["validation_mse"]), rel=2e-3)
         assert float(mine["train_mse"]) == pytest.approx(float(other["train_mse"]), rel=2e-3)

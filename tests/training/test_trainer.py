@@ -25,8 +25,8 @@ NEVER_LEARNS = {"lr": 1e-30, "optimizer": "adamw", "ema_lag": 0.0}
 """Steps too small for float32: the weights stay as they began."""
 
 
-def heldout(trained: Trained) -> list[float]:
-    values = [row.heldout_mse for row, _ in trained.watcher.epochs]
+def validation_mse(trained: Trained) -> list[float]:
+    values = [row.validation_mse for row, _ in trained.watcher.epochs]
     assert None not in values
     return values  # type: ignore[return-value]
 
@@ -34,13 +34,13 @@ def heldout(trained: Trained) -> list[float]:
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "muon"])
 @pytest.mark.parametrize("target", ["v", "epsilon"])
 def test_the_network_learns(train: Train, optimizer: str, target: str) -> None:
-    diffusion = {"target": target}
+    diffusion = {"parameterization": target}
     trained = train(config=tiny_config(training={"epochs": 9, "optimizer": optimizer}, diffusion=diffusion))
     untrained = train(config=tiny_config(training={"epochs": 1, **NEVER_LEARNS}, diffusion=diffusion))
-    values = heldout(trained)
+    values = validation_mse(trained)
     assert trained.stopped == "done"
-    assert values[-1] < values[0] < heldout(untrained)[0]
-    assert values[-1] < 0.7 * heldout(untrained)[0]
+    assert values[-1] < values[0] < validation_mse(untrained)[0]
+    assert values[-1] < 0.7 * validation_mse(untrained)[0]
     assert trained.best.manifest.metric.value == min(values)
 
 
@@ -59,7 +59,7 @@ def test_the_record_of_a_run_is_complete(train: Train, digits: Dataset) -> None:
     assert manifest.dataset.digest == digits.digest()
     assert (manifest.dataset.name, manifest.dataset.count) == ("strokes:300", 300)
     assert manifest.parameters == sum(array.size for array in trained.weights().values())
-    assert (manifest.metric.name, manifest.metric.target) == ("heldout_mse", "v")
+    assert (manifest.metric.name, manifest.metric.parameterization) == ("validation_mse", "v")
     assert (manifest.metric.epoch, manifest.metric.step) == (2, 16)
     assert manifest.versions.keys() == {"python", "ddpmctl", "torch", "torchvision", "numpy"}
     assert trained.watcher.steps == list(range(1, 17))
@@ -74,7 +74,7 @@ def test_the_history_has_every_epoch(train: Train) -> None:
     assert [row.step for row in shown] == [8, 16, 24, 32]
     assert trained.last.history == list(csv.DictReader(to_csv(shown).splitlines()))
     assert [row["epoch"] for row in trained.last.history] == ["1", "2", "3", "4"]
-    best = min(shown, key=lambda row: row.heldout_mse or 1)
+    best = min(shown, key=lambda row: row.validation_mse or 1)
     assert best.best
     assert trained.best.manifest.metric.epoch == trained.last.manifest.best.epoch == best.epoch
     assert all(a.seconds < b.seconds for a, b in itertools.pairwise(shown))
@@ -135,11 +135,11 @@ def test_a_run_that_gets_no_better_stops_when_patience_ends(train: Train) -> Non
 
 
 def scripted(values: list[float]) -> Callable[[Trainer], None]:
-    """A trainer that measures these held-out errors, one an epoch."""
+    """A trainer that measures these validation errors, one an epoch."""
 
     def on_trainer(trainer: Trainer) -> None:
         rest: Iterator[float] = iter(values)
-        trainer._heldout_mse = lambda: next(rest)  # type: ignore[method-assign]
+        trainer._validation_mse = lambda: next(rest)  # type: ignore[method-assign]
 
     return on_trainer
 
@@ -160,22 +160,22 @@ def test_the_last_epoch_is_not_an_early_stop(train: Train) -> None:
 
 
 def test_nothing_held_out_is_judged_by_the_training_error(train: Train) -> None:
-    trained = train(epochs=2, heldout=0, batch_size=30)
-    assert [row.heldout_mse for row, _ in trained.watcher.epochs] == [None, None]
+    trained = train(epochs=2, validation_images=0, batch_size=30)
+    assert [row.validation_mse for row, _ in trained.watcher.epochs] == [None, None]
     metric = trained.best.manifest.metric
     assert metric.name == "train_mse"
     assert metric.value == min(row.train_mse for row, _ in trained.watcher.epochs)
-    assert [row["heldout_mse"] for row in trained.last.history] == ["", ""]
+    assert [row["validation_mse"] for row in trained.last.history] == ["", ""]
     # All 300 images are trained on.
     assert trained.last.manifest.run.images == 600
 
 
 def test_the_held_out_error_is_measured_at_fixed_noise_on_the_averaged_weights(train: Train) -> None:
     still = train(epochs=3, patience=15, **NEVER_LEARNS)
-    assert len(set(heldout(still))) == 1
+    assert len(set(validation_mse(still))) == 1
     assert len({row.train_mse for row, _ in still.watcher.epochs}) == 3
     other = train(epochs=1, seed=0, **NEVER_LEARNS)
-    assert heldout(other) == heldout(still)[:1]
+    assert validation_mse(other) == validation_mse(still)[:1]
 
 
 def test_the_committed_weights_are_the_averaged_ones(train: Train) -> None:
@@ -261,7 +261,7 @@ def test_an_interrupted_run_keeps_a_model(train: Train, step: int) -> None:
     assert best.run.step == (step if step <= 8 else 8)
     assert last.best == best.metric
     assert best.metric is not None
-    assert best.metric.name == ("train_mse" if step <= 8 else "heldout_mse")
+    assert best.metric.name == ("train_mse" if step <= 8 else "validation_mse")
     assert [int(row["step"]) for row in trained.last.history] == ([] if step <= 8 else [8])
     assert all(np.isfinite(array).all() for array in trained.weights().values())
 

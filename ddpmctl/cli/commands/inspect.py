@@ -109,7 +109,7 @@ def describe(checkpoint: Checkpoint, last: Manifest) -> Iterator[tuple[str, str]
     widths = "-".join(map(str, model.widths))
     yield "network", f"{model.network}, {manifest.parameters:,} parameters, widths {widths}{norm}"
     pixels = "" if chain.pixel_range == (-1, 1) else ", pixels from {:g} to {:g}".format(*chain.pixel_range)
-    yield "chain", f"{chain.timesteps} steps, {chain.schedule} schedule, predicts {chain.target}{pixels}"
+    yield "chain", f"{chain.timesteps} steps, {chain.schedule} schedule, predicts {chain.parameterization}{pixels}"
     data = manifest.dataset
     images = f"{data.count:,} images, digest {data.digest[:12]}" if data.digest else "images not recorded"
     yield "data", f"{data.name}, {images}"
@@ -132,7 +132,7 @@ def describe(checkpoint: Checkpoint, last: Manifest) -> Iterator[tuple[str, str]
     if len(run.segments) > 1 or (run.segments and run.segments[0].why != "begun"):
         yield "parts", "\n".join(map(_segment, run.segments))
     if best:
-        yield "best", f"{best.title} {best.value:.5f} of {best.target}, epoch {best.epoch}"
+        yield "best", f"{best.title} {best.value:.5f} of {best.parameterization}, epoch {best.epoch}"
     guidance = "no guidance" if sampling.guidance == 1 else f"guidance {sampling.guidance:g}"
     if sampling.guidance != 1 and sampling.guidance_interval != (0, 1):
         guidance += " from {:g} to {:g} of the chain".format(*sampling.guidance_interval)
@@ -193,7 +193,7 @@ def _loss_curve(rows: list[dict[str, str]], *, plain: bool) -> Iterator[Renderab
         return
     from ddpmctl.cli.terminal import curve
 
-    for column, title in (("train_mse", "train MSE"), ("heldout_mse", "held-out MSE")):
+    for column, title in (("train_mse", "train MSE"), ("validation_mse", "validation MSE")):
         values = [float(row[column]) for row in rows if row.get(column)]
         if len(values) > 1:
             yield f"\n{title} over {len(values)} epochs, logarithmic"

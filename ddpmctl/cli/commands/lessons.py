@@ -118,7 +118,7 @@ def open_workshop(
     data = load_dataset(dataset, size, data_dir, fit=fit, notice=out.warn)
     channels = int(data.images.shape[1]) if dataset.startswith(f"{OWN}:") else None
     test = load_dataset(dataset, size, data_dir, train=False, fit=fit, channels=channels)
-    base = fit_to(replace(preset, diffusion=replace(preset.diffusion, target="epsilon")), data)
+    base = fit_to(replace(preset, diffusion=replace(preset.diffusion, parameterization="epsilon")), data)
     finely, _ = choose_precision(precision, where)
     about = Run(preset=PRESET, dataset=dataset, fit=fit, device=where, precision=finely, seed=seed)
     teller = _Teller(out)

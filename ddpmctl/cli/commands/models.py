@@ -83,7 +83,9 @@ def show(as_json: bool, quiet: bool) -> None:
 def _cells(record: dict[str, Any]) -> list[str]:
     best = record["best"]
     figure = (
-        f"{best['value']:.4f} ({best['target']}{', train' if best['name'] == 'train_mse' else ''})" if best else "-"
+        f"{best['value']:.4f} ({best['parameterization']}{', train' if best['name'] == 'train_mse' else ''})"
+        if best
+        else "-"
     )
     return [
         record["name"],
@@ -105,7 +107,7 @@ def _record(checkpoint: Checkpoint, last: Checkpoint) -> dict[str, Any]:
         "dataset": manifest.dataset.name,
         "preset": manifest.preset,
         "epochs": last.manifest.run.epochs,
-        "best": {"name": best.name, "target": best.target, "value": best.value} if best else None,
+        "best": {"name": best.name, "parameterization": best.parameterization, "value": best.value} if best else None,
         "parameters": manifest.parameters,
         "bytes": _size(checkpoint),
         "created": manifest.created,

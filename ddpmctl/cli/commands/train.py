@@ -100,7 +100,8 @@ def _config(typed: dict[str, Any], preset: Config) -> Config:
     training = {name: typed[name] for name in ("epochs", "batch_size", "lr", "patience")} | {"clip_norm": typed["clip"]}
     training |= {"one_timestep": True, "stratified": False} if typed["one_timestep"] else {}
     training |= {"flip": True} if typed["flip"] else {}
-    diffusion = {name: typed[name] for name in ("timesteps", "schedule", "target", "pixel_range")}
+    diffusion = {name: typed[name] for name in ("timesteps", "schedule", "pixel_range")}
+    diffusion["parameterization"] = typed["target"]
     config = changed(preset, training, diffusion, {"norm": typed["norm"]})
     return sized(config, typed["image_size"], typed["sample_size"])
 
@@ -260,7 +261,7 @@ def changed(config: Config, training: dict[str, Any], diffusion: dict[str, Any],
         diffusion = {**diffusion, "pixel_range": PIXEL_RANGES[choose("pixel range", pixel_range, PIXEL_RANGES)]}
     words = {"schedule": ("linear", "cosine"), "target": ("epsilon", "v", "x0"), "norm": ("group", "batch")}
     for kind, allowed in words.items():
-        value = {**diffusion, **model}[kind]
+        value = {**diffusion, **model, "target": diffusion["parameterization"]}[kind]
         if value is not None:
             choose(kind, value, allowed)
     try:
@@ -301,7 +302,12 @@ def _outcome(name: str) -> dict[str, Any]:
         "path": str(checkpoint.path),
         "steps": run.step,
         "seconds": run.seconds,
-        "best": {"name": best.name, "target": best.target, "value": best.value, "epoch": best.epoch},
+        "best": {
+            "name": best.name,
+            "parameterization": best.parameterization,
+            "value": best.value,
+            "epoch": best.epoch,
+        },
     }
 
 
