@@ -1,4 +1,4 @@
-"""Train a denoising diffusion model from nothing, in the terminal, and make digits with it."""
+"""Train small denoising diffusion models from scratch and generate images, in the terminal or from Python."""
 
 import logging
 from importlib import metadata

@@ -106,7 +106,7 @@ def test_a_plugin_s_command_runs_and_has_its_own_help(plugged: Cli) -> None:
 def test_a_plugin_s_command_is_meant_where_it_is_nearly_typed(plugged: Cli) -> None:
     done = plugged("helo")
     assert done.returncode == 2
-    assert "Did you mean 'hello'?" in " ".join(done.stderr.split())
+    assert "did you mean hello?" in done.stderr
 
 
 def test_a_broken_plugin_fails_alone_and_is_named(plugged: Cli) -> None:
@@ -129,7 +129,7 @@ def test_completion_keeps_silent_about_a_broken_plugin(plugged: Cli) -> None:
 
 def test_a_built_in_command_is_not_shadowed(plugged: Cli) -> None:
     page = plugged("train", "--help").stdout
-    assert "Train a model and keep it in the registry." in page
+    assert "Train a model and save it in the registry." in page
     assert "not the real train" not in plugged("train", "--epochs", 0).stdout
 
 

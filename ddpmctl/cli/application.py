@@ -6,7 +6,7 @@ import typer
 
 from ddpmctl import __version__
 from ddpmctl.cli.group import PluginGroup
-from ddpmctl.errors import UsageError
+from ddpmctl.errors import ExitCode, UsageError
 from ddpmctl.ranks import ranks
 
 EPILOG = (
@@ -17,9 +17,9 @@ EPILOG = (
 
 app = typer.Typer(
     cls=PluginGroup,
-    help="Train a denoising diffusion model from nothing, and make digits with it.\n\nBegin with: ddpmctl demo",
+    help="Train a small denoising diffusion model from scratch and generate images.\n\nBegin with: ddpmctl demo",
     epilog=EPILOG,
-    no_args_is_help=True,
+    invoke_without_command=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -44,5 +44,8 @@ def root(
 ) -> None:
     """Check that the command can run in as many processes as there are."""
     command = context.invoked_subcommand
+    if command is None:
+        typer.echo(context.get_help(), nl=False)
+        raise typer.Exit(ExitCode.USAGE)
     if ranks().size > 1 and command not in WITH_TORCHRUN:
         raise UsageError(f"ddpmctl {command} is for one process", f"without torchrun: ddpmctl {command}")

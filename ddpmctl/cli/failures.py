@@ -1,9 +1,12 @@
-"""Errors of Python and of its libraries, in words that a user can act on."""
+"""Translates errors of every kind into a message, a hint and an exit code."""
 
+import re
 import sys
 from dataclasses import dataclass
+from typing import Any
 
-from ddpmctl.errors import MEMORY_MESSAGES, DdpmctlError, ExitCode, Setting, is_memory_error
+from ddpmctl.config import choose
+from ddpmctl.errors import MEMORY_MESSAGES, DdpmctlError, ExitCode, Setting, UsageError, is_memory_error
 from ddpmctl.paths import CURRENT_DIRECTORY_IS_GONE, current_directory_is_gone
 
 DISTRIBUTIONS = {
@@ -42,7 +45,7 @@ def option(setting: Setting) -> str:
 
 
 def describe(error: Exception) -> Failure:
-    """Say what an error means that nobody expected where it was raised."""
+    """The message, hint and exit code for an error of this package, of Python, or of a library."""
     if isinstance(error, DdpmctlError):
         return Failure(error.message, error.hint_as(option), error.exit_code)
     if isinstance(error, MemoryError):
@@ -54,14 +57,44 @@ def describe(error: Exception) -> Failure:
         )
     if isinstance(error, ImportError):
         return _not_importable(error)
-    return (
-        _from_the_system(error)
-        if isinstance(error, OSError)
-        else Failure(
-            f"something unforeseen happened: {type(error).__name__}: {error}",
-            "DDPMCTL_DEBUG=1 shows where; please report it",
-        )
+    return _from_the_system(error) if isinstance(error, OSError) else _from_typer(error)
+
+
+def _from_typer(error: Exception) -> Failure:
+    """A command line that Typer refuses; any other error is an unexpected one."""
+    import typer
+
+    if isinstance(error, typer.TyperException):
+        return _not_parsed(error)
+    if isinstance(error, typer.Abort):
+        return Failure("aborted", None)
+    return Failure(
+        f"unexpected error: {type(error).__name__}: {error}", "DDPMCTL_DEBUG=1 shows the traceback; please report it"
     )
+
+
+def _not_parsed(error: Any) -> Failure:
+    """Near misses of options and choices get a "did you mean", values out of range the range."""
+    context, parameter, message = getattr(error, "ctx", None), getattr(error, "param", None), error.message
+    hint = f"{context.command_path if context else 'ddpmctl'} --help"
+    try:
+        if possible := getattr(error, "possibilities", None):
+            choose("option", error.option_name, possible)
+        value, is_choice, choices = message.removeprefix("Value error, ").partition(" is not one of ")
+        if is_choice and parameter:
+            choose(parameter.name.replace("_", " "), value[1:-1], re.findall("'(.*?)'", choices))
+    except UsageError as refused:
+        return Failure(refused.message, refused.hint, ExitCode.USAGE)
+    if isinstance(error.__cause__, ValueError) and parameter:  # of pydantic, which Typer asks
+        (detail, *_), option = error.__cause__.errors(), max(parameter.opts, key=len)  # type: ignore[attr-defined]
+        expected = detail["msg"].removeprefix("Value error, ").partition(",")[0].replace("Input should be", "should be")
+        message = f"{option} {expected}, not '{detail['input']}'"
+        least, most = parameter.min, parameter.max
+        if least is not None or most is not None:
+            hint = f"{option} {least} or more" if most is None else f"{option} {0 if least is None else least}..{most}"
+        return Failure(message, hint, ExitCode.USAGE)
+    message = message or error.format_message()
+    return Failure(message[:1].lower() + message[1:].rstrip("."), hint, ExitCode.USAGE)
 
 
 def _from_the_system(error: OSError) -> Failure:

@@ -1,29 +1,67 @@
-"""The root command: a group that knows every command and imports none of them until it is called."""
+"""The root command: a group that lists every command and imports one only when it is called."""
 
 from typing import Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from ddpmctl.config import choose
 from ddpmctl.errors import DdpmctlError
 from ddpmctl.plugins import COMMANDS, Plugin, available
 
 SUMMARIES = {
-    "demo": "From nothing to digits in one go: data, training, pictures.",
-    "train": "Train a model and keep it in the registry.",
-    "generate": "Make images of the labels you name.",
-    "grid": "Make the test sheet: every class, titled.",
-    "animate": "Show a digit being carved out of noise.",
-    "lessons": "Train three traps beside their fixes, and see what comes of it.",
-    "report": "Write all about models into one page to look at.",
-    "inspect": "Tell what a model is, or how a picture was made.",
-    "evaluate": "Tell how good a model is, against the real images.",
-    "models": "List the models in the registry.",
-    "data": "List, fetch, check and show the images to learn from.",
-    "plugins": "List what other packages add.",
-    "info": "Tell what is installed and computed on here: for reports of faults.",
+    "demo": "Train a small model and write its first images, in one go.",
+    "train": "Train a model and save it in the registry.",
+    "generate": "Generate images of the classes you name.",
+    "grid": "Generate a sheet with titled samples of every class.",
+    "animate": "Animate the denoising of an image, or a model's training.",
+    "lessons": "Reproduce three classic mistakes beside their fixes.",
+    "report": "Write an HTML page about one or more models.",
+    "inspect": "Describe a model, or how a picture was generated.",
+    "evaluate": "Measure the quality of a model against real images.",
+    "models": "List and manage the models in the registry.",
+    "data": "List, download, verify and show datasets.",
+    "plugins": "List the plugins of other packages.",
+    "info": "Show versions, hardware and paths, for bug reports.",
 }
 """Help of the built-in commands, known without importing them; in the order of ``--help``."""
+
+FEW_OPTIONS = 8
+"""Up to so many options are listed together, whatever panels they belong to."""
+
+
+class _Help:
+    """Help without a type column for flags, with panels where there are many options, and ``--help`` at the end."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        params: list[Any] = super().get_params(ctx)  # type: ignore[misc]
+        options = [parameter for parameter in params if parameter.param_type_name == "option"]
+        for option in options:
+            if option.is_flag:
+                option.metavar = ""  # Typer writes <bool>
+            if len(options) <= FEW_OPTIONS:
+                option.rich_help_panel = None
+            elif option.name == "help" and len(options) > 1:
+                option.rich_help_panel = options[-2].rich_help_panel
+        return params
+
+
+class Command(_Help, TyperCommand):
+    """A command whose options are shown as in all others."""
+
+
+class Group(_Help, TyperGroup):
+    """A group of commands whose options are shown as in all others."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command that was typed.
+
+        Raises:
+            UsageError: for an unknown one, with the one that was probably meant.
+        """
+        if not args[0].startswith("-") and not ctx.resilient_parsing:
+            choose("command", args[0], self.commands)
+        return super().resolve_command(ctx, args)
 
 
 class LazyCommand(TyperCommand):
@@ -50,10 +88,15 @@ def as_command(loaded: Any, name: str) -> Any:
     if not isinstance(loaded, typer.Typer):
         app = typer.Typer(add_completion=False)
         app.command(name)(loaded)
+    elif not isinstance(app.info.cls, type):  # not set, which Typer marks by an object of its own
+        app.info.cls = Group
+    for command in app.registered_commands:
+        if command.cls in (None, TyperCommand):
+            command.cls = Command
     return typer.main.get_command(app)
 
 
-class PluginGroup(TyperGroup):
+class PluginGroup(Group):
     """The root command: its table holds a stub for everything installed."""
 
     def __init__(self, **settings: Any) -> None:

@@ -68,8 +68,9 @@ def _run(stderr: TextIO) -> int:
             raise DdpmctlError("ddpmctl runs from a checkout that is not installed", "pip install -e .")
         from ddpmctl.cli.application import app
 
-        app(prog_name="ddpmctl")
-    except SystemExit as ended:  # how Typer ends what went well, and what was typed wrong
+        ended = app(prog_name="ddpmctl", standalone_mode=False)
+        return ended if isinstance(ended, int) else ExitCode.OK
+    except SystemExit as ended:  # completion, and a reader of stdout that is gone
         return ended.code if isinstance(ended.code, int) else ExitCode.OK
     except AlreadyReported as error:
         return error.exit_code
@@ -81,7 +82,6 @@ def _run(stderr: TextIO) -> int:
     except Exception as error:
         failure = failures.describe(error)
         return _report(stderr, failure.message, failure.hint, failure.code)
-    return ExitCode.OK
 
 
 def _report(stderr: TextIO, message: str, hint: str | None, code: ExitCode = ExitCode.FAILED) -> ExitCode:

@@ -66,14 +66,6 @@ def complaint(result: Result, code: int) -> tuple[str, str]:
     return match[1], match[2]
 
 
-def usage(result: Result) -> str:
-    """What the parser of the command line says of something typed wrong, in one line."""
-    assert result.returncode == 2, result.stderr
-    assert result.stdout == ""
-    assert result.stderr.startswith("Usage: ddpmctl")
-    return " ".join(re.findall(r"^│ (.*?) *│$", result.stderr, re.MULTILINE))
-
-
 def reported(result: Result, command: str) -> Any:
     """The result in the JSON that is alone on stdout."""
     assert result.returncode == 0, result.stderr

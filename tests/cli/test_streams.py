@@ -96,8 +96,8 @@ def test_a_terminal_of_no_size_hides_nothing(tiny: Cli, columns: str) -> None:
     refused = tiny("generate", "12", **sizes)
     assert refused.returncode == 2
     assert "error: there is no label '12'\n\nhint: " in refused.stderr
-    assert "No such command 'generat'" in tiny("generat", **sizes).stderr
-    assert "Train a model and keep it in the registry." in tiny("--help", **sizes).stdout
+    assert "there is no command 'generat'" in tiny("generat", **sizes).stderr
+    assert "Train a model and save it in the registry." in tiny("--help", **sizes).stdout
 
 
 def test_off_a_terminal_tables_are_neither_cut_nor_wrapped(shell: Cli, tiny_home: Path, tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def train(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Train a model and keep it in the registry.
+    """Train a model and save it in the registry.
 
     Example: ddpmctl train --preset quick
 
