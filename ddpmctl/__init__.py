@@ -5,9 +5,10 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ddpmctl.sampling.engine import Engine
+    from ddpmctl.sampling.engine import Engine, load
+    from ddpmctl.sampling.request import SamplingRequest
 
-__all__ = ["Engine", "__version__"]
+__all__ = ["Engine", "SamplingRequest", "__version__", "load"]
 
 # As a library it prints nothing unless logging is configured; the command line shows the records as notes and warnings.
 logging.getLogger("ddpmctl").addHandler(logging.NullHandler())
@@ -15,13 +16,17 @@ logging.getLogger("ddpmctl").addHandler(logging.NullHandler())
 
 def __getattr__(name: str) -> Any:
     # Lazily: importing the package must not import torch.
-    if name == "Engine":
+    if name in ("Engine", "load"):
         from ddpmctl.threads import configure_threads
 
         configure_threads()
-        from ddpmctl.sampling.engine import Engine
+        from ddpmctl.sampling import engine
 
-        return Engine
+        return getattr(engine, name)
+    if name == "SamplingRequest":
+        from ddpmctl.sampling.request import SamplingRequest
+
+        return SamplingRequest
     if name == "__version__":
         try:
             return metadata.version("ddpmctl")

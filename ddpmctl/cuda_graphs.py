@@ -97,18 +97,15 @@ class CapturedCall:
     Args:
         function: called with the inputs, in order, and the options by name.
         graphs: of the device; None runs every call eagerly.
-        notice: given one line where a capture fails.
     """
 
     def __init__(
         self,
         function: Callable[..., Tensor],
         graphs: Graphs | None,
-        notice: Callable[[str], None] = log.warning,
     ) -> None:
         self._function = function
         self._graphs = graphs
-        self._notice = notice
         self._kinds: dict[Hashable, _Kind] = {}
         # Two threads would otherwise overwrite each other's inputs between copy and computation.
         self._lock = Lock()
@@ -164,4 +161,4 @@ class CapturedCall:
             cause = cause.__cause__ or cause.__context__
         self._graphs = None
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        self._notice(f"CUDA graph capture failed, continuing without it (slower): {reason}")
+        log.warning(f"CUDA graph capture failed, continuing without it (slower): {reason}")

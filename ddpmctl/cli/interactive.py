@@ -3,50 +3,87 @@
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+from ddpmctl.cli.failures import describe
 from ddpmctl.cli.output import Output, print_error
+from ddpmctl.cli.sampling import SamplingArguments
+from ddpmctl.cli.terminal_images import draw
 from ddpmctl.errors import DdpmctlError, UsageError
 
-ENOUGH = ("", "quit", "exit")
+if TYPE_CHECKING:
+    from ddpmctl.sampling.files import Enlargement
+    from ddpmctl.sampling.request import SamplingRequest
+
+ENDINGS = ("", "quit", "exit")
+MAX_NAMES = 30
+
+
+def converse(
+    out: Output,
+    sampling: SamplingArguments,
+    request: "SamplingRequest",
+    enlargement: "Enlargement",
+    count: int,
+    output: Path | None,
+    show: bool | None,
+) -> None:
+    """Make the labels that are typed, each line from the seeds after those of the line before."""
+    from ddpmctl.sampling.files import is_folder, plan_files, save_images
+
+    if output is not None and not is_folder(output):
+        raise UsageError(f"--interactive makes a file for each image, and {output} is not a folder", "-o FOLDER/")
+    classes = request.checkpoint.manifest.classes
+    engine, request = sampling.load(out, request)
+
+    def make(labels: list[str], before: int) -> int:
+        typed = [label for label in labels for _ in range(count)]
+        line = engine.request(typed, request.seed + before, **request.options)
+        enlargement.check(engine.config.model, len(line.labels))
+        paths = plan_files(output, line)
+        samples = engine.run(line)
+        save_images(paths, enlargement.apply(samples), line, enlargement)
+        draw(out, samples, show)
+        out.result({}, bare=[str(path) for path in paths])
+        return len(line.labels)
+
+    ask(out, make, ", ".join(classes[:MAX_NAMES]) + (", .." if len(classes) > MAX_NAMES else ""))
 
 
 def ask(out: Output, make: Callable[[list[str], int], int], names: str) -> None:
-    """Make what is asked for, line by line, until an empty line or the end of what is typed.
+    """Make what is typed, line by line, until an empty line or the end of the input.
 
     Args:
-        out: the voice of the command.
-        make: makes images of these labels, the first of them from a seed so many beyond the first; returns how many.
-        names: the labels there are, in words.
-
-    Raises:
-        DdpmctlError: off a terminal, at the end, where a line could not be made.
+        make: makes images of labels, from a seed so many beyond the first; returns how many it made.
+        names: of the classes, for the prompt.
     """
-    asked = sys.stdin.isatty()
-    if asked:
+    prompts = sys.stdin.isatty()
+    if prompts:
         out.note(f"labels: {names}\nan empty line ends")
     made = refused = 0
-    for line in _lines(out, asked):
+    for line in _lines(out, prompts):
         started = time.perf_counter()
         try:
             made += make(line.split(), made)
         except UsageError as error:
             refused += 1
-            print_error(error.message, error.hint)
+            failure = describe(error)
+            print_error(failure.message, failure.hint)
         else:
             out.note(f"{time.perf_counter() - started:.2f} s")
-    if refused and not asked:
+    if refused and not prompts:
         raise DdpmctlError(f"{refused} of the lines could not be made", "see what is said above of each")
 
 
-def _lines(out: Output, asked: bool) -> Iterator[str]:
-    """What is typed, a line at a time."""
+def _lines(out: Output, prompts: bool) -> Iterator[str]:
     while True:
         try:
             # The prompt is for people; what is piped in needs none.
-            line = (out.stderr.input("label> ") if asked else sys.stdin.readline()).strip()
+            line = (out.stderr.input("label> ") if prompts else sys.stdin.readline()).strip()
         except EOFError:
             out.note("")
             return
-        if line.casefold() in ENOUGH:
+        if line.casefold() in ENDINGS:
             return
         yield line

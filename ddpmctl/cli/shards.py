@@ -1,42 +1,30 @@
 """``generate --all``: many images of all classes in a folder of shards."""
 
 import re
-from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import Timeout
-
 from ddpmctl.cli.output import Output
-from ddpmctl.cli.provenance import Liked, made_by
-from ddpmctl.cli.sampling import Request, prepare, steps_bar
+from ddpmctl.cli.sampling import SamplingArguments, open_model, steps_bar
 from ddpmctl.distributed.store import report_once
 from ddpmctl.errors import DataError, Interrupted, UsageError
 from ddpmctl.paths import check_folder
 from ddpmctl.ranks import ranks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from ddpmctl.sampling.engine import Engine
+    from ddpmctl.sampling.request import SamplingRequest
     from ddpmctl.sampling.shards import Job
 
-SHARD_SIZE = 10_000
-MOST_IMAGES = 1_000_000_000
+MAX_IMAGES = 1_000_000_000
+EXAMPLE = "ddpmctl generate --all -n 1000 -o FOLDER"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """What was asked for, None where nothing was.
-
-    Attributes:
-        output: the folder.
-        count: images in all.
-        shard_size: images a shard.
-        batch_size: images that are made together.
-        share: ``i/n``: this process makes the i-th of n shares, from 0.
-    """
+class ShardArguments:
+    """The options of ``generate --all``, as they were typed; ``share`` is ``i/n``, the i-th of n shares from 0."""
 
     output: Path | None
     count: int | None
@@ -44,72 +32,107 @@ class Wanted:
     batch_size: int | None
     share: str | None
 
-    def see_that_all_is_given(self) -> None:
-        """Refuse what only ``--all`` has a use for.
-
-        Raises:
-            UsageError: naming it.
-        """
+    def check_unused(self) -> None:
+        """Refuse options that only ``--all`` uses."""
         given = {"--shard-size": self.shard_size, "--batch-size": self.batch_size, "--shard": self.share}
         for option, value in given.items():
             if value is not None:
-                raise UsageError(f"{option} is for --all", "ddpmctl generate --all -n 1000 -o FOLDER")
+                raise UsageError(f"{option} is for --all", EXAMPLE)
         if ranks().size > 1:
-            raise UsageError("several processes share --all", "ddpmctl generate --all -n 1000 -o FOLDER")
+            raise UsageError("several processes share --all", EXAMPLE)
+
+    def check_numbers(self, existing: "Job | None") -> None:
+        """Check the numbers, of which only a job that exists already needs none."""
+        if self.count is None and existing is None:
+            raise UsageError("it is not said how many images", EXAMPLE)
+        given = {"-n": self.count, "--shard-size": self.shard_size, "--batch-size": self.batch_size}
+        for option, value in given.items():
+            if value is not None and not 1 <= value <= MAX_IMAGES:
+                raise UsageError(f"{option} {value} is out of range", f"{option} 1..{MAX_IMAGES}")
 
 
-def make_shards(out: Output, wanted: Wanted, given: dict[str, Any], useless: dict[str, object]) -> None:
-    """Make the shards that are not there yet, or this process's share of them.
+def generate_shards(
+    out: Output, wanted: ShardArguments, sampling: SamplingArguments, unused: Mapping[str, object]
+) -> None:
+    """Make the shards of a job that are missing or damaged, or this process's share of them.
 
     Args:
-        out: the voice of the command.
-        wanted: what is asked for.
-        given: the arguments of `prepare` but for the voice.
-        useless: other things that may have been given, and are refused.
+        unused: options that are refused beside ``--all``, by name.
     """
-    for name, value in useless.items():
+    for name, value in unused.items():
         if value:
             raise UsageError(f"--all makes all classes as they are, and has no use for {name}", "leave it out")
     with report_once():
         turn, turns = parse_share(wanted.share)
         here = ranks()
         turn, turns = turn * here.size + here.rank, turns * here.size
-        folder = _checked_folder(wanted.output)
+        if wanted.output is None:
+            raise UsageError("--all fills a folder", EXAMPLE)
+        check_folder(wanted.output)
+        folder = Path(wanted.output)
         from ddpmctl.sampling import shards
 
-        before = shards.Job.read(folder)
-        if before:
-            given = Liked(folder / shards.JOB, before.made, []).completed(given)
-        request = prepare(out, **given)
-        _check_numbers(wanted, before)
-        engine = replace(request, drawn=False).load(out)
-        folder.mkdir(parents=True, exist_ok=True)
-        job = _job(wanted, before, request, engine).begun(folder, any_seed=request.drawn)
-        if request.drawn:
-            out.note(f"seed {job.made.seed}")
+        engine, job = _create_or_open(out, wanted, sampling, folder)
         mine = range(turn, job.shards, turns)
-        todo = list(shards.unmade(folder, job, mine))
-        out.note(_words(job, mine, todo))
+        pending = list(job.pending(folder, mine))
+        out.note(_summary(job, mine, pending))
         try:
-            made = _make(out, engine, folder, job, todo)
+            with steps_bar(out, job.provenance.steps * job.image_count(pending)) as on_step:
+                made = shards.make_shards(engine, job, folder, pending, on_step)
         except KeyboardInterrupt:
             raise Interrupted(
                 f"interrupted; the shards that are whole are kept in {folder}",
-                f"go on: ddpmctl generate --all -o '{folder}'",
+                f"continue: ddpmctl generate --all -o '{folder}'",
             ) from None
         if here.is_main_process:
             files = [str(job.path(folder, shard)) for shard in mine]
             record = {"folder": str(folder), "images": job.count, "shards": job.shards, "share": [turn, turns]}
             out.note(f"{'check it' if turns == 1 else 'when all have ended'}: ddpmctl data verify '{folder}'")
-            out.result({**record, "made": made, "files": files, "how": asdict(job.made)}, bare=[str(folder)])
+            out.result({**record, "made": made, "files": files, "how": asdict(job.provenance)}, bare=[str(folder)])
+
+
+def _create_or_open(
+    out: Output, wanted: ShardArguments, sampling: SamplingArguments, folder: Path
+) -> "tuple[Engine, Job]":
+    """The job in the folder and the engine for it."""
+    from ddpmctl.sampling import shards
+    from ddpmctl.sampling.engine import Engine
+    from ddpmctl.sampling.reproduce import ReproductionTarget
+
+    existing = shards.Job.read(folder)
+    target = ReproductionTarget(folder / shards.JOB, existing.provenance, []) if existing else None
+    checkpoint = None if existing and not sampling.model else open_model(out, sampling.model)
+    request = sampling.request(checkpoint, (), target)
+    wanted.check_numbers(existing)
+    engine = Engine(request.checkpoint, request.device, request.precision)
+    job = _job(wanted, existing, request, engine).create_or_open(folder, any_seed=_draws_seed(sampling, existing))
+    if _draws_seed(sampling, existing):
+        out.note(f"seed {job.provenance.seed}")
+    return engine, job
+
+
+def _draws_seed(sampling: SamplingArguments, existing: "Job | None") -> bool:
+    return sampling.seed is None and existing is None
+
+
+def _job(wanted: ShardArguments, existing: "Job | None", request: "SamplingRequest", engine: "Engine") -> "Job":
+    """The job that is asked for, with the numbers of the one that exists where none were given."""
+    from dataclasses import replace
+
+    from ddpmctl.sampling.shards import SHARD_SIZE, Job
+
+    batch_size = wanted.batch_size or (existing.provenance.batch if existing else None)
+    request = engine.resolve(replace(request, batch_size=batch_size))
+    count = wanted.count or (existing.count if existing else 0)
+    shard_size = wanted.shard_size or (existing.shard_size if existing else SHARD_SIZE)
+    try:
+        return Job.of(request, count, shard_size)
+    except ValueError as error:
+        raise UsageError(str(error), f"--shard-size {SHARD_SIZE} or more") from error
 
 
 def parse_share(text: str | None) -> tuple[int, int]:
-    """``2/8`` as two numbers; all of it where nothing was given.
-
-    Raises:
-        UsageError: when they are none, or there is no such share.
-    """
+    """``2/8`` as two numbers; all of it where nothing was given."""
     if text is None:
         return 0, 1
     match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
@@ -118,140 +141,38 @@ def parse_share(text: str | None) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def _checked_folder(output: Path | None) -> Path:
-    """Where the shards go; it may still have to be made.
-
-    Raises:
-        UsageError: where none is named.
-        DdpmctlError: where nothing can be written.
-    """
-    if output is None:
-        raise UsageError("--all fills a folder", "ddpmctl generate --all -n 1000 -o FOLDER")
-    check_folder(output)
-    return Path(output)
-
-
-def _check_numbers(wanted: Wanted, before: "Job | None") -> None:
-    if wanted.count is None and before is None:
-        raise UsageError("it is not said how many images", "ddpmctl generate --all -n 1000 -o FOLDER")
-    given = {"-n": wanted.count, "--shard-size": wanted.shard_size, "--batch-size": wanted.batch_size}
-    for option, value in given.items():
-        if value is not None and not 1 <= value <= MOST_IMAGES:
-            raise UsageError(f"{option} {value} is out of range", f"{option} 1..{MOST_IMAGES}")
-
-
-def _job(wanted: Wanted, before: "Job | None", request: Request, engine: "Engine") -> "Job":
-    """The job that is asked for, with the numbers of the one that was begun where none were given."""
-    from ddpmctl.sampling.engine import BATCH_SIZES, check_seed
-    from ddpmctl.sampling.shards import Job
-
-    usual = (0, SHARD_SIZE, BATCH_SIZES[engine.device.type])
-    if before:
-        usual = (before.count, before.shard_size, before.made.batch)
-    given = (wanted.count, wanted.shard_size, wanted.batch_size)
-    count, size, batch = (old if new is None else new for new, old in zip(given, usual, strict=True))
-    check_seed(request.seed, count)
-    command = ["generate", "--all", "-n", count, "--shard-size", size, "--batch-size", batch, "-o", "shards"]
-    model = engine.config.model
-    side = (model.image_size, model.image_size)
-    try:
-        return Job(
-            count=count,
-            shard_size=size,
-            labels=len(engine.classes),
-            shape=side if model.channels == 1 else (*side, model.channels),
-            made=replace(made_by(request, engine, "images", [], command), batch=batch),
-        )
-    except ValueError as error:
-        raise UsageError(str(error), f"--shard-size {SHARD_SIZE} or more") from error
-
-
-def _words(job: "Job", mine: range, todo: list[int]) -> str:
+def _summary(job: "Job", mine: range, pending: list[int]) -> str:
     share = "" if len(mine) == job.shards else f", {len(mine)} of them this process's share"
-    there = f"; {len(mine) - len(todo)} are there" if len(todo) < len(mine) else ""
+    there = f"; {len(mine) - len(pending)} are there" if len(pending) < len(mine) else ""
     return f"{job.count:,} images in {job.shards:,} shards{share}{there}"
 
 
-def _make(out: Output, engine: "Engine", folder: Path, job: "Job", todo: list[int]) -> int:
-    """Make shards, first those that no other process is making; returns how many were left to make."""
-    steps, made = job.made.steps, 0
-    with steps_bar(out, steps * sum(len(job.images(shard)) for shard in todo)) as (bar, task):
-
-        def on_step(images: int) -> None:
-            bar.advance(task, images)
-
-        left = []
-        for shard in todo:
-            try:
-                made += _make_one(engine, folder, job, shard, on_step, wait=False)
-            except Timeout:
-                left.append(shard)
-        if left:
-            out.note(f"waiting for another process that makes {len(left)} of them")
-        return made + sum(_make_one(engine, folder, job, shard, on_step, wait=True) for shard in left)
-
-
-def _make_one(
-    engine: "Engine", folder: Path, job: "Job", shard: int, on_step: "Callable[[int], None]", *, wait: bool
-) -> bool:
-    """Make a shard unless it is there by now, which is told.
-
-    Raises:
-        Timeout: where another process holds it, and that is not waited for.
-    """
-    from ddpmctl.sampling import shards
-
-    held = shards.hold(folder, job, shard)
-    held.acquire(timeout=-1 if wait else 0)
-    try:
-        if not list(shards.unmade(folder, job, range(shard, shard + 1))):
-            return False
-        shards.swept(folder, job, shard)
-        numbers, made = job.images(shard), job.made
-        images = engine.generate(
-            job.classes_of(numbers),
-            seed=made.seed + numbers.start,
-            sampler=made.sampler,
-            steps=made.steps,
-            guidance=made.guidance,
-            guidance_interval=made.guidance_interval,
-            batch_size=made.batch,
-            fixed=True,
-            on_step=on_step,
-        )
-        shards.put_shard(job.path(folder, shard), job, shard, images)
-        with suppress(OSError):  # Windows keeps a file that is open
-            Path(held.lock_file).unlink()
-    finally:
-        held.release()
-    return True
-
-
 def holds_shards(folder: Path) -> bool:
-    """Whether ``generate --all`` was used on a folder, as far as its name for that is there."""
+    """Whether ``generate --all`` was used on a folder."""
     from ddpmctl.sampling import shards
 
     return (folder / shards.JOB).is_file()
 
 
 def verify_shards(folder: Path) -> tuple[dict[str, Any], str, list[str]]:
-    """What is in a folder of shards: the record, a summary, and the problems."""
+    """What is in a folder of shards: the record for ``--json``, a summary, and the problems."""
     from ddpmctl.sampling import shards
 
     job = shards.Job.read(folder)
     if job is None:
         raise DataError(f"{folder} does not hold shards", f"ddpmctl data verify folder:{folder}")
     found = shards.verify(folder, job)
-    problems = [*found.damaged, *found.strange]
+    problems = [*found.damaged, *found.unexpected]
     if found.missing:
         problems.append(f"{len(found.missing):,} of {job.shards:,} shards are missing: {_listed(found.missing)}")
     if found.missing or found.damaged:
         problems.append(f"ddpmctl generate --all -o '{folder}' makes what is not there or not whole")
-    words = f"{folder}: {job.count:,} images in {job.shards:,} shards"
-    words += f", each there once; digest {found.digest}" if found.digest else ""
+    summary = f"{folder}: {job.count:,} images in {job.shards:,} shards"
+    summary += f", each there once; digest {found.digest}" if found.digest else ""
     record = {"name": str(folder), "images": job.count, "shards": job.shards, "missing": found.missing}
-    return {**record, "digest": found.digest, "problems": problems}, words, problems
+    return {**record, "digest": found.digest, "problems": problems}, summary, problems
 
 
-def _listed(numbers: list[int], most: int = 10) -> str:
-    return ", ".join(map(str, numbers[:most])) + (", .." if len(numbers) > most else "")
+def _listed(numbers: Iterable[int], most: int = 10) -> str:
+    first = list(numbers)
+    return ", ".join(map(str, first[:most])) + (", .." if len(first) > most else "")

@@ -85,18 +85,18 @@ def safe_stem(name: str) -> str:
     return stem.encode()[:LONGEST_STEM].decode(errors="ignore").strip("-.") or "image"
 
 
-def png(image: Images, made: Provenance | None = None) -> bytes:
+def png(image: Images, provenance: Provenance | None = None) -> bytes:
     """uint8[H,W] or uint8[H,W,3] as a PNG that tells how it was made."""
     data = io.BytesIO()
-    Image.fromarray(image).save(data, "PNG", **saved_with(".png", made))
+    Image.fromarray(image).save(data, "PNG", **saved_with(".png", provenance))
     return data.getvalue()
 
 
-def npz(images: Images, labels: list[int], seeds: list[int], made: Provenance | None = None) -> bytes:
+def npz(images: Images, labels: list[int], seeds: list[int], provenance: Provenance | None = None) -> bytes:
     """Images uint8[N,..], labels int64[N] and seeds int64[N] as a compressed NumPy archive that tells the same."""
     data = io.BytesIO()
     arrays: dict[str, Any] = {"labels": np.array(labels, np.int64), "seeds": np.array(seeds, np.int64)}
-    if made:
-        arrays[KEY] = np.array(made.to_json())
+    if provenance:
+        arrays[KEY] = np.array(provenance.to_json())
     np.savez_compressed(data, images=images, **arrays)
     return data.getvalue()

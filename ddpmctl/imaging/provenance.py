@@ -88,16 +88,15 @@ class Provenance:
         return json.dumps(dataclasses.asdict(self))
 
 
-def saved_with(suffix: str, made: Provenance | None) -> dict[str, Any]:
+def saved_with(suffix: str, provenance: Provenance | None) -> dict[str, Any]:
     """Arguments of Pillow's ``save`` that write the record into a picture of this kind.
 
     Args:
         suffix: ``.png``, ``.gif`` or ``.webp``.
-        made: the record; None for none.
     """
-    if made is None:
+    if provenance is None:
         return {}
-    text = made.to_json()
+    text = provenance.to_json()
     if suffix == ".png":
         chunks = PngImagePlugin.PngInfo()
         chunks.add_itxt(KEY, text)

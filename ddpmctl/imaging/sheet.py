@@ -15,6 +15,39 @@ PAPER, INK = 255, 0
 MARGIN = 8
 """Width of the names of rows, in heights of a title."""
 
+WIDEST = 20
+"""Images in a row of a sheet of classes; half of them where there is one of each class."""
+
+
+def class_sheet(images: Images, classes: Sequence[str], factor: int) -> Images:
+    """A sheet of every class: one image of each in two titled rows or more, or a titled column per class.
+
+    Args:
+        images: one of each class in order, then again one of each, and so on: uint8[N,H,W] or uint8[N,H,W,3].
+        factor: how much each image is enlarged.
+    """
+    count = len(classes)
+    rows = len(images) // count
+    columns = min(-(-count // 2), WIDEST // 2) if rows == 1 else WIDEST
+    parts: list[list[Images]] = []
+    titles: list[list[str]] = []
+    for start in range(0, count, columns):
+        shown = range(start, min(start + columns, count))
+        parts += [[images[row * count + label] for label in shown] for row in range(rows)]
+        titles += [[classes[label] for label in shown], *[[] for _ in range(rows - 1)]]
+    return labelled_sheet(parts, titles, factor)
+
+
+def tile(images: Sequence[Images], columns: int) -> Images:
+    """Images of one size in as few rows as columns allow, with a black pixel between them."""
+    rows = -(-len(images) // columns)
+    across, (high, wide) = -(-len(images) // rows), images[0].shape[:2]
+    tiled = np.zeros((rows * (high + 1) - 1, across * (wide + 1) - 1, *images[0].shape[2:]), np.uint8)
+    for number, image in enumerate(images):
+        y, x = number // across * (high + 1), number % across * (wide + 1)
+        tiled[y : y + high, x : x + wide] = image
+    return tiled
+
 
 def labelled_sheet(
     rows: Sequence[Sequence[Images]],

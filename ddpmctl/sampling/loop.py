@@ -15,7 +15,7 @@ from ddpmctl.core.diffusion import Denoiser, Diffusion
 from ddpmctl.core.guidance import guided, scale_at
 from ddpmctl.core.noise import key_words, normal, normal_from_key
 from ddpmctl.core.samplers import SAMPLERS, Sampler, Step, trailing_timesteps
-from ddpmctl.cuda_graphs import CapturedCall, Graphs, log
+from ddpmctl.cuda_graphs import CapturedCall, Graphs
 from ddpmctl.data.dataset import resized
 
 Images = NDArray[np.uint8]
@@ -35,7 +35,6 @@ class SamplingStep:
         device: where to compute.
         precision: ``fp32`` or ``bf16``, of the network alone; guidance and the sampler compute in float32.
         graphs: what captures on the device; None captures nothing.
-        notice: given one line where a capture fails.
     """
 
     def __init__(
@@ -45,13 +44,12 @@ class SamplingStep:
         device: torch.device,
         precision: str,
         graphs: Graphs | None = None,
-        notice: Callable[[str], None] = log.warning,
     ) -> None:
         self.device = device
         self.captures = graphs is not None
         self._modules = tuple(network.modules()) if isinstance(network, nn.Module) else ()
-        self._output = CapturedCall(_guided_output(network, null_label, device, precision), graphs, notice)
-        self._normal = CapturedCall(normal_from_key, graphs, notice)
+        self._output = CapturedCall(_guided_output(network, null_label, device, precision), graphs)
+        self._normal = CapturedCall(normal_from_key, graphs)
 
     def model_output(self, x: Tensor, times: Tensor, label: Tensor, scale: float) -> Tensor:
         """The network's output, float32[N,C,S,S].

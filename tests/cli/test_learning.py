@@ -80,7 +80,7 @@ def test_what_was_imported_or_was_too_short_cannot_be_shown_learning(
     short = ("train", "--preset", "quick", "--dataset", "strokes:60", "--max-steps", 1, "--name", "c")
     assert here(*short).returncode == 0
     error, hint = complaint(here("animate", "--training", "c"), 1)
-    assert error.startswith("the training of 'c' kept no strips: it was too short")
+    assert error.startswith("the training of 'c' kept no previews: it was too short")
     assert hint == "train for a minute: ddpmctl train --preset quick --max-time 60s"
     assert complaint(here("animate", "--training", "d"), 1)[0] == "there is no model 'd'"
     assert not list(tmp_path.glob("*.gif"))

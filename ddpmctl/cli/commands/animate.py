@@ -1,6 +1,6 @@
 """``ddpmctl animate``."""
 
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,22 +8,17 @@ import typer
 
 from ddpmctl.cli import options
 from ddpmctl.cli.output import Output
-from ddpmctl.cli.provenance import made_by
-from ddpmctl.cli.sampling import Request, label_index, prepare, steps_bar
+from ddpmctl.cli.sampling import SamplingArguments, last_commit, open_model, steps_bar
 from ddpmctl.cli.terminal_images import draw, play, warn_of_boxes
 from ddpmctl.config import choose
 from ddpmctl.errors import UsageError
-from ddpmctl.labels import typed_label
 from ddpmctl.paths import typed_file
 
 if TYPE_CHECKING:
-    from ddpmctl.core.samplers import Step
-    from ddpmctl.imaging.provenance import Provenance
-    from ddpmctl.imaging.upscale import Images
-    from ddpmctl.sampling.engine import Engine
+    from ddpmctl.imaging.animation import Timing
+    from ddpmctl.sampling.animation import Animation
 
 SUFFIXES = (".gif", ".webp", ".png")
-SHOWS = ("x", "x0", "both")
 DRAWN, LINES = 5, 12
 """Frames that a terminal is shown of an animation that does not play, and lines that they fill at most."""
 
@@ -67,166 +62,88 @@ def animate(
 
     A model learning: ddpmctl animate --training demo -o learning.gif
     """
+    from ddpmctl.imaging.animation import Timing
+
     out = Output("animate", as_json=as_json, quiet=quiet)
     timing = Timing(frames, (20 if training is None else 5) if fps is None else fps, hold)
-    check_timing(timing)
-    seen = Seen(plays, not no_show)
+    sampling = SamplingArguments(
+        model=model, sampler=sampler, steps=steps, guidance=guidance, interval=guidance_interval, seed=seed,
+        device=device, precision=precision,
+    )  # fmt: skip
+    drawn = (plays, None if not no_show else False)
     if training is not None:
-        chosen = (label, model, sampler, steps, guidance, guidance_interval, seed)
-        usual = (show, interpolation, device, precision) == ("x", "nearest", "auto", "auto")
-        if any(value is not None for value in chosen) or not usual:
+        usual = (label, show, interpolation) == (None, "x", "nearest")
+        if not usual or sampling != SamplingArguments():
             raise UsageError("a training is shown as it was kept", "ddpmctl animate --training MODEL, and no label")
-        _show_learning(out, training, output, timing, upscale, seen)
+        _animate_training(out, training, output, timing, upscale, drawn)
         return
     if label is None:
         raise UsageError("no label was given", "ddpmctl animate 3, or ddpmctl animate --training MODEL")
-    choose("view", show, SHOWS)
-    way = (sampler, steps, guidance, guidance_interval)
-    request = prepare(out, model, *way, seed, device, precision, default_sampler=("ddim", frames))
-    _show_carving(out, request, label, output, timing, show, (upscale, interpolation), seen)
+    _animate_sampling(out, sampling, label, output, timing, show, (upscale, interpolation), drawn)
 
 
-def _show_carving(
+def _animate_sampling(
     out: Output,
-    request: Request,
+    sampling: SamplingArguments,
     label: str,
     output: Path | None,
     timing: "Timing",
-    show: str,
+    view: str,
     enlarged: tuple[int, str],
-    seen: "Seen",
+    drawn: tuple[bool, bool | None],
 ) -> None:
+    """The way from noise to one image."""
     from ddpmctl.imaging.files import check_target, free_path, safe_stem, write_whole
-    from ddpmctl.imaging.upscale import check_upscale
+    from ddpmctl.sampling.animation import VIEWS, animate
+    from ddpmctl.sampling.files import Enlargement
 
-    manifest, (upscale, interpolation) = request.checkpoint.manifest, enlarged
-    index = label_index(out, label, manifest.classes)
-    shape, count = manifest.config.model, timing.frames * (2 if show == "both" else 1)
-    check_upscale(upscale, interpolation, count, shape.image_size, shape.channels)
-    path = output or free_path(Path(f"{safe_stem(manifest.classes[index])}.gif"))
+    choose("view", view, VIEWS)
+    checkpoint, enlargement = open_model(out, sampling.model), Enlargement(*enlarged)
+    config = checkpoint.manifest.config
+    if sampling.sampler is None and sampling.steps is None:
+        sampling = replace(sampling, sampler="ddim", steps=min(timing.frames, config.diffusion.timesteps))
+    request = sampling.request(checkpoint, [label])
+    enlargement.check(config.model, timing.frames * (2 if view == "both" else 1))
+    path = output or free_path(Path(f"{safe_stem(request.classes[0])}.gif"))
     check_target(path, SUFFIXES)
-
-    engine = request.load(out)
-    pictures = sample_frames(out, engine, request, index, timing.frames, show)
-    named = typed_label(index, manifest.classes)
-    typed: list[object] = ["animate", named, *timing.typed(), "--show", show, "--interpolation", interpolation]
-    made = made_by(request, engine, "animation", [index], typed, upscale=upscale, interpolation=interpolation)
-    write_whole(path, encode(pictures, path.suffix.lower(), timing.fps, timing.hold, upscale, interpolation, made))
-    if len(pictures) < timing.frames:
-        out.note(f"{len(pictures)} frames, since there are as many steps")
-    seen.show_frames(out, pictures, timing)
-    record = {**request.record(), "label": index, "class": manifest.classes[index], "frames": len(pictures)}
-    out.result({**record, "show": show, "files": [str(path)]}, bare=[str(path)])
+    engine, request = sampling.load(out, request)
+    with steps_bar(out, request.sampling.steps) as on_step:
+        animation = animate(engine, request, timing, view, enlargement, on_step)
+    write_whole(path, animation.encode(path.suffix.lower()))
+    count = len(animation.frames)
+    if count < timing.frames:
+        out.note(f"{count} frames, since there are as many steps")
+    _draw(out, animation, *drawn)
+    record = {**request.to_dict(), "label": request.labels[0], "class": request.classes[0], "frames": count}
+    out.result({**record, "show": view, "files": [str(path)]}, bare=[str(path)])
 
 
-def _show_learning(
-    out: Output, reference: str, output: Path | None, timing: "Timing", upscale: int, seen: "Seen"
+def _animate_training(
+    out: Output, reference: str, output: Path | None, timing: "Timing", upscale: int, drawn: tuple[bool, bool | None]
 ) -> None:
-    from ddpmctl.cli.training_film import Learning
-    from ddpmctl.imaging.animation import animation
+    """The previews that a training kept."""
     from ddpmctl.imaging.files import check_target, write_whole
-    from ddpmctl.imaging.upscale import check_upscale
+    from ddpmctl.sampling.training_film import TrainingFilm
 
-    whole = Learning.of(out, reference)
-    shape = whole.checkpoint.manifest.config.model
-    learning = whole.picked(timing.frames)
-    count = len(learning.labels) * len(learning.steps)
-    check_upscale(upscale, "cubic", count, shape.image_size, shape.channels)
-    path = output or learning.default_file()
+    checkpoint = open_model(out, reference)
+    film = TrainingFilm.read(checkpoint, last_commit(out, checkpoint)).pick(timing.frames)
+    film.check_upscale(upscale)
+    path = output or film.default_file()
     check_target(path, SUFFIXES)
-    warn_of_boxes(out, learning.classes)
-    made = learning.made([*map(str, timing.typed()), "--upscale", str(upscale)], upscale)
-    write_whole(path, animation(learning.sheets(upscale), path.suffix.lower(), timing.fps, timing.hold, made))
-    seen.show_frames(out, learning.rows(), timing)
-    record = {"model": learning.checkpoint.name, "digest": learning.checkpoint.digest, "steps": learning.steps}
-    out.result({**record, "frames": len(learning.steps), "files": [str(path)]}, bare=[str(path)])
+    warn_of_boxes(out, film.classes)
+    animation = film.animate(timing, upscale)
+    write_whole(path, animation.encode(path.suffix.lower()))
+    _draw(out, animation, *drawn)
+    record = {"model": checkpoint.name, "digest": checkpoint.digest, "steps": film.steps}
+    out.result({**record, "frames": len(film.steps), "files": [str(path)]}, bare=[str(path)])
 
 
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """How an animation runs.
-
-    Attributes:
-        frames: at most.
-        fps: frames a second.
-        hold: seconds that the last one stays.
-    """
-
-    frames: int
-    fps: float
-    hold: float
-
-    def typed(self) -> list[object]:
-        """As options."""
-        return ["--frames", self.frames, "--fps", f"{self.fps:g}", "--hold", f"{self.hold:g}"]
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What is seen of an animation in the terminal.
-
-    Attributes:
-        play: all of it, moving.
-        show: a few of its frames.
-    """
-
-    play: bool
-    show: bool
-
-    def show_frames(self, out: Output, frames: "list[Images]", timing: Timing) -> None:
-        """Play it, or draw it as a row of frames from the first to the last."""
-        from ddpmctl.imaging.animation import pick
-
-        if self.play:
-            play(out, frames, timing.fps, timing.hold)
-        else:
-            draw(out, [frames[k] for k in pick(len(frames), DRAWN)], None if self.show else False, LINES)
-
-
-def check_timing(timing: Timing) -> None:
-    """See that an animation of these numbers can be made.
-
-    Raises:
-        UsageError: when it cannot.
-    """
-    if not 1 <= timing.frames <= 1000:
-        raise UsageError(f"{timing.frames} frames are not possible", "--frames 1..1000")
-    if not 1 <= timing.fps <= 50:
-        raise UsageError(f"{timing.fps:g} frames a second are not possible", "--fps 1..50")
-    if not 0 <= timing.hold <= 60:
-        raise UsageError(f"a hold of {timing.hold:g} seconds is not possible", "--hold 0..60")
-
-
-def sample_frames(
-    out: Output, engine: "Engine", request: Request, index: int, frames: int, show: str
-) -> "list[Images]":
-    """Run the chain once and keep ``frames`` of its steps, spread evenly, the last among them."""
+def _draw(out: Output, animation: "Animation", plays: bool, show: bool | None) -> None:
+    """Play it in the terminal, or draw some of its frames in a row."""
     from ddpmctl.imaging.animation import pick
 
-    kept = set(pick(request.sampling.steps, frames))
-    pictures = []
-    with steps_bar(out, request.sampling.steps) as (bar, task):
-        for step in engine.trajectory(index, **request.keywords()):
-            if step.index in kept:
-                pictures.append(_frame(step, show, engine.diffusion.pixel_range, engine.config.model.image_size))
-            bar.advance(task)
-    return pictures
-
-
-def encode(
-    pictures: "list[Images]", suffix: str, fps: float, hold: float, factor: int, how: str, made: "Provenance"
-) -> bytes:
-    """Enlarge the frames and encode them, with how they were made."""
-    from ddpmctl.imaging.animation import animation
-    from ddpmctl.imaging.upscale import upscale
-
-    return animation([upscale(picture, factor, how) for picture in pictures], suffix, fps, hold, made)
-
-
-def _frame(step: "Step", show: str, pixel_range: tuple[float, float], size: int) -> "Images":
-    import numpy as np
-
-    from ddpmctl.sampling.loop import to_pixels
-
-    views = {"x": [step.x], "x0": [step.x0], "both": [step.x, step.x0]}[show]
-    return np.concatenate([to_pixels(view, pixel_range, size)[0] for view in views], axis=1)
+    frames = animation.small_frames
+    if plays:
+        play(out, frames, animation.timing.fps, animation.timing.hold)
+    else:
+        draw(out, [frames[k] for k in pick(len(frames), DRAWN)], show, LINES)

@@ -13,16 +13,17 @@ from rich.table import Table
 from rich.text import Text
 
 from ddpmctl.cli import options
-from ddpmctl.cli.formatting import age, words
+from ddpmctl.cli.descriptions import describe, describe_picture
 from ddpmctl.cli.output import Output, encodes, escaped
-from ddpmctl.cli.provenance import as_record, is_picture, tell
 from ddpmctl.cli.sampling import last_commit, open_model
 from ddpmctl.cli.terminal_images import draw, draw_picture, draw_sheet
 from ddpmctl.config import DiffusionConfig
-from ddpmctl.errors import CheckpointError
-from ddpmctl.paths import expand, typed_file
-from ddpmctl.registry import Checkpoint, Manifest, SegmentRecord
+from ddpmctl.errors import CheckpointError, UsageError
+from ddpmctl.paths import expand, expand_home, typed_file
+from ddpmctl.registry import Checkpoint
+from ddpmctl.sampling.request import SamplingRequest, check_timesteps
 
+PICTURES = (".png", ".gif", ".webp", ".npz")
 SCHEDULE_ROWS = 11
 STRIP_LINES = 12
 
@@ -55,18 +56,11 @@ def inspect(
     """
     out = Output("inspect", as_json=as_json)
     if model is not None and is_picture(model):
-        picture = expand(model)
-        draw_picture(out, picture, show)
-        out.result(as_record(picture), _pairs(tell(picture)))
+        _inspect_picture(out, expand(model), show)
         return
     checkpoint = open_model(out, model)
     if at:
-        from ddpmctl.cli.probe import look_at
-
-        path, levels, sheet = look_at(out, checkpoint, at, label, seed, data_dir, device, output)
-        draw_sheet(out, sheet, show)
-        figures = Group(_numbers(levels), Text(f"\n{escaped(str(path))}"))
-        out.result({"name": checkpoint.name, "file": str(path), "levels": levels}, figures)
+        _probe(out, checkpoint, at, label, seed, data_dir, device, output, show)
         return
     last = last_commit(out, checkpoint)
     rows = last.history
@@ -88,59 +82,59 @@ def inspect(
     out.result(data, Group(*parts))
 
 
+def is_picture(reference: str) -> bool:
+    """Whether what is to be inspected is a picture and not a model."""
+    return Path(reference).suffix.lower() in PICTURES and not expand_home(reference).is_dir()
+
+
+def _inspect_picture(out: Output, path: Path, show: bool | None) -> None:
+    from ddpmctl.imaging.provenance import read_provenance
+    from ddpmctl.sampling.reproduce import find_model
+
+    draw_picture(out, path, show)
+    provenance = read_provenance(path)
+    found = find_model(provenance)
+    record = {"file": str(path), **asdict(provenance), "model_now": found.name if found else None}
+    out.result(record, _pairs(describe_picture(path, provenance)))
+
+
+def _probe(
+    out: Output,
+    checkpoint: Checkpoint,
+    timesteps: list[int],
+    label: str | None,
+    seed: int,
+    data_dir: Path | None,
+    device: str,
+    output: Path | None,
+    show: bool | None,
+) -> None:
+    """Some noise levels of one image, seen through the network."""
+    from ddpmctl.imaging.files import check_target, free_path, write_whole
+
+    if label is None:
+        raise UsageError("a noise level is looked at for one label", f"--at {timesteps[0]} --label 8")
+    request = SamplingRequest.resolve(checkpoint, [label], seed=seed, device=device, precision="fp32")
+    check_timesteps(checkpoint, timesteps)
+    path = output or free_path(Path(f"at-{'-'.join(map(str, timesteps))}.png"))
+    check_target(path, [".png"])
+    from ddpmctl.sampling.engine import Engine
+    from ddpmctl.sampling.probe import probe_sheet
+
+    engine = Engine(checkpoint, device, request.precision)
+    sheet = probe_sheet(engine, request.labels[0], timesteps, seed, data_dir)
+    write_whole(path, sheet.to_png())
+    draw_sheet(out, sheet.pixels, show)
+    figures = Group(_numbers(sheet.figures), Text(f"\n{escaped(str(path))}"))
+    out.result({"name": checkpoint.name, "file": str(path), "levels": sheet.figures}, figures)
+
+
 def overview(checkpoint: Checkpoint, last: Checkpoint) -> dict[str, Any]:
     """Everything in the manifest, and where it lies; ``run`` and ``resume`` are those of the last commit."""
     manifest: dict[str, Any] = json.loads(checkpoint.manifest.to_json())
     where = {"name": checkpoint.name, "path": str(checkpoint.path), "digest": checkpoint.digest}
     run, resume = last.manifest.run, last.manifest.resume
     return {**where, **manifest, "run": asdict(run), "resume": asdict(resume) if resume else None}
-
-
-def describe(checkpoint: Checkpoint, last: Manifest) -> Iterator[tuple[str, str]]:
-    """What a person wants to know, as names and words; ``last`` is of the last commit, which has the whole run."""
-    manifest, run = checkpoint.manifest, last.run
-    config, best = manifest.config, manifest.best
-    model, chain, recipe, sampling = config.model, config.diffusion, config.training, config.sampling
-    made = age(manifest.created)
-    yield "model", f"{checkpoint.name}, made {'just now' if made == 'now' else f'{made} ago'}"
-    size = f"{model.image_size}x{model.image_size} {'grey' if model.channels == 1 else 'colour'}"
-    yield "images", f"{size}, {model.num_classes} classes: {', '.join(manifest.classes[:12])}"
-    norm = ", BatchNorm" if model.norm == "batch" else ""
-    widths = "-".join(map(str, model.widths))
-    yield "network", f"{model.network}, {manifest.parameters:,} parameters, widths {widths}{norm}"
-    pixels = "" if chain.pixel_range == (-1, 1) else ", pixels from {:g} to {:g}".format(*chain.pixel_range)
-    yield "chain", f"{chain.timesteps} steps, {chain.schedule} schedule, predicts {chain.parameterization}{pixels}"
-    data = manifest.dataset
-    images = f"{data.count:,} images, digest {data.digest[:12]}" if data.digest else "images not recorded"
-    yield "data", f"{data.name}, {images}"
-    if run.planned_steps:
-        yield (
-            "training",
-            (
-                f"preset {manifest.preset}, {run.step:,} of {run.planned_steps:,} steps, epoch {run.epochs}, "
-                f"{run.images:,} images in {words(run.seconds)} ({_ending(run.stopped)})"
-            ),
-        )
-        if last.resume:
-            plan, count = last.resume.plan, len(last.resume.plan.segments)
-            early = ", ends before the learning rate is zero" if plan.ends_early else ""
-            yield "plan", f"{plan.steps:,} steps in {count} rate segment{'' if count == 1 else 's'}{early}"
-        yield "recipe", f"{recipe.optimizer}, learning rate {recipe.lr:g}, batch {recipe.batch_size}, seed {run.seed}"
-        yield "machine", f"{run.device}, {run.precision}"
-    else:
-        yield "training", f"preset {manifest.preset}, not recorded"
-    if len(run.segments) > 1 or (run.segments and run.segments[0].why != "begun"):
-        yield "parts", "\n".join(map(_segment, run.segments))
-    if best:
-        yield "best", f"{best.title} {best.value:.5f} of {best.parameterization}, epoch {best.epoch}"
-    guidance = "no guidance" if sampling.guidance == 1 else f"guidance {sampling.guidance:g}"
-    if sampling.guidance != 1 and sampling.guidance_interval != (0, 1):
-        guidance += " from {:g} to {:g} of the chain".format(*sampling.guidance_interval)
-    yield "sampling", f"{sampling.sampler}, {sampling.steps} steps, {guidance}"
-    yield "made by", ", ".join(f"{name} {version}" for name, version in manifest.versions.items())
-    total = sum(record.size for record in manifest.files.values())
-    yield "files", f"{total / 1e6:.1f} MB in {checkpoint.path}"
-    yield "digest", checkpoint.digest
 
 
 def schedule_points(config: DiffusionConfig) -> Iterator[dict[str, float]]:
@@ -159,20 +153,6 @@ def schedule_points(config: DiffusionConfig) -> Iterator[dict[str, float]]:
             "noise": float(chain.sigma[t]),
             "snr": float(chain.snr[t]),
         }
-
-
-def _ending(stopped: str) -> str:
-    return {
-        "running": "more may follow",
-        "done": "to its end",
-        "early": "stopped early",
-        "interrupted": "interrupted",
-    }.get(stopped, stopped)
-
-
-def _segment(part: SegmentRecord) -> str:
-    exactly = "" if part.exact else ", not bit for bit"
-    return f"{part.why} at step {part.step:,} of {part.planned_steps:,}, rate {part.peak_lr:g}, {part.device}{exactly}"
 
 
 def _draw_strip(out: Output, last: Checkpoint, show: bool | None) -> None:

@@ -1,0 +1,97 @@
+"""Sampled images as files, enlarged and with their provenance."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from ddpmctl.config import ModelConfig
+from ddpmctl.imaging.files import check_target, free_path, npz, numbered_paths, png, safe_stem, write_whole
+from ddpmctl.imaging.provenance import Provenance
+from ddpmctl.imaging.upscale import Images, check_upscale, upscale
+from ddpmctl.paths import FolderPath, check_folder
+from ddpmctl.sampling.reproduce import build_provenance
+from ddpmctl.sampling.request import SamplingRequest
+
+SUFFIXES = (".png", ".npz")
+
+
+@dataclass(frozen=True, slots=True)
+class Enlargement:
+    """How images are enlarged: by a whole factor, 1 for not at all, and one of `upscale.INTERPOLATIONS`."""
+
+    factor: int = 1
+    interpolation: str = "cubic"
+
+    def check(self, model: ModelConfig, count: int) -> None:
+        """Check that so many images of a model can be enlarged, before any is sampled."""
+        check_upscale(self.factor, self.interpolation, count, model.image_size, model.channels)
+
+    def apply(self, images: Images) -> Images:
+        """Enlarge uint8[N,H,W] or uint8[N,H,W,3]."""
+        if self.factor == 1:
+            return images
+        return np.stack([upscale(image, self.factor, self.interpolation) for image in images])
+
+
+def is_folder(output: Path) -> bool:
+    """Whether images go into a folder under default names: it exists, or it was typed with a slash at its end."""
+    return isinstance(output, FolderPath) or output.is_dir()
+
+
+def plan_files(output: Path | None, request: SamplingRequest) -> list[Path]:
+    """Where the images of a request go, checked before anything is written: one archive, or a file per image.
+
+    Args:
+        output: a .png or .npz file, a folder, or None for the current one. Default names never overwrite.
+    """
+    given = output is not None and not is_folder(output)
+    stem = safe_stem(request.classes[0]) if len(set(request.labels)) == 1 else "images"
+    path = output if output is not None and given else (output or Path()) / f"{stem}.png"
+    if isinstance(output, FolderPath) and not output.is_dir():
+        check_folder(output)
+        path = Path(path)
+    else:
+        check_target(path, SUFFIXES)
+    if path.suffix.lower() == ".npz":
+        return [path]
+    count = len(request.labels)
+    if count == 1:
+        return [path if given else free_path(path)]
+    numbered = numbered_paths(path, count, fresh=not given)
+    if path.parent.is_dir():
+        check_target(numbered[-1], SUFFIXES)  # the number makes the name longer
+    return numbered
+
+
+def image_provenance(request: SamplingRequest, enlargement: Enlargement) -> Provenance:
+    """The provenance of the one image of a request, which `Engine.resolve` has completed."""
+    return _provenance(request, request, enlargement)
+
+
+def save_images(
+    paths: list[Path], images: Images, request: SamplingRequest, enlargement: Enlargement = Enlargement()
+) -> None:
+    """Write the images of a request with their provenance.
+
+    Args:
+        paths: as from `plan_files`.
+        images: enlarged already, uint8[N,..].
+        request: completed by `Engine.resolve`.
+    """
+    paths[0].parent.mkdir(parents=True, exist_ok=True)
+    if paths[0].suffix.lower() == ".npz":
+        # The archive holds its labels, which may be too many for a command line.
+        provenance = _provenance(request, replace(request, labels=()), enlargement)
+        seeds = [request.seed + k for k in range(len(images))]
+        write_whole(paths[0], npz(images, list(request.labels), seeds, provenance))
+        return
+    for k, (path, image) in enumerate(zip(paths, images, strict=True)):
+        write_whole(path, png(image, image_provenance(request.part(k), enlargement)))
+
+
+def _provenance(request: SamplingRequest, typed: SamplingRequest, enlargement: Enlargement) -> Provenance:
+    factor, interpolation = enlargement.factor, enlargement.interpolation
+    argv = typed.to_argv("generate", interpolation=interpolation if factor > 1 else None, upscale=factor)
+    kind = "image" if typed.labels else "images"
+    return build_provenance(request, kind, argv, upscale=factor, interpolation=interpolation)

@@ -1,0 +1,184 @@
+"""Which request made a picture, written into it as its provenance, and the same request again."""
+
+import shlex
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self, Unpack
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ddpmctl.errors import CheckpointError, DataError, Setting, UsageError
+from ddpmctl.imaging.provenance import Provenance, read_provenance
+from ddpmctl.imaging.upscale import Images
+from ddpmctl.registry import Checkpoint, Registry
+from ddpmctl.sampling.request import Labels, SamplingOptions, SamplingRequest, public_name
+from ddpmctl.versions import versions
+
+
+def build_provenance(
+    request: SamplingRequest,
+    kind: Literal["image", "images", "sheet", "animation"],
+    argv: list[str],
+    *,
+    upscale: int = 1,
+    interpolation: str = "cubic",
+) -> Provenance:
+    """The provenance of a picture.
+
+    Args:
+        request: resolved by an engine.
+        kind: an archive of ``images`` holds its labels itself.
+        argv: the command line that repeats it, as from `SamplingRequest.to_argv`.
+    """
+    shown = () if kind == "images" else request.labels
+    size, sampling = request.batch_size or 1, request.sampling
+    return Provenance(
+        kind=kind,
+        model=public_name(request.checkpoint),
+        digest=request.checkpoint.digest,
+        labels=shown,
+        classes=request.classes if shown else (),
+        seed=request.seed,
+        sampler=sampling.sampler,
+        steps=sampling.steps,
+        guidance=sampling.guidance,
+        guidance_interval=sampling.guidance_interval,
+        device=request.device_type,
+        precision=request.precision,
+        batch=min(size, len(request.labels) or size),
+        upscale=upscale,
+        interpolation=interpolation,
+        command=shlex.join(argv),
+        versions=versions(),
+    )
+
+
+def find_model(provenance: Provenance) -> Checkpoint | None:
+    """The model that made a picture, under whatever name; None where no model has its weights."""
+    whole = [entry for entry in Registry().survey() if isinstance(entry, Checkpoint)]
+    whole.sort(key=lambda entry: entry.name != provenance.model)
+    try:
+        by_path = [Registry().open(provenance.model)]
+    except CheckpointError:
+        by_path = []
+    return next((entry for entry in [*by_path, *whole] if entry.digest == provenance.digest), None)
+
+
+def model_status(provenance: Provenance) -> str:
+    """Whether the model that made a picture still exists, as a clause."""
+    checkpoint = find_model(provenance)
+    if checkpoint is None:
+        return "which has other weights now" if provenance.model in Registry().names() else "which is not here"
+    return "which is here" if checkpoint.name == provenance.model else f"which is '{checkpoint.name}' now"
+
+
+@dataclass(frozen=True, slots=True)
+class ReproductionTarget:
+    """A picture that is to be made again."""
+
+    path: Path
+    provenance: Provenance
+    labels: list[int]
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a picture or an archive of images.
+
+        Raises:
+            DataError: when it has no provenance.
+            UsageError: when another command makes such pictures.
+        """
+        provenance = read_provenance(path)
+        if provenance.kind in ("sheet", "animation"):
+            raise UsageError(f"{path} is no image alone but of the kind {provenance.kind}", provenance.command)
+        labels = list(provenance.labels)
+        if provenance.kind == "images":
+            labels = _array(path, "labels").tolist()
+            seeds = list(range(provenance.seed, provenance.seed + len(labels)))
+            if _array(path, "seeds").tolist() != seeds:
+                raise DataError(f"{path} holds other seeds than it tells", "make it anew: ddpmctl generate")
+        return cls(path, provenance, labels)
+
+    def request(
+        self,
+        labels: Labels = (),
+        *,
+        checkpoint: Checkpoint | None = None,
+        seed: int | None = None,
+        device: str = "auto",
+        precision: str = "auto",
+        **options: Unpack[SamplingOptions],
+    ) -> SamplingRequest:
+        """The request that makes it again, except for what is given; see `SamplingRequest.resolve`.
+
+        Raises:
+            CheckpointError: when the model that made it is needed, and does not exist any more.
+        """
+        before = self.provenance
+        changed: SamplingOptions = {**options}
+        if changed.get("sampler") is None and changed.get("steps") is None:
+            changed |= {"sampler": before.sampler, "steps": before.steps}
+        if changed.get("guidance") is None:
+            changed["guidance"] = before.guidance
+            if changed.get("guidance_interval") is None and before.guidance != 1.0:
+                changed["guidance_interval"] = before.guidance_interval
+        return SamplingRequest.resolve(
+            checkpoint or self._checkpoint(),
+            [*labels] or self.labels,
+            seed=before.seed if seed is None else seed,
+            device=before.device if device == "auto" else device,
+            precision=before.precision if precision == "auto" else precision,
+            **changed,
+        )
+
+    def is_repeated_by(self, request: SamplingRequest, upscale: int) -> bool:
+        """Whether a request differs in nothing that changes the pixels, so that the two are to be compared."""
+        before, sampling = self.provenance, request.sampling
+        now = (sampling.sampler, sampling.steps, sampling.guidance, sampling.guidance_interval)
+        then = (before.sampler, before.steps, before.guidance, before.guidance_interval)
+        same = (now, request.seed, upscale) == (then, before.seed, before.upscale)
+        return same and list(request.labels) == self.labels
+
+    def difference(self, images: Images) -> int | None:
+        """The largest difference from the picture in grey levels; None where the sizes differ.
+
+        Args:
+            images: as they were written, uint8[N,..].
+        """
+        before = self._pixels()
+        if before.shape != images.shape:
+            return None
+        return int(np.abs(before.astype(int) - images.astype(int)).max())
+
+    def _checkpoint(self) -> Checkpoint:
+        found = find_model(self.provenance)
+        if found:
+            return found
+        name, digest = self.provenance.model, self.provenance.digest[:12]
+        if name in Registry().names():
+            raise CheckpointError(
+                f"'{name}' has changed since it made {self.path}: its weights were {digest}",
+                "with the weights of today: ", Setting("model", name),
+            )  # fmt: skip
+        raise CheckpointError(
+            f"the model that made {self.path} is gone: '{name}' with the weights {digest}",
+            "with another: ", Setting("model", "NAME"), "; ddpmctl models lists them",
+        )  # fmt: skip
+
+    def _pixels(self) -> Images:
+        if self.provenance.kind == "images":
+            return _array(self.path, "images")
+        with Image.open(self.path) as image:
+            return np.asarray(image)[None]
+
+
+def _array(path: Path, name: str) -> NDArray[Any]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            found: NDArray[Any] = archive[name]
+            return found
+    except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path} cannot be read: {error}", "make it anew: ddpmctl generate") from error

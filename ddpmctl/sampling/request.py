@@ -1,0 +1,197 @@
+"""A request for images of a model: everything that decides their pixels. No torch: it is checked before torch loads."""
+
+import logging
+import secrets
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Self, SupportsIndex, TypedDict, Unpack
+
+from ddpmctl import plugins
+from ddpmctl.config import PRECISIONS, SamplingConfig, choose, resolve_sampling
+from ddpmctl.errors import Setting, UsageError
+from ddpmctl.labels import resolve_label, taken_as_index, typed_label
+from ddpmctl.registry import Checkpoint
+
+log = logging.getLogger("ddpmctl")
+
+MAX_SEED = 2**63 - 1
+
+Labels = Iterable[SupportsIndex | str]
+
+_SHORT_OPTIONS = {"count": "-n", "output": "-o"}
+
+
+class SamplingOptions(TypedDict, total=False):
+    """What may differ from the sampling that a model recommends; None keeps its recommendation.
+
+    ``sampler`` is a built-in one (``ddpm``, ``ddim``, ``dpmpp``, ``dpmpp-sde``) or a plugin's. A ``guidance`` of 1.0
+    is none; ``guidance_interval`` is where along the chain it acts, from and to, 0 the image and 1 the noise.
+    """
+
+    sampler: str | None
+    steps: int | None
+    guidance: float | None
+    guidance_interval: tuple[float, ...] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingRequest:
+    """Images of a model. Image ``k`` shows class ``labels[k]`` and draws all its noise from ``seed + k``.
+
+    Attributes:
+        labels: class indices.
+        sampling: sampler, steps, guidance and where it acts, complete.
+        device: ``auto`` until an engine resolves it, and so with ``precision``.
+        batch_size: images sampled together at most; None for as many as suit the device.
+    """
+
+    checkpoint: Checkpoint
+    labels: tuple[int, ...]
+    sampling: SamplingConfig
+    seed: int
+    device: str = "auto"
+    precision: str = "auto"
+    batch_size: int | None = None
+
+    def __post_init__(self) -> None:
+        choose("precision", self.precision, PRECISIONS)
+        check_seeds(self.seed, max(1, len(self.labels)))
+        if self.batch_size is not None and self.batch_size < 1:
+            raise UsageError(f"a batch of {self.batch_size} holds no image", "batch_size is 1 or more")
+
+    @classmethod
+    def resolve(
+        cls,
+        checkpoint: Checkpoint,
+        labels: Labels = (),
+        *,
+        seed: int | None = None,
+        device: str = "auto",
+        precision: str = "auto",
+        batch_size: int | None = None,
+        **options: Unpack[SamplingOptions],
+    ) -> Self:
+        """Complete and check a request.
+
+        Args:
+            labels: indices (Python or NumPy integers, also as an array) or class names; ``1`` is the class with index
+                1, ``"1"`` the class named 1.
+            seed: in 0..2^63-1; drawn when None.
+
+        Raises:
+            UsageError: for what this model does not have or cannot do.
+        """
+        if isinstance(labels, str):
+            raise UsageError(f"labels are a sequence, not the text '{labels}'", f"engine.generate(['{labels}'])")
+        extra = plugins.available(plugins.SAMPLERS)
+        return cls(
+            checkpoint=checkpoint,
+            sampling=resolve_sampling(checkpoint.manifest.config, **options, extra_samplers=extra),
+            labels=tuple(_indices(list(labels), checkpoint.manifest.classes)),
+            seed=secrets.randbelow(2**31) if seed is None else seed,
+            device=device,
+            precision=precision,
+            batch_size=batch_size,
+        )
+
+    def part(self, start: int, count: int = 1) -> Self:
+        """Some of these images, as a request of its own with the batch size of the whole."""
+        size = None if self.batch_size is None else min(self.batch_size, len(self.labels))
+        return replace(self, labels=self.labels[start : start + count], seed=self.seed + start, batch_size=size)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the labels, one an image."""
+        return tuple(self.checkpoint.manifest.classes[label] for label in self.labels)
+
+    @property
+    def options(self) -> SamplingOptions:
+        """Its sampling as the options of another request."""
+        sampling = self.sampling
+        return {
+            "sampler": sampling.sampler,
+            "steps": sampling.steps,
+            "guidance": sampling.guidance,
+            "guidance_interval": sampling.guidance_interval,
+        }
+
+    @property
+    def device_type(self) -> str:
+        """``cpu``, ``cuda`` or ``mps``."""
+        return self.device.partition(":")[0]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Model, seed, sampling, device and precision as plain values for JSON."""
+        model = {"model": self.checkpoint.name, "digest": self.checkpoint.digest, "seed": self.seed}
+        return {**model, **asdict(self.sampling), "device": self.device, "precision": self.precision}
+
+    def to_argv(self, command: str, *, upscale: int | None = None, **settings: object) -> list[str]:
+        """A command line that repeats this request.
+
+        Args:
+            command: ``generate`` and ``animate`` name the labels, ``evaluate`` takes the model as its argument.
+            settings: further options of the command; see `command_line`.
+        """
+        sampling, model = self.sampling, public_name(self.checkpoint)
+        names = self.checkpoint.manifest.classes
+        arguments = [typed_label(k, names) for k in self.labels] if command in ("generate", "animate") else []
+        if command == "evaluate":
+            arguments, model = [model], None
+        guided = sampling.guidance != 1.0
+        return command_line(
+            command,
+            *arguments,
+            **settings,
+            model=model,
+            seed=self.seed,
+            sampler=sampling.sampler,
+            steps=sampling.steps,
+            guidance=sampling.guidance,
+            guidance_interval="{:g}:{:g}".format(*sampling.guidance_interval) if guided else None,
+            device=self.device_type,
+            precision=self.precision,
+            upscale=upscale,
+        )
+
+
+def check_seeds(first: int, count: int) -> None:
+    """Check that so many seeds from the first one on are in range."""
+    if not 0 <= first <= MAX_SEED - count:
+        raise UsageError(f"the seed {first} is out of range", Setting("seed", "0..9000000000000000000"))
+
+
+def check_timesteps(checkpoint: Checkpoint, timesteps: Sequence[int]) -> None:
+    """Check that the chain of a model has these timesteps."""
+    length = checkpoint.manifest.config.diffusion.timesteps
+    for t in timesteps:
+        if not 0 <= t < length:
+            message = f"there is no timestep {t}: this model's chain has {length}"
+            raise UsageError(message, Setting("at", f"0..{length - 1}"))
+
+
+def _indices(labels: list[SupportsIndex | str], classes: tuple[str, ...]) -> Iterator[int]:
+    for text in dict.fromkeys(label for label in labels if isinstance(label, str)):
+        if taken_as_index(text, classes):
+            index = resolve_label(text, classes)
+            log.info(f"no class is named '{text}': taken as index {index}, the class '{classes[index]}'")
+    for label in labels:
+        yield resolve_label(label, classes)
+
+
+def command_line(command: str, *arguments: object, **settings: object) -> list[str]:
+    """The words of a ``ddpmctl`` command; of the settings None is left out, True is a flag and a list is repeated."""
+    words = ["ddpmctl", command, *map(str, arguments)]
+    for name, setting in settings.items():
+        option = _SHORT_OPTIONS.get(name, f"--{name.replace('_', '-')}")
+        for value in setting if isinstance(setting, list) else [setting]:
+            if value is True:
+                words.append(option)
+            elif value is not None:
+                words += [option, f"{value:g}" if isinstance(value, float) else str(value)]
+    return words
+
+
+def public_name(checkpoint: Checkpoint) -> str:
+    """The name of a model without the folders that its owner keeps it in."""
+    return checkpoint.path.parent.name if Path(checkpoint.name).is_absolute() else checkpoint.name

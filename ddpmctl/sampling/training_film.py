@@ -1,0 +1,107 @@
+"""A model while it was trained, as the previews that its training kept."""
+
+import shlex
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Self
+
+from ddpmctl.config import strip_sampling
+from ddpmctl.errors import CheckpointError
+from ddpmctl.imaging.animation import Timing, pick
+from ddpmctl.imaging.files import free_path, safe_stem
+from ddpmctl.imaging.sheet import labelled_sheet, tile
+from ddpmctl.imaging.upscale import Images, check_upscale
+from ddpmctl.registry import Checkpoint
+from ddpmctl.sampling.animation import Animation
+from ddpmctl.sampling.reproduce import build_provenance
+from ddpmctl.sampling.request import SamplingRequest, command_line, public_name
+
+COLUMNS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingFilm:
+    """The previews of a training, all sampled from the same noise.
+
+    Attributes:
+        checkpoint: the model.
+        last: its last checkpoint, which has the previews.
+        previews: each uint8[K,S,S] or [K,S,S,3].
+        steps: the step of each; 0 is the noise itself.
+    """
+
+    checkpoint: Checkpoint
+    last: Checkpoint
+    previews: list[Images]
+    steps: list[int]
+
+    @classmethod
+    def read(cls, checkpoint: Checkpoint, last: Checkpoint) -> Self:
+        """Read the previews of a model from its last checkpoint."""
+        if last.manifest.resume is None:
+            raise CheckpointError(
+                f"'{checkpoint.name}' holds a model and nothing of its training",
+                "take one that was trained here, and not imported: ddpmctl models",
+            )
+        images, steps = last.strips()
+        if len(steps) < 2:
+            raise CheckpointError(
+                f"the training of '{checkpoint.name}' kept no previews: it was too short, or done by an older ddpmctl",
+                "train for a minute: ",
+                shlex.join(command_line("train", preset="quick", max_time="60s")),
+            )
+        return cls(checkpoint, last, list(images), steps)
+
+    def pick(self, count: int) -> Self:
+        """At most so many previews, the first and the last among them."""
+        numbers = pick(len(self.steps), count)
+        previews, steps = [self.previews[k] for k in numbers], [self.steps[k] for k in numbers]
+        return type(self)(self.checkpoint, self.last, previews, steps)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names by label."""
+        return self.checkpoint.manifest.classes
+
+    @property
+    def labels(self) -> list[int]:
+        """The labels of the images in a preview."""
+        return [k % len(self.classes) for k in range(len(self.previews[0]))]
+
+    @property
+    def captions(self) -> list[str]:
+        """Step and epoch of each preview."""
+        resume = self.last.manifest.resume
+        assert resume is not None, "previews are part of the state"
+        epoch = resume.plan.steps_per_epoch
+        return [f"step {step:,}, epoch {step / epoch:.1f}" if step else "before the first step" for step in self.steps]
+
+    def tiles(self) -> list[Images]:
+        """Each preview as one small picture."""
+        return [tile(list(preview), COLUMNS) for preview in self.previews]
+
+    def check_upscale(self, upscale: int) -> None:
+        """Check that the previews can be enlarged."""
+        model = self.checkpoint.manifest.config.model
+        check_upscale(upscale, "cubic", len(self.labels) * len(self.steps), model.image_size, model.channels)
+
+    def animate(self, timing: Timing, upscale: int = 4) -> Animation:
+        """A titled sheet per preview, with step and epoch below."""
+        starts = range(0, len(self.labels), COLUMNS)
+        titles = [[self.classes[label] for label in self.labels[k : k + COLUMNS]] for k in starts]
+        frames = [
+            labelled_sheet([list(preview[k : k + COLUMNS]) for k in starts], titles, upscale, caption=caption)
+            for preview, caption in zip(self.previews, self.captions, strict=True)
+        ]
+        run = self.last.manifest.run
+        request = SamplingRequest(
+            checkpoint=self.checkpoint, labels=tuple(self.labels), sampling=strip_sampling(self.last.manifest.config),
+            seed=0, device=run.device, precision=run.precision, batch_size=len(self.labels),
+        )  # fmt: skip
+        argv = command_line("animate", training=public_name(self.checkpoint), **asdict(timing), upscale=upscale)
+        provenance = build_provenance(request, "animation", argv, upscale=upscale)
+        return Animation(frames, self.tiles(), timing, provenance)
+
+    def default_file(self) -> Path:
+        """A free name for the animation in the current folder."""
+        return free_path(Path(f"{safe_stem(public_name(self.checkpoint))}-learning.gif"))
