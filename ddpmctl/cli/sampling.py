@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ddpmctl.cli.output import Output
@@ -36,11 +37,12 @@ class SamplingArguments:
         options: SamplingOptions = {
             "sampler": self.sampler, "steps": self.steps, "guidance": self.guidance, "guidance_interval": interval,
         }  # fmt: skip
-        settings = {"seed": self.seed, "device": self.device, "precision": self.precision}
-        if target:
-            request = target.request(labels, checkpoint=checkpoint, **settings, **options)
-        else:
-            request = SamplingRequest.resolve(checkpoint or Registry().open(None), labels, **settings, **options)
+        resolve = (
+            partial(target.request, checkpoint=checkpoint)
+            if target
+            else partial(SamplingRequest.resolve, checkpoint or Registry().open(None))
+        )
+        request = resolve(labels, seed=self.seed, device=self.device, precision=self.precision, **options)
         if interval and request.sampling.guidance == 1.0:
             raise UsageError("a guidance of 1.0 acts nowhere", "--guidance 1.5 --guidance-interval 0.3:0.85")
         return request

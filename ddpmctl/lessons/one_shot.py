@@ -102,7 +102,7 @@ def _range(engine: Engine) -> tuple[float, float]:
 
 
 def _way(engine: Engine) -> str:
-    way = engine.resolve()
+    way = engine.request([0]).sampling
     return f"{way.sampler}: {way.steps} of them, guidance {way.guidance:g}"
 
 
@@ -162,8 +162,8 @@ def _best(
 def _pictures(shop: Workshop, trap: Taught, fix: Taught) -> tuple[Picture, ...]:
     titles = shop.data.classes[:MOST_CLASSES]
     labels, seed = list(range(len(titles))), shop.about.seed
-    whole = fix.engine.resolve(FULL_CHAIN, len(fix.engine.diffusion.schedule))
-    frames, _ = follow(fix.engine, labels, seed, whole)
+    request = fix.engine.request(labels, seed, sampler=FULL_CHAIN, steps=len(fix.engine.diffusion.schedule))
+    whole, (frames, _) = request.sampling, follow(fix.engine, request)
     once = at_once(trap.engine, labels, seed)
     nothing_said = at_once(trap.engine, [trap.engine.config.model.num_classes] * len(labels), seed)
     rows = [

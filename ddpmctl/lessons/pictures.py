@@ -6,12 +6,12 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpmctl.config import SamplingConfig
-from ddpmctl.imaging.animation import animation, pick
+from ddpmctl.imaging.animation import Timing, encode_animation, pick
 from ddpmctl.imaging.files import png
 from ddpmctl.imaging.sheet import labelled_sheet
 from ddpmctl.sampling.engine import Engine
 from ddpmctl.sampling.loop import to_pixels
+from ddpmctl.sampling.request import SamplingRequest
 
 Images = NDArray[np.uint8]
 
@@ -38,20 +38,18 @@ def sheet(rows: Sequence[Images], names: Sequence[str], titles: Sequence[str]) -
 
 
 def follow(
-    engine: Engine, labels: list[int], seed: int, sampling: SamplingConfig, shown: tuple[float, float] | None = None
+    engine: Engine, request: SamplingRequest, shown: tuple[float, float] | None = None
 ) -> tuple[list[Images], Images]:
     """Run a chain: some of its steps as frames, each with an image a label in two lines, and the images at its end.
 
     Args:
         engine: the model.
-        labels: class indices.
-        seed: of the first image.
-        sampling: the way.
+        request: its images.
         shown: what is shown black and white; the range of the model's pixels by default.
     """
-    limits, kept = shown or engine.diffusion.pixel_range, set(pick(sampling.steps, FRAMES))
+    limits, kept = shown or engine.diffusion.pixel_range, set(pick(request.sampling.steps, FRAMES))
     frames = []
-    for step in engine.chain(labels, seed, sampling):
+    for step in engine.steps(request):
         if step.index in kept:
             frames.append(tiled(to_pixels(step.x, limits)))
     images = to_pixels(step.x0, limits)
@@ -63,7 +61,7 @@ def side_by_side(left: list[Images], right: list[Images], names: tuple[str, str]
     count = max(len(left), len(right))
     pairs = ((frames[min(k, len(frames) - 1)] for frames in (left, right)) for k in range(count))
     frames = [_coarse(labelled_sheet([list(pair)], [names], 2)) for pair in pairs]
-    return animation(frames, ".gif", FPS, HOLD)
+    return encode_animation(frames, ".gif", Timing(fps=FPS, hold=HOLD))
 
 
 def _coarse(image: Images) -> Images:
@@ -74,10 +72,10 @@ def _coarse(image: Images) -> Images:
 
 def both_chains(left: Engine, right: Engine, labels: list[int], seed: int, names: tuple[str, str]) -> bytes:
     """Two models' chains from the same noise, by `CHAIN`, each clipped to its range, as one GIF."""
-    frames = [
-        follow(engine, labels, seed, engine.resolve(CHAIN, min(CHAIN_STEPS, len(engine.diffusion.schedule))))[0]
-        for engine in (left, right)
-    ]
+    frames = []
+    for engine in (left, right):
+        steps = min(CHAIN_STEPS, len(engine.diffusion.schedule))
+        frames.append(follow(engine, engine.request(labels, seed, sampler=CHAIN, steps=steps))[0])
     return side_by_side(frames[0], frames[1], names)
 
 

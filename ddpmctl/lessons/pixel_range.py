@@ -102,7 +102,7 @@ def _sampled(
     parts = []
     with _clipping(engine, clip):
         for start in range(0, len(labels), TOGETHER):
-            *_, last = engine.chain(labels[start : start + TOGETHER], seed + start, engine.resolve())
+            *_, last = engine.steps(engine.request(labels[start : start + TOGETHER], seed + start))
             parts.append(last.x0.cpu())
     return to_pixels(torch.cat(parts), shown)
 

@@ -17,6 +17,8 @@ from ddpmctl.sampling.request import SamplingRequest
 if TYPE_CHECKING:
     from ddpmctl.sampling.engine import Engine
 
+ENLARGEMENT = Enlargement(4, "nearest")
+
 VIEWS = ("x", "x0", "both")
 """The noisy image, the predicted one, or both side by side."""
 
@@ -45,7 +47,7 @@ def animate(
     request: SamplingRequest,
     timing: Timing,
     view: str = "x",
-    enlargement: Enlargement = Enlargement(4, "nearest"),
+    enlargement: Enlargement = ENLARGEMENT,
     on_step: Callable[[int], None] | None = None,
 ) -> Animation:
     """Run the chain of one image and keep some of its steps, spread evenly, the last among them.

@@ -75,11 +75,13 @@ class Engine:
         self, labels: Labels, seed: int = 0, *, batch_size: int | None = None, **options: Unpack[SamplingOptions]
     ) -> SamplingRequest:
         """A request for images of this model on this engine's device; see `SamplingRequest.resolve`."""
-        return self.resolve(SamplingRequest.resolve(self.checkpoint, labels, seed=seed, batch_size=batch_size, **options))
+        request = SamplingRequest.resolve(self.checkpoint, labels, seed=seed, batch_size=batch_size, **options)
+        return self.resolve(request)
 
     def resolve(self, request: SamplingRequest) -> SamplingRequest:
-        """The request with the device and precision of this engine, and the batch size that suits them."""
+        """The request with the device and precision of this engine, and a batch size that suits device and labels."""
         size = request.batch_size or BATCH_SIZES[self.device.type]
+        size = min(size, len(request.labels)) if request.labels else size
         return replace(request, device=str(self.device), precision=self.precision, batch_size=size)
 
     def generate(

@@ -93,5 +93,6 @@ def save_images(
 def _provenance(request: SamplingRequest, typed: SamplingRequest, enlargement: Enlargement) -> Provenance:
     factor, interpolation = enlargement.factor, enlargement.interpolation
     argv = typed.to_argv("generate", interpolation=interpolation if factor > 1 else None, upscale=factor)
-    kind = "image" if typed.labels else "images"
-    return build_provenance(request, kind, argv, upscale=factor, interpolation=interpolation)
+    return build_provenance(
+        request, "image" if typed.labels else "images", argv, upscale=factor, interpolation=interpolation
+    )

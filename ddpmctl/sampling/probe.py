@@ -154,7 +154,8 @@ def example_image(engine: Engine, label: int, seed: int = 0, data_dir: Path | No
         if len(found):
             if train:
                 log.info(f"{reason}: using a training image")
-            return channels_last_pixels(data.images[found[seed % len(found)]][None])[0]
+            real: Images = channels_last_pixels(data.images[found[seed % len(found)]][None])[0]
+            return real
         reason = f"{data.name} has no {'' if train else 'test '}image of {manifest.classes[label]}"
     log.info(f"{reason}: using an image that the model generates")
     generated: Images = engine.generate([label], seed)[0]

@@ -34,7 +34,7 @@ def build_provenance(
         argv: the command line that repeats it, as from `SamplingRequest.to_argv`.
     """
     shown = () if kind == "images" else request.labels
-    size, sampling = request.batch_size or 1, request.sampling
+    sampling = request.sampling
     return Provenance(
         kind=kind,
         model=public_name(request.checkpoint),
@@ -48,7 +48,7 @@ def build_provenance(
         guidance_interval=sampling.guidance_interval,
         device=request.device_type,
         precision=request.precision,
-        batch=min(size, len(request.labels) or size),
+        batch=request.batch_size or 1,
         upscale=upscale,
         interpolation=interpolation,
         command=shlex.join(argv),

@@ -97,8 +97,7 @@ class SamplingRequest:
 
     def part(self, start: int, count: int = 1) -> Self:
         """Some of these images, as a request of its own with the batch size of the whole."""
-        size = None if self.batch_size is None else min(self.batch_size, len(self.labels))
-        return replace(self, labels=self.labels[start : start + count], seed=self.seed + start, batch_size=size)
+        return replace(self, labels=self.labels[start : start + count], seed=self.seed + start)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -133,17 +132,15 @@ class SamplingRequest:
             command: ``generate`` and ``animate`` name the labels, ``evaluate`` takes the model as its argument.
             settings: further options of the command; see `command_line`.
         """
-        sampling, model = self.sampling, public_name(self.checkpoint)
-        names = self.checkpoint.manifest.classes
+        sampling, positional = self.sampling, command == "evaluate"
+        model, names = public_name(self.checkpoint), self.checkpoint.manifest.classes
         arguments = [typed_label(k, names) for k in self.labels] if command in ("generate", "animate") else []
-        if command == "evaluate":
-            arguments, model = [model], None
         guided = sampling.guidance != 1.0
         return command_line(
             command,
-            *arguments,
+            *([model] if positional else arguments),
             **settings,
-            model=model,
+            model=None if positional else model,
             seed=self.seed,
             sampler=sampling.sampler,
             steps=sampling.steps,

@@ -46,7 +46,7 @@ def original(data_dir: Path, minutes: float, home: Path | None = None, name: str
         registry = Registry(Path(folder) / "imported")
         engine = Engine(registry.open(import_original(registry, path, "original")), "cpu", "fp32")
     expected = sample(partial(predict, state), LABELS, SEED, 1000)
-    steps = list(engine.chain(LABELS, SEED, engine.resolve("ddpm", 1000)))
+    steps = list(engine.steps(engine.request(LABELS, SEED, sampler="ddpm", steps=1000)))
     rows = []
     for number in (0, 99, 499, 899, 999):
         before, now = expected[number], steps[number].x

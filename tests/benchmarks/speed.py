@@ -26,8 +26,8 @@ from ddpmctl.data.dataset import Dataset, to_model_range
 from ddpmctl.devices import choose_precision
 from ddpmctl.plan import Plan
 from ddpmctl.registry import Registry
-from ddpmctl.sampling.engine import Engine, Images
-from ddpmctl.sampling.loop import to_pixels
+from ddpmctl.sampling.engine import Engine
+from ddpmctl.sampling.loop import Images, to_pixels
 from ddpmctl.training.history import EpochRow
 from ddpmctl.training.run import Run
 from ddpmctl.training.trainer import Trainer
@@ -141,8 +141,8 @@ def sampling(data_dir: Path, count: int) -> None:
         checkpoint = Registry(Path(folder)).open(None)
         fast, full = Engine(checkpoint, "cpu"), Engine(checkpoint, "cpu", "fp32")
         evaluator, labels = make_evaluator(data_dir), labels_of(count)
-        way = fast.resolve()
-        chain = full.resolve("ddpm", 1000)
+        way = fast.request([0]).sampling
+        chain = full.request([0], sampler="ddpm", steps=1000).sampling
         rows, rates = [], []
         for engine, name, settings in ((fast, "recommended", way), (full, "full chain, float32", chain)):
             started = time.perf_counter()

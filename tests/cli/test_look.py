@@ -9,6 +9,7 @@ from ddpmctl.data import load_dataset
 from ddpmctl.registry import Registry
 from ddpmctl.sampling.engine import Engine
 from ddpmctl.sampling.loop import channels_last_pixels
+from ddpmctl.sampling.probe import probe_denoising
 from tests.builders import register_random, tiny_config
 from tests.conftest import Cli
 
@@ -57,19 +58,19 @@ def test_what_cannot_be_looked_at_is_said(
 
 @pytest.mark.parametrize("target", ["v", "epsilon", "x0"])
 @pytest.mark.parametrize("pixel_range", [[-1, 1], [0, 1]])
-def test_the_parts_of_a_look_fit_together(tmp_path: Path, target: str, pixel_range: list[float]) -> None:
+def test_the_parts_of_a_probe_fit_together(tmp_path: Path, target: str, pixel_range: list[float]) -> None:
     registry = Registry(tmp_path)
     register_random(registry, "a", tiny_config(diffusion={"parameterization": target, "pixel_range": pixel_range}))
     engine = Engine(registry.open("a"), "cpu", "fp32")
     image = channels_last_pixels(load_dataset("strokes:20", 32).images[:1])[0]
-    look = engine.look(image, "three", 400, seed=2)
+    probe = probe_denoising(engine, image, "three", 400, seed=2)
     low, high = pixel_range
-    assert look.x0.min() == pytest.approx(low)
-    assert look.x0.max() == pytest.approx(high, abs=0.02)
+    assert probe.x0.min() == pytest.approx(low)
+    assert probe.x0.max() == pytest.approx(high, abs=0.02)
     alpha, sigma = engine.diffusion.schedule.alpha[400].float(), engine.diffusion.schedule.sigma[400].float()
-    torch.testing.assert_close(look.x, alpha * look.x0 + sigma * look.epsilon)
-    # What is told of image and noise makes the same noisy image.
-    torch.testing.assert_close(look.x, alpha * look.told_x0 + sigma * look.told_epsilon, atol=1e-4, rtol=1e-4)
-    assert engine.look(image, "three", 400, seed=2).x.equal(look.x)
-    assert not engine.look(image, "three", 400, seed=3).x.equal(look.x)
-    assert look.errors["x0"] == pytest.approx(float((look.told_x0 - look.x0).square().mean()))
+    torch.testing.assert_close(probe.x, alpha * probe.x0 + sigma * probe.epsilon)
+    # The predicted image and noise make the same noisy image.
+    torch.testing.assert_close(probe.x, alpha * probe.pred_x0 + sigma * probe.pred_epsilon, atol=1e-4, rtol=1e-4)
+    assert probe_denoising(engine, image, "three", 400, seed=2).x.equal(probe.x)
+    assert not probe_denoising(engine, image, "three", 400, seed=3).x.equal(probe.x)
+    assert probe.errors["x0"] == pytest.approx(float((probe.pred_x0 - probe.x0).square().mean()))

@@ -34,7 +34,7 @@ def numbered(here: Cli, tmp_path: Path) -> Cli:
 def image_of(home: Path, index: int, seed: int = 5) -> NDArray[np.uint8]:
     """What the network makes of a class, the label embedding taken by its row and no name involved."""
     engine = Engine.load(str(home / "models" / "numbered"), "cpu", "fp32")
-    last = list(engine.chain([index], seed, engine.resolve("ddim", 3)))[-1]
+    last = list(engine.steps(engine.request([index], seed, sampler="ddim", steps=3)))[-1]
     return (((last.x0[0, 0].clamp(-1, 1) + 1) * 127.5).round()).to(torch.uint8).numpy()
 
 

@@ -69,7 +69,7 @@ def test_the_chain_is_the_original_one_step_for_step(here: Cli, state: State, ch
     engine = Engine(imported(here, checkpoint).open("original"), "cpu", "fp32")
     labels = [3, 8]
     expected = sample(partial(predict, state), labels, seed=7, length=15)
-    steps = engine.chain(labels, 7, engine.resolve("ddpm", 1000))
+    steps = engine.steps(engine.request(labels, 7, sampler="ddpm", steps=1000))
     for before, step in zip(expected, steps, strict=False):
         assert_close(step.x, before, atol=1e-4, rtol=0)
 

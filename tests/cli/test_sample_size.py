@@ -14,6 +14,7 @@ from ddpmctl.data.dataset import resized
 from ddpmctl.registry import Registry, last_of
 from ddpmctl.sampling.engine import Engine
 from ddpmctl.sampling.loop import to_pixels
+from ddpmctl.sampling.probe import probe_denoising
 from tests.builders import register_random, tiny_config
 from tests.conftest import Cli
 
@@ -68,10 +69,10 @@ def test_files_and_arrays_are_as_large_as_ever(tmp_path: Path) -> None:
     engine = Engine(Registry(tmp_path).open("small"), "cpu", "fp32")
     images = engine.generate([3, 4], seed=1, steps=2)
     assert images.shape == (2, 32, 32)
-    *_, last = engine.chain([3, 4], 1, engine.resolve(steps=2))
+    *_, last = engine.steps(engine.request([3, 4], 1, steps=2))
     assert last.x0.shape == (2, 1, 28, 28)
     assert np.array_equal(to_pixels(last.x0, size=32), images)
-    probe = engine.look(images[0], 3, 500)
+    probe = probe_denoising(engine, images[0], 3, 500)
     assert probe.x0.shape == (1, 28, 28)
 
 

@@ -39,7 +39,7 @@ TYPED_WRONG: list[tuple[str, str, str]] = [
     ),
     ("generate 8 --guidance -1", "a guidance of -1 is out of range", "--guidance 0..100; 1.0 is none"),
     ("generate 8 --guidance 101", "a guidance of 101 is out of range", "--guidance 0..100; 1.0 is none"),
-    ("generate 8 --guidance-interval x", "'x' is no interval", "--guidance-interval 0.3:0.85"),
+    ("generate 8 --guidance-interval x", "'x' is not an interval", "--guidance-interval 0.3:0.85"),
     (
         "grid --guidance-interval 0.9:0.1",
         "guidance cannot act there: guidance_interval holds two numbers in 0..1, the lower one first",

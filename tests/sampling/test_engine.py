@@ -14,8 +14,10 @@ from ddpmctl.config import load_preset
 from ddpmctl.core.samplers import SAMPLERS, Step
 from ddpmctl.errors import CheckpointError, DdpmctlError, ExitCode, UsageError
 from ddpmctl.registry import Registry
-from ddpmctl.sampling.engine import MAX_SEED, Engine
+from ddpmctl.sampling.engine import Engine
 from ddpmctl.sampling.loop import to_pixels
+from ddpmctl.sampling.probe import probe_denoising
+from ddpmctl.sampling.request import MAX_SEED
 from tests.builders import DIGITS, foreign_defaults, random_weights, register, register_random, tiny_config
 
 Images = NDArray[np.uint8]
@@ -94,14 +96,14 @@ def test_the_rest_of_the_process_has_no_say(engine: Engine) -> None:
 def test_the_defaults_of_torch_have_no_say(engine: Engine, sampler: str, steps: int) -> None:
     settings: dict[str, Any] = {"seed": 5, "sampler": sampler, "steps": steps, "guidance": 1.5}
     expected = engine.generate([8, 3], **settings)
-    look = engine.look(expected[0], 8, 500)
+    probe = probe_denoising(engine, expected[0], 8, 500)
     with foreign_defaults():
         other = Engine(engine.checkpoint, "cpu", engine.precision)
         for one in (other, engine):
             assert np.array_equal(one.generate([8, 3], **settings), expected)
-            seen = one.look(expected[0], 8, 500)
-            assert seen.told_x0.dtype == torch.float32
-            assert torch.equal(seen.told_x0, look.told_x0)
+            seen = probe_denoising(one, expected[0], 8, 500)
+            assert seen.pred_x0.dtype == torch.float32
+            assert torch.equal(seen.pred_x0, probe.pred_x0)
     assert np.array_equal(other.generate([8, 3], **settings), expected)
 
 
@@ -138,8 +140,8 @@ def test_guidance_costs_a_second_evaluation_where_it_acts(engine: Engine) -> Non
     hook.remove()
     # Timesteps 999, 899, .. 99: those from 300 to 650 are 599, 499, 399.
     assert asked == [8] * 4 + [16] * 3 + [8] * 3
-    assert engine.evaluations(engine.resolve(**settings)) == 13
-    assert engine.evaluations(engine.resolve("ddim", 10, 1.0)) == 10
+    assert engine.nfe(engine.request([8], **settings).sampling) == 13
+    assert engine.nfe(engine.request([8], sampler="ddim", steps=10, guidance=1.0).sampling) == 10
 
 
 def test_an_interval_that_holds_no_step_is_no_guidance(engine: Engine) -> None:
@@ -235,7 +237,7 @@ def test_classic_samples_its_full_chain_unguided_and_unclipped(tmp_path: Path) -
     registry = Registry(tmp_path)
     register(registry, "classic", weights=random_weights(preset, 0.02), config=preset)
     engine = Engine(registry.open("classic"), "cpu")
-    recommended = engine.resolve(None, None, None)
+    recommended = engine.request([8]).sampling
     assert (recommended.sampler, recommended.steps, recommended.guidance) == ("ddpm", 1000, 1.0)
     assert engine.generate([8], sampler="ddim", steps=2).shape == (1, 32, 32)
     with pytest.raises(UsageError, match="this model has no null class and cannot be guided"):
@@ -356,9 +358,10 @@ def test_auto_is_the_cpu_where_there_is_no_gpu(engine: Engine, monkeypatch: pyte
 @pytest.mark.parametrize(
     "error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()], ids=["torch", "python"]
 )
-def test_where_memory_is_short_the_same_images_are_made_in_smaller_batches(tmp_path: Path, error: Exception) -> None:
-    said: list[str] = []
-    engine = Engine(made(tmp_path).checkpoint, "cpu", "fp32", notice=said.append)
+def test_where_memory_is_short_the_same_images_are_made_in_smaller_batches(
+    tmp_path: Path, error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = Engine(made(tmp_path).checkpoint, "cpu", "fp32")
     labels = [k % 10 for k in range(40)]
     whole = engine.generate(labels, batch_size=64, steps=3)
 
@@ -369,7 +372,7 @@ def test_where_memory_is_short_the_same_images_are_made_in_smaller_batches(tmp_p
     handle = engine.network.register_forward_pre_hook(limited)
     parts = engine.generate(labels, batch_size=64, steps=3)
     assert np.abs(parts.astype(int) - whole.astype(int)).max() <= 1
-    assert said == [
+    assert caplog.messages == [
         "40 images at once do not fit in memory: making 20 at a time",
         "20 images at once do not fit in memory: making 10 at a time",
     ]

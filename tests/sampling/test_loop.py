@@ -21,6 +21,7 @@ from ddpmctl.lessons.batchnorm import batch_statistics
 from ddpmctl.registry import Registry
 from ddpmctl.sampling.engine import Engine
 from ddpmctl.sampling.loop import SMALLEST_BATCH, SamplingStep, run_chain
+from ddpmctl.sampling.probe import probe_denoising
 from tests.builders import FakeGraphs, register_random, tiny_config
 
 SHAPE = (1, 32, 32)
@@ -38,12 +39,11 @@ def eager(registry: Registry) -> Engine:
     return Engine(registry.open("random"), "cpu", "fp32")
 
 
-def with_graphs(engine: Engine, graphs: FakeGraphs, said: list[str] | None = None) -> Engine:
+def with_graphs(engine: Engine, graphs: FakeGraphs) -> Engine:
     """The same model on a CPU that captures."""
-    captured = Engine(engine.checkpoint, "cpu", engine.precision, (said if said is not None else []).append)
+    captured = Engine(engine.checkpoint, "cpu", engine.precision)
     captured.sampling_step = SamplingStep(
         captured.network, captured.config.model.num_classes, captured.device, captured.precision, graphs,
-        captured.notice,
     )  # fmt: skip
     return captured
 
@@ -96,9 +96,9 @@ def test_step_k_of_ancestral_sampling_adds_draw_k_plus_one(eager: Engine) -> Non
         torch.testing.assert_close(steps[k].x.double(), x, atol=1e-5, rtol=0)
 
 
-def test_looking_at_an_image_adds_the_noise_that_a_chain_of_this_seed_starts_from(eager: Engine) -> None:
-    look = eager.look(np.zeros((32, 32), np.uint8), 8, 500, seed=2**40)
-    assert torch.equal(look.epsilon, normal([2**40], 0, SHAPE)[0])
+def test_a_probe_adds_the_noise_that_a_chain_of_this_seed_starts_from(eager: Engine) -> None:
+    probe = probe_denoising(eager, np.zeros((32, 32), np.uint8), 8, 500, seed=2**40)
+    assert torch.equal(probe.epsilon, normal([2**40], 0, SHAPE)[0])
 
 
 # Captured steps
@@ -139,17 +139,18 @@ def test_a_smaller_last_batch_takes_the_graph_of_those_before_it(eager: Engine) 
     assert np.abs(images[32:].astype(int) - rest.astype(int)).max() <= 1
 
 
-def test_a_capture_that_fails_makes_the_same_images_and_says_so(eager: Engine) -> None:
-    said: list[str] = []
-    captured = with_graphs(eager, FakeGraphs(RuntimeError("not while capturing")), said)
+def test_a_capture_that_fails_makes_the_same_images_and_says_so(
+    eager: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    captured = with_graphs(eager, FakeGraphs(RuntimeError("not while capturing")))
     images = captured.generate([8, 3], 5, sampler="ddim", steps=6, guidance=1.0)
     assert np.array_equal(images, eager.generate([8, 3], 5, sampler="ddim", steps=6, guidance=1.0))
-    assert said == ["CUDA graph capture failed, continuing without it (slower): not while capturing"]
+    assert caplog.messages == ["CUDA graph capture failed, continuing without it (slower): not while capturing"]
 
 
-def test_a_capture_without_memory_makes_smaller_batches(eager: Engine) -> None:
-    graphs, said = FakeGraphs(torch.OutOfMemoryError("CUDA out of memory")), list[str]()
-    captured = with_graphs(eager, graphs, said)
+def test_a_capture_without_memory_makes_smaller_batches(eager: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    graphs = FakeGraphs(torch.OutOfMemoryError("CUDA out of memory"))
+    captured = with_graphs(eager, graphs)
     whole = eager.generate([8] * 20, 5, sampler="ddim", steps=6, guidance=1.0)
     small = {"batch_size": 16, "sampler": "ddim", "steps": 6, "guidance": 1.0}
 
@@ -159,7 +160,7 @@ def test_a_capture_without_memory_makes_smaller_batches(eager: Engine) -> None:
     captured.network.register_forward_pre_hook(fits)
     images = captured.generate([8] * 20, 5, **small)
     assert np.abs(images.astype(int) - whole.astype(int)).max() <= 1
-    assert said == ["16 images at once do not fit in memory: making 8 at a time"]
+    assert caplog.messages == ["16 images at once do not fit in memory: making 8 at a time"]
     assert graphs.events.count("capture") == 2
     graphs.error = torch.OutOfMemoryError("CUDA out of memory")
     with pytest.raises(DdpmctlError, match=r"^17 images at once do not fit in memory$"):

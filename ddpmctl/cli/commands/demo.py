@@ -1,19 +1,15 @@
 """``ddpmctl demo``."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ddpmctl.cli import options
-from ddpmctl.cli.commands.animate import encode, sample_frames
-from ddpmctl.cli.commands.grid import make_sheet
 from ddpmctl.cli.orders import Order, Resumption
 from ddpmctl.cli.output import Output
-from ddpmctl.cli.provenance import made_by
-from ddpmctl.cli.sampling import Request, prepare
-from ddpmctl.cli.terminal_images import draw
+from ddpmctl.cli.sampling import SamplingArguments, open_model, steps_bar
+from ddpmctl.cli.terminal_images import draw, warn_of_boxes
 from ddpmctl.cli.training import carry_out, go_on
 from ddpmctl.config import load_preset
 from ddpmctl.errors import CheckpointError, DataError, DdpmctlError
@@ -111,22 +107,29 @@ def choose_data(out: Output, data_dir: Path | None) -> str:
 
 def make_pictures(out: Output, device: str, show: bool | None = None) -> list[str]:
     """Write a digit, a sheet and an animation, and show the sheet."""
-    from ddpmctl.imaging.files import png, write_whole
-    from ddpmctl.imaging.upscale import upscale
+    from ddpmctl.imaging.animation import Timing
+    from ddpmctl.imaging.files import write_whole
+    from ddpmctl.sampling.animation import animate
+    from ddpmctl.sampling.files import Enlargement, save_images
+    from ddpmctl.sampling.sheet import sample_sheet, sheet_labels
 
-    request = prepare(out, NAME, None, None, None, None, SEED, device, "auto")
-    engine = request.load(out)
-    eight, sheet, three = FOLDER / "eight.png", FOLDER / "sheet.png", FOLDER / "three.gif"
-    digit = made_by(request, engine, "image", [8], ["generate", "eight"], upscale=8, interpolation="cubic")
-    write_whole(eight, png(upscale(engine.generate([8], **request.keywords())[0], 8), digit))
-    laid_out, made, images = make_sheet(out, request, rows=1, upscale=4)
-    write_whole(sheet, png(laid_out, made))
-    moving: Request = replace(request, sampling=replace(request.sampling, sampler="ddim", steps=60))
-    chain = made_by(moving, engine, "animation", [3], ["animate", "three"], upscale=4)
-    frames = sample_frames(out, engine, moving, 3, 60, "x")
-    write_whole(three, encode(frames, ".gif", 20, 2.0, 4, "nearest", chain))
-    draw(out, images, show)
-    return [str(eight), str(sheet), str(three)]
+    sampling = SamplingArguments(model=NAME, seed=SEED, device=device)
+    checkpoint = open_model(out, NAME)
+    classes = checkpoint.manifest.classes
+    engine, request = sampling.load(out, sampling.request(checkpoint, sheet_labels(len(classes), 1)))
+    eight, three = engine.request([8], SEED), engine.request([3], SEED, sampler="ddim", steps=60)
+    paths = [FOLDER / name for name in ("eight.png", "sheet.png", "three.gif")]
+    enlargement = Enlargement(8)
+    save_images(paths[:1], enlargement.apply(engine.run(eight)), eight, enlargement)
+    warn_of_boxes(out, classes)
+    with steps_bar(out, request.sampling.steps * len(request.labels)) as on_step:
+        sheet = sample_sheet(engine, request, on_step=on_step)
+    write_whole(paths[1], sheet.to_png())
+    with steps_bar(out, three.sampling.steps) as on_step:
+        animation = animate(engine, three, Timing(), on_step=on_step)
+    write_whole(paths[2], animation.encode(".gif"))
+    draw(out, sheet.images, show)
+    return list(map(str, paths))
 
 
 def _train(out: Output, data_dir: Path | None, device: str) -> None:

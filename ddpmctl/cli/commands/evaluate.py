@@ -17,12 +17,12 @@ from rich.table import Table
 from ddpmctl import plugins
 from ddpmctl.cli import options
 from ddpmctl.cli.output import Output, encodes, without_nan
-from ddpmctl.cli.provenance import made_by
-from ddpmctl.cli.sampling import Request, parse_interval, prepare, steps_bar
+from ddpmctl.cli.sampling import SamplingArguments, open_model, parse_interval, steps_bar
 from ddpmctl.config import SamplingConfig, resolve_sampling
 from ddpmctl.errors import DdpmctlError, UsageError
 from ddpmctl.model_images import same_images
 from ddpmctl.registry.evaluations import keep_evaluation
+from ddpmctl.sampling.request import SamplingRequest
 
 if TYPE_CHECKING:
     from ddpmctl.data.dataset import Dataset
@@ -110,13 +110,19 @@ def evaluate(
     for path in filter(None, (show_nearest, plot)):
         check_target(path, [".png"])
     check_extra()
-    request = prepare(out, model, sampler, steps, guidance, guidance_interval, seed, device, precision)
+    sampling = SamplingArguments(
+        model=model, sampler=sampler, steps=steps, guidance=guidance, interval=guidance_interval, seed=seed,
+        device=device, precision=precision,
+    )  # fmt: skip
+    checkpoint = open_model(out, model)
+    classes = len(checkpoint.manifest.classes)
+    request = sampling.request(checkpoint, [k % classes for k in range(count)])
     ways = list(swept(request, sweep or []))
 
-    engine = request.load(out)
+    engine, request = sampling.load(out, request)
     evaluator = make_evaluator(out, request, data_dir, engine)
-    labels = [k % len(engine.classes) for k in range(count)]
-    judged, images = judge(out, request, ways, engine, evaluator, labels)
+    labels = list(request.labels)
+    judged, images = judge(out, request, ways, engine, evaluator)
     data: dict[str, Any] = {"model": request.checkpoint.name, "digest": request.checkpoint.digest, "seed": seed}
     data |= {"device": str(engine.device), "precision": engine.precision, "results": [one.record() for one in judged]}
     single = len(judged) == 1
@@ -130,7 +136,7 @@ def evaluate(
     if show_nearest:
         write_whole(
             show_nearest,
-            nearest_sheet(evaluator, images, partial(_made, replace(request, sampling=ways[-1]), engine, labels)),
+            nearest_sheet(evaluator, images, partial(_made, replace(request, sampling=ways[-1]))),
         )
     if not sweep and not keep_evaluation(request.checkpoint, _kept(data, judged[0])):
         out.note("kept nowhere: the model has no place for it")
@@ -154,19 +160,18 @@ def _kept(data: dict[str, Any], judged: Judged) -> dict[str, Any]:
 
 def judge(
     out: Output,
-    request: Request,
+    request: SamplingRequest,
     ways: list[SamplingConfig],
     engine: "Engine",
     evaluator: "Evaluator",
-    labels: list[int],
 ) -> "tuple[list[Judged], Images]":
     """Sample in every way and compare with the real images; also gives the images of the last way."""
-    judged = []
+    judged, labels = [], list(request.labels)
     engine.generate(labels[:SHEET_COLUMNS], steps=1)  # the first images are slower than all that follow
     for sampling in ways:
-        images, seconds = _sample(out, engine, replace(request, sampling=sampling), labels)
+        images, seconds = _sample(out, engine, replace(request, sampling=sampling))
         report = evaluator.report(images, labels)
-        judged.append(Judged(sampling, report, len(labels) / seconds, engine.evaluations(sampling)))
+        judged.append(Judged(sampling, report, len(labels) / seconds, engine.nfe(sampling)))
     return judged, images
 
 
@@ -190,7 +195,7 @@ def check_extra() -> None:
         raise DdpmctlError("torchmetrics is not installed", "in the project's folder: pip install '.[eval]'")
 
 
-def swept(request: Request, sweeps: list[str]) -> Iterator[SamplingConfig]:
+def swept(request: SamplingRequest, sweeps: list[str]) -> Iterator[SamplingConfig]:
     """Every combination of the swept settings, the request's own where none is swept.
 
     Raises:
@@ -218,7 +223,7 @@ def swept(request: Request, sweeps: list[str]) -> Iterator[SamplingConfig]:
         )
 
 
-def make_evaluator(out: Output, request: Request, data_dir: Path | None, engine: "Engine") -> "Evaluator":
+def make_evaluator(out: Output, request: SamplingRequest, data_dir: Path | None, engine: "Engine") -> "Evaluator":
     """Load the real images and the classifier of the dataset that the model was trained on."""
     from ddpmctl.evaluation.cache import trained_classifier
     from ddpmctl.evaluation.evaluator import Evaluator
@@ -322,18 +327,18 @@ def nearest_sheet(evaluator: "Evaluator", images: "Images", made: "Callable[[lis
     return png(labelled_sheet([[images[k] for k in closest], list(real)], [titles, []], ENLARGED), made(closest))
 
 
-def _made(request: Request, engine: "Engine", labels: list[int], shown: list[int]) -> "Provenance":
-    command = ["evaluate", "-n", len(labels), "--show-nearest", "nearest.png"]
-    return made_by(
-        request, engine, "sheet", [labels[k] for k in shown], command, count=len(labels), upscale=ENLARGED,
-        interpolation="cubic", positional=True,
-    )  # fmt: skip
+def _made(request: SamplingRequest, shown: list[int]) -> "Provenance":
+    from ddpmctl.sampling.reproduce import build_provenance
+
+    argv = request.to_argv("evaluate", count=len(request.labels), show_nearest="nearest.png")
+    drawn = replace(request, labels=tuple(request.labels[k] for k in shown))
+    return build_provenance(drawn, "sheet", argv, upscale=ENLARGED)
 
 
-def _sample(out: Output, engine: "Engine", request: Request, labels: list[int]) -> "tuple[Images, float]":
+def _sample(out: Output, engine: "Engine", request: SamplingRequest) -> "tuple[Images, float]":
     started = time.perf_counter()
-    with steps_bar(out, request.sampling.steps * len(labels)) as (bar, task):
-        images = engine.generate(labels, **request.keywords(), on_step=lambda done: bar.advance(task, done))
+    with steps_bar(out, request.sampling.steps * len(request.labels)) as on_step:
+        images = engine.run(request, on_step)
     return images, time.perf_counter() - started
 
 

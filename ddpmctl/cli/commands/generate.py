@@ -1,6 +1,7 @@
 """``ddpmctl generate``."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -101,6 +102,8 @@ def generate(
     target = ReproductionTarget.read(like) if like else None
     if not labels and not target and not interactive:
         raise UsageError("no label was given", "ddpmctl generate 8, or ddpmctl generate --like PICTURE")
+    if target and seed is None:
+        sampling = replace(sampling, seed=target.provenance.seed)
     checkpoint = None if target and not model else open_model(out, model)
     request = sampling.request(checkpoint, [label for label in labels or [] for _ in range(count)], target)
     usual = (target.provenance.upscale, target.provenance.interpolation) if target else (1, "cubic")

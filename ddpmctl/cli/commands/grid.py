@@ -13,6 +13,7 @@ from ddpmctl.paths import typed_file
 
 DEFAULT = Path("test_results.png")
 
+
 def grid(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", parser=typed_file, metavar="PATH", help="A .png file.")

@@ -11,19 +11,17 @@ import typer
 
 from ddpmctl import __version__
 from ddpmctl.cli import options
-from ddpmctl.cli.commands.grid import make_sheet
-from ddpmctl.cli.commands.inspect import describe
+from ddpmctl.cli.descriptions import describe
 from ddpmctl.cli.output import Output
-from ddpmctl.cli.provenance import told_name
-from ddpmctl.cli.sampling import Request, label_index, last_commit, prepare, steps_bar
-from ddpmctl.cli.terminal_images import draw
-from ddpmctl.cli.training_film import Learning
+from ddpmctl.cli.sampling import SamplingArguments, last_commit, open_model, steps_bar
+from ddpmctl.cli.terminal_images import draw, warn_of_boxes
 from ddpmctl.errors import CheckpointError, UsageError
 from ddpmctl.labels import typed_label
 from ddpmctl.paths import typed_file
 from ddpmctl.registry import Checkpoint
 from ddpmctl.registry.archive import without_place
 from ddpmctl.registry.evaluations import kept_evaluation
+from ddpmctl.sampling.request import SamplingRequest, public_name
 
 if TYPE_CHECKING:
     from ddpmctl.report.page import Film, Told
@@ -68,16 +66,16 @@ def report(
     path = output or free_path(DEFAULT)
     check_target(path, [".html"])
     references: list[str | None] = [*(models or [])] or [None]
-    asked = [prepare(out, name, None, None, None, None, seed, device, precision) for name in references]
+    sampling = SamplingArguments(seed=seed, device=device, precision=precision)
+    asked = [_request(out, sampling, name, label) for name in references]
     requests = list({(request.checkpoint.digest, request.checkpoint.path): request for request in asked}.values())
     if len(requests) > MOST_MODELS:
         raise UsageError(f"{len(requests)} models do not fit beside each other", f"name {MOST_MODELS} at most")
-    indices = [_label(out, request.checkpoint, label) for request in requests]
-    told = [_told(out, request, index, show) for request, index in zip(requests, indices, strict=True)]
+    told = [_told(out, sampling, request, show) for request in requests]
     names = [model.name for model in told]
-    shown = {request.checkpoint.manifest.classes[index] for request, index in zip(requests, indices, strict=True)}
+    shown = {request.classes[0] for request in requests}
     # The same class for all models is recorded by its name; else each model keeps its own reading of what was typed.
-    named = typed_label(indices[0], requests[0].checkpoint.manifest.classes) if len(shown) == 1 else label
+    named = typed_label(requests[0].labels[0], requests[0].checkpoint.manifest.classes) if len(shown) == 1 else label
     typed = ["ddpmctl", "report", *names, "--seed", str(seed), *(["--label", named] if label and named else [])]
     made = f"Made {datetime.now(UTC):%Y-%m-%d %H:%M} UTC by ddpmctl {__version__}: {shlex.join(typed)}"
     write_whole(path, page(told, " and ".join(sorted(shown)), made).encode())
@@ -86,37 +84,43 @@ def report(
     out.result({"models": names, "file": str(path), "bytes": size}, bare=[str(path)])
 
 
-def _label(out: Output, checkpoint: Checkpoint, label: str | None) -> int:
-    classes = checkpoint.manifest.classes
-    return min(3, len(classes) - 1) if label is None else label_index(out, label, classes)
+def _request(out: Output, sampling: SamplingArguments, name: str | None, label: str | None) -> SamplingRequest:
+    """The request for the image whose chain is shown."""
+    checkpoint = open_model(out, name)
+    default = min(3, len(checkpoint.manifest.classes) - 1)
+    return sampling.request(checkpoint, [default if label is None else label])
 
 
-def _told(out: Output, request: Request, index: int, show: bool | None) -> "Told":
+def _told(out: Output, sampling: SamplingArguments, request: SamplingRequest, show: bool | None) -> "Told":
     """All that the page tells of one model."""
     from ddpmctl.build import build_diffusion
     from ddpmctl.imaging.upscale import check_upscale
     from ddpmctl.report.page import Told
+    from ddpmctl.sampling.sheet import sample_sheet, sheet_labels
 
     checkpoint = request.checkpoint
     shape = checkpoint.manifest.config.model
     check_upscale(ENLARGED, "cubic", shape.num_classes, shape.image_size, shape.channels)
     last = last_commit(out, checkpoint)
-    engine = request.load(out)
-    sheet, _, images = make_sheet(out, request, rows=1, upscale=ENLARGED, engine=engine)
-    draw(out, images, show)
+    engine, request = sampling.load(out, request)
+    warn_of_boxes(out, engine.classes)
+    every = engine.request(sheet_labels(len(engine.classes), 1), request.seed, **request.options)
+    with steps_bar(out, every.sampling.steps * len(every.labels)) as on_step:
+        sheet = sample_sheet(engine, every, ENLARGED, on_step)
+    draw(out, sheet.images, show)
     schedule = build_diffusion(checkpoint.manifest.config.diffusion).schedule
     losses, first = _last_losses(last)
     figures, how = _evaluation(checkpoint)
     return Told(
-        name=told_name(checkpoint),
+        name=public_name(checkpoint),
         facts=list(_facts(checkpoint, last)),
         history=last.history,
         losses=losses,
         first_step=first,
         signal=schedule.alpha.tolist(),
         noise=schedule.sigma.tolist(),
-        sheet=sheet,
-        chain=_chain(out, engine, request, index),
+        sheet=sheet.pixels,
+        chain=_chain(out, engine, request),
         learning=_learning(checkpoint, last),
         figures=figures,
         evaluated=how,
@@ -136,7 +140,7 @@ def _facts(checkpoint: Checkpoint, last: Checkpoint) -> Iterator[tuple[str, str]
             yield name, told
 
 
-def _chain(out: Output, engine: "Engine", request: Request, index: int) -> "Film":
+def _chain(out: Output, engine: "Engine", request: SamplingRequest) -> "Film":
     """From noise to an image in so many steps, each with what the network expects behind it."""
     import numpy as np
 
@@ -144,26 +148,27 @@ def _chain(out: Output, engine: "Engine", request: Request, index: int) -> "Film
     from ddpmctl.sampling.loop import to_pixels
 
     steps, limits = min(FRAMES, len(engine.diffusion.schedule)), engine.diffusion.pixel_range
-    sampling = replace(request.sampling, sampler="ddim", steps=steps)
+    shown = replace(request, sampling=replace(request.sampling, sampler="ddim", steps=steps))
     frames, captions, size = [], [], engine.config.model.image_size
-    with steps_bar(out, steps) as (bar, task):
-        for step in engine.chain([index], request.seed, sampling):
+    with steps_bar(out, steps) as on_step:
+        for step in engine.steps(shown):
             pair = [to_pixels(image, limits, size)[0] for image in (step.x, step.x0)]
             frames.append(np.concatenate(pair, axis=1))
             captions.append(f"step {step.index + 1} of {steps}, from t = {step.t}")
-            bar.advance(task)
+            on_step(1)
     return Film(frames, captions)
 
 
 def _learning(checkpoint: Checkpoint, last: Checkpoint) -> "Film | None":
     """What the training kept of its way; None where it kept nothing."""
     from ddpmctl.report.page import Film
+    from ddpmctl.sampling.training_film import TrainingFilm
 
     try:
-        learning = Learning.read(checkpoint, last).picked(FRAMES)
+        film = TrainingFilm.read(checkpoint, last).pick(FRAMES)
     except CheckpointError:
         return None
-    return Film(learning.rows(), [learning.when(number) for number in range(len(learning.steps))])
+    return Film(film.tiles(), film.captions)
 
 
 def _last_losses(last: Checkpoint) -> tuple[list[float], int]:
