@@ -10,11 +10,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.forking import ForkedProcess, can_fork
 
 # A shell starts a background job with SIGINT ignored, and so would be every process that the tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -42,10 +45,25 @@ def clean_environment(home: Path) -> dict[str, str]:
 
 def run_cli(home: Path, *arguments: object, cwd: Path | None = None, **environment: str) -> Result:
     """Run ``python -m ddpmctl`` as a stranger would, and return what it said."""
+    whole = {**clean_environment(home), **environment}
+    if can_fork(environment):
+        with (
+            tempfile.TemporaryFile("w+", errors="replace") as out,
+            tempfile.TemporaryFile("w+", errors="replace") as err,
+        ):
+            streams = [0, out.fileno(), err.fileno()]
+            command = ForkedProcess([*map(str, arguments)], cwd or home, whole, streams)
+            try:
+                code = command.wait(timeout=300)
+            finally:
+                command.kill()
+            out.seek(0)
+            err.seek(0)
+            return Result(command.args, code, out.read(), err.read())
     return subprocess.run(
         [sys.executable, "-m", "ddpmctl", *map(str, arguments)],
         cwd=cwd or home,
-        env={**clean_environment(home), **environment},
+        env=whole,
         capture_output=True,
         text=True,
         errors="replace",
