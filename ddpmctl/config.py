@@ -1,76 +1,118 @@
-"""Every setting of a model, as frozen values that go into its manifest, and the presets that name good ones."""
+"""Settings of a model: frozen dataclasses that go into its manifest, their choices and ranges, and the presets."""
 
 import dataclasses
 import difflib
-import math
-import sys
 import tomllib
-import types
-import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self, get_args
 
-from ddpmctl.errors import UsageError
-from ddpmctl.labels import is_displayable
+from ddpmctl.errors import Setting, UsageError
+from ddpmctl.parsing import parse
 
-Network = Literal["classic", "unet"]
+NetworkName = Literal["classic", "unet"]
 ScheduleName = Literal["linear", "cosine"]
-TargetName = Literal["epsilon", "v", "x0"]
-Norm = Literal["group", "batch"]
+ParameterizationName = Literal["epsilon", "v", "x0"]
+NormName = Literal["group", "batch"]
+OptimizerName = Literal["adam", "adamw", "muon"]
+PrecisionName = Literal["auto", "fp32", "bf16"]
+FitName = Literal["crop", "pad"]
+InterpolationName = Literal["nearest", "linear", "cubic", "lanczos"]
+PresetName = Literal["standard", "quick", "classic"]
+
+PRECISIONS: tuple[str, ...] = get_args(PrecisionName)
+FITS: tuple[str, ...] = get_args(FitName)
+PRESETS: tuple[str, ...] = get_args(PresetName)
+DEVICES = ("auto", "cpu", "cuda", "mps")
+"""Kinds of device; ``cuda:N`` is one of several."""
+
+SAMPLER_STEPS = {"dpmpp": 20, "dpmpp-sde": 20, "ddim": 50, "ddpm": None}
+"""The built-in samplers with their default steps; None is the full chain."""
 
 PIXEL_RANGES = {"-1..1": (-1.0, 1.0), "0..1": (0.0, 1.0)}
-
 IMAGE_SIZES = ("32", "64")
-FITS = ("crop", "pad")
 
-MOST_EPOCHS = 1_000_000
-FEWEST_BATCHES = 20
-"""Of an epoch, for a device's larger batch to be taken."""
 
-MOST_STEPS = 10**12
+class Range(NamedTuple):
+    """The numbers that a setting may have, both ends included."""
+
+    low: int
+    high: int
+
+    def __str__(self) -> str:
+        return f"{self.low}..{self.high}"
+
+    def __contains__(self, value: object) -> bool:
+        return isinstance(value, int | float) and self.low <= value <= self.high
+
+    def check(self, name: str, value: float) -> None:
+        """Raises ValueError for a value out of range."""
+        _check(value in self, f"{name} must be in {self}")
+
+
+IMAGE_SIZE = Range(8, 256)
+NUM_CLASSES = Range(1, 10_000)
+LEVELS = Range(1, 6)
+WIDTH = Range(16, 2048)
+BLOCKS = Range(1, 8)
+EMBEDDING = Range(4, 2048)
+TIMESTEPS = Range(2, 10_000)
+EPOCHS = Range(1, 1_000_000)
+STEPS = Range(1, 10**12)
+BATCH_SIZE = Range(1, 65_536)
+NEWTON_SCHULZ = Range(1, 20)
+FRACTION = Range(0, 1)
+GUIDANCE = Range(0, 100)
+SEED = Range(0, 2**63 - 2)
+"""With the seed after the last one still an int64."""
 
 CLASSIC_WIDTHS = (64, 128, 256, 512)
 LINEAR_MIN_TIMESTEPS = 50
 
+FEWEST_BATCHES = 20
+"""Batches per epoch that a data set must fill for the larger batch of a device to be used."""
+
+PREVIEW_STEPS = 12
+"""Sampling steps of the previews drawn during training."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConfig:
-    """The network and the images it makes."""
+    """The network and the size of its images."""
 
-    network: Network
+    network: NetworkName
     image_size: int
     """Side of the images in files and arrays, in pixels."""
     sample_size: int
-    """Side of the images that the network sees and predicts; samples are resized bilinearly to ``image_size``."""
+    """Side of the images that the network computes; samples are resized bilinearly to ``image_size``."""
     channels: int
     """1 for grey, 3 for colour."""
     num_classes: int
-    """How many labels; `unet` adds a null one."""
+    """Without the null class that `unet` adds."""
     widths: tuple[int, ...]
-    """Channels a level, finest first."""
+    """Channels per level, finest first."""
     blocks: int
-    """Residual blocks a level."""
+    """Residual blocks per level."""
     patch: int
-    """Side of the squares that the stem folds into channels; 1 folds nothing."""
+    """Side of the squares that ``conv_in`` folds into channels; 1 folds nothing."""
     embedding: int
-    """Width of the time and of the label embedding."""
-    norm: Norm
-    """What normalises: GroupNorm each image by itself, BatchNorm all images of a batch together."""
+    """Width of the timestep embedding and of the class embedding."""
+    norm: NormName
+    """GroupNorm, or BatchNorm in its place."""
 
     def __post_init__(self) -> None:
-        _check(self.channels in (1, 3), "channels is 1 or 3")
-        _check(1 <= self.num_classes <= 10_000, "num_classes lies in 1..10000")
-        _check(1 <= len(self.widths) <= 6, "widths names 1 to 6 levels")
-        _check(all(16 <= width <= 2048 and width % 16 == 0 for width in self.widths), "widths are multiples of 16")
-        _check(1 <= self.blocks <= 8, "blocks lies in 1..8")
-        _check(self.patch in (1, 2, 4), "patch is 1, 2 or 4")
-        _check(4 <= self.embedding <= 2048 and self.embedding % 2 == 0, "embedding is even, in 4..2048")
-        _check(8 <= self.image_size <= 256, "image_size lies in 8..256")
+        _check(self.channels in (1, 3), "channels must be 1 or 3")
+        NUM_CLASSES.check("num_classes", self.num_classes)
+        LEVELS.check("the number of widths", len(self.widths))
+        _check(all(width in WIDTH and width % 16 == 0 for width in self.widths), "widths must be multiples of 16")
+        BLOCKS.check("blocks", self.blocks)
+        _check(self.patch in (1, 2, 4), "patch must be 1, 2 or 4")
+        _check(self.embedding in EMBEDDING and self.embedding % 2 == 0, f"embedding must be even and in {EMBEDDING}")
+        IMAGE_SIZE.check("image_size", self.image_size)
         smallest = 2 * self.patch * 2 ** (len(self.widths) - 2) if len(self.widths) > 1 else self.patch
         fits = smallest <= self.sample_size <= self.image_size and self.sample_size % self.patch == 0
-        _check(fits, f"sample_size is a multiple of {self.patch} in {smallest}..{self.image_size}")
+        _check(fits, f"sample_size must be a multiple of {self.patch} in {smallest}..{self.image_size}")
         if self.network == "classic":
             _check(self.norm == "group", "the classic network has GroupNorm")
             sides = (self.image_size, self.sample_size)
@@ -79,25 +121,25 @@ class ModelConfig:
 
     @property
     def guidable(self) -> bool:
-        """Whether the network has a null class to be guided away from."""
+        """Whether the network has a null class, which classifier-free guidance needs."""
         return self.network != "classic"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiffusionConfig:
-    """The Markov chain and what the network says about it."""
+    """The Markov chain and what the network predicts."""
 
     timesteps: int
     schedule: ScheduleName
-    parameterization: TargetName
+    parameterization: ParameterizationName
     clip_x0: bool
-    """Keep predicted images in the range of the pixels at every step of a chain."""
+    """Clamp predicted images to ``pixel_range`` at every sampling step."""
     pixel_range: tuple[float, ...]
-    """What black and white are in the chain: -1 and 1, centred like the noise; 0 and 1 are not."""
+    """The values of black and white: -1 and 1 are centred like the noise; 0 and 1 are not."""
 
     def __post_init__(self) -> None:
-        _check(2 <= self.timesteps <= 10_000, "timesteps lies in 2..10000")
-        _check(self.pixel_range in PIXEL_RANGES.values(), "pixel_range is -1 and 1, or 0 and 1")
+        TIMESTEPS.check("timesteps", self.timesteps)
+        _check(self.pixel_range in PIXEL_RANGES.values(), "pixel_range must be -1 and 1, or 0 and 1")
         _check(
             self.schedule != "linear" or self.timesteps >= LINEAR_MIN_TIMESTEPS,
             f"a linear schedule needs at least {LINEAR_MIN_TIMESTEPS} timesteps",
@@ -106,75 +148,76 @@ class DiffusionConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingConfig:
-    """How the weights are found. Lengths are in epochs or in shares of the whole run, never in seconds."""
+    """Optimization. Lengths are in epochs or in fractions of the whole run, never in seconds."""
 
     epochs: int
-    """At most this many passes over the training images."""
+    """Passes over the training images, at most."""
     batch_size: int
-    optimizer: Literal["adam", "adamw", "muon"]
-    """`muon` moves the large matrices by Muon and the rest by AdamW."""
+    optimizer: OptimizerName
+    """`muon` updates the large matrices by Muon and the rest by AdamW."""
     lr: float
     """Peak learning rate."""
     beta2: float
     """Decay of the squared gradient's average; 0.99 reacts faster than Adam's 0.999 and suits short runs."""
     weight_decay: float
     warmup: float
-    """Share of the run over which the rate rises from 0."""
+    """Fraction of the run over which the learning rate rises from 0."""
     decay: float
-    """Share of the run, at its end, over which the rate falls to 0."""
+    """Fraction of the run, at its end, over which the learning rate falls to 0."""
     clip_norm: float
     """Largest gradient norm; 0 for no limit."""
     ema_lag: float
-    """How far the averaged weights lag behind, as a share of the steps so far; 0 for no average."""
+    """Lag of the averaged weights, as a fraction of the steps so far; 0 for no average."""
     newton_schulz: int
-    """Steps by which `muon` makes a matrix orthogonal; others have no use for it."""
+    """Iterations by which `muon` orthogonalizes a matrix."""
     label_dropout: float
-    """Share of labels replaced by the null one, so that samples can be guided."""
+    """Fraction of labels replaced by the null class, for classifier-free guidance."""
     stratified: bool
     """Spread the timesteps of a batch evenly over the chain."""
     one_timestep: bool
     """Give all images of a batch the same timestep: an experiment, which `stratified` excludes."""
     flip: bool
-    """Mirror half of the images from left to right, each time others; digits and letters must not be."""
+    """Mirror a random half of the images from left to right; digits and letters must not be."""
     validation_images: int
-    """Images kept out of training to judge it by, a tenth of a small set at most; 0 judges by the training MSE."""
+    """Images kept out of training, a tenth of a small set at most; 0 validates by the training loss."""
     patience: int
-    """Epochs without a better MSE before training stops."""
+    """Epochs without a better MSE before early stopping."""
 
     def __post_init__(self) -> None:
-        _check(1 <= self.epochs <= MOST_EPOCHS, f"epochs lies in 1..{MOST_EPOCHS}")
-        _check(1 <= self.batch_size <= 65_536, "batch size lies in 1..65536")
-        _check(0 < self.lr <= 1, "the learning rate lies in (0, 1]")
-        _check(0 <= self.beta2 < 1, "beta2 lies in [0, 1)")
-        _check(0 <= self.weight_decay <= 1, "weight_decay lies in [0, 1]")
-        _check(0 <= self.warmup <= 1 and 0 <= self.decay <= 1, "warmup and decay lie in [0, 1]")
-        _check(0 <= self.clip_norm < math.inf, "clip_norm is at least 0, and finite")
-        _check(0 <= self.ema_lag < 0.5, "ema_lag lies in [0, 0.5)")
-        _check(1 <= self.newton_schulz <= 20, "newton_schulz lies in 1..20")
-        _check(0 <= self.label_dropout < 1, "label_dropout lies in [0, 1)")
+        EPOCHS.check("epochs", self.epochs)
+        BATCH_SIZE.check("batch_size", self.batch_size)
+        _check(0 < self.lr <= 1, "the learning rate must be in (0, 1]")
+        _check(0 <= self.beta2 < 1, "beta2 must be in [0, 1)")
+        FRACTION.check("weight_decay", self.weight_decay)
+        FRACTION.check("warmup", self.warmup)
+        FRACTION.check("decay", self.decay)
+        _check(0 <= self.clip_norm < float("inf"), "clip_norm must be finite and at least 0")
+        _check(0 <= self.ema_lag < 0.5, "ema_lag must be in [0, 0.5)")
+        NEWTON_SCHULZ.check("newton_schulz", self.newton_schulz)
+        _check(0 <= self.label_dropout < 1, "label_dropout must be in [0, 1)")
         _check(not (self.stratified and self.one_timestep), "one_timestep and stratified exclude each other")
-        _check(self.validation_images >= 0, "validation_images is at least 0")
-        _check(self.patience >= 1, "patience is at least 1")
+        _check(self.validation_images >= 0, "validation_images must be at least 0")
+        _check(self.patience >= 1, "patience must be at least 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingConfig:
-    """The recommended way to make images with a model."""
+    """How images are sampled; in a manifest, the model's recommendation."""
 
     sampler: str
-    """A key of `core.samplers.SAMPLERS`, or one that a plugin adds."""
+    """A key of `SAMPLER_STEPS`, or a sampler of a plugin."""
     steps: int
     guidance: float
-    """1.0 is none; above it labels are exaggerated."""
+    """Classifier-free guidance scale; 1.0 is none."""
     guidance_interval: tuple[float, ...]
-    """Where along the chain guidance acts, from and to: 0 is the image, 1 is the noise."""
+    """The part of the chain in which guidance is applied, from and to: 0 is the image, 1 is the noise."""
 
     def __post_init__(self) -> None:
-        _check(self.steps >= 1, "steps is at least 1")
-        _check(0 <= self.guidance <= 100, "guidance lies in 0..100")
+        _check(self.steps >= 1, "steps must be at least 1")
+        GUIDANCE.check("guidance", self.guidance)
         interval = self.guidance_interval
         ordered = len(interval) == 2 and 0 <= interval[0] <= interval[1] <= 1
-        _check(ordered, "guidance_interval holds two numbers in 0..1, the lower one first")
+        _check(ordered, "guidance_interval must be two numbers in 0..1, the lower one first")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,7 +230,7 @@ class Config:
     sampling: SamplingConfig
 
     def __post_init__(self) -> None:
-        _check(self.sampling.steps <= self.diffusion.timesteps, "steps is at most timesteps")
+        _check(self.sampling.steps <= self.diffusion.timesteps, "steps must be at most timesteps")
         if not self.model.guidable:
             _check(self.sampling.guidance == 1.0, "the classic network has no null class: its guidance is 1.0")
             _check(self.training.label_dropout == 0, "the classic network has no null class: its label_dropout is 0")
@@ -198,17 +241,13 @@ class Config:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Rebuild from `to_dict`, strictly: every field present, no other, each of its type and in range.
-
-        Raises:
-            ValueError: naming the field that does not fit.
-        """
-        return typing.cast(Self, build(cls, values, ""))
+        """Rebuild from `to_dict`; see `parse`."""
+        return parse(cls, values)
 
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """A named set of settings."""
+    """Named settings."""
 
     name: str
     summary: str
@@ -218,43 +257,21 @@ class Preset:
 
 
 def for_device(config: Config, by_device: Mapping[str, Mapping[str, Any]], kind: str, images: int) -> Config:
-    """The settings for a kind of device: large batches keep a GPU busy, where a data set has enough images for them.
-
-    Args:
-        config: the usual settings.
-        by_device: as in `Preset`.
-        kind: ``cpu``, ``cuda`` or ``mps``.
-        images: how many there are to train on.
-    """
+    """The settings for a kind of device: large batches keep a GPU busy, where there are enough training images."""
     changes = by_device.get(kind, {})
     if not changes or images < FEWEST_BATCHES * changes.get("batch_size", config.training.batch_size):
         return config
     return dataclasses.replace(config, training=dataclasses.replace(config.training, **changes))
 
 
-SAMPLER_STEPS = {"dpmpp": 20, "dpmpp-sde": 20, "ddim": 50, "ddpm": None}
-"""The built-in samplers, with the steps each takes unless told otherwise; None is the full chain."""
-
-STRIP_STEPS = 12
-"""Of the sampler, for the strips of small images that a training draws: enough to see what it is."""
-
-PRECISIONS = ("auto", "fp32", "bf16")
-
-PRESETS = ("standard", "quick", "classic")
-
-
-def strip_sampling(config: "Config") -> SamplingConfig:
-    """The way to make the strips that a training draws: few steps, and no guidance, which would cost twice as much."""
-    steps = min(STRIP_STEPS, config.diffusion.timesteps)
+def preview_sampling(config: Config) -> SamplingConfig:
+    """How previews are sampled during training: few steps, and no guidance, which would cost twice as much."""
+    steps = min(PREVIEW_STEPS, config.diffusion.timesteps)
     return SamplingConfig(sampler="dpmpp", steps=steps, guidance=1.0, guidance_interval=(0.0, 1.0))
 
 
 def load_preset(name: str) -> Preset:
-    """Read a preset by name.
-
-    Raises:
-        UsageError: for a name that is not one.
-    """
+    """Read a preset of the package."""
     choose("preset", name, PRESETS)
     text = resources.files("ddpmctl").joinpath(f"presets/{name}.toml").read_text(encoding="utf-8")
     values = tomllib.loads(text)
@@ -263,11 +280,7 @@ def load_preset(name: str) -> Preset:
 
 
 def choose(kind: str, value: str, allowed: Iterable[str]) -> str:
-    """Return ``value`` if it is allowed, else say which one was probably meant.
-
-    Raises:
-        UsageError: for a value that is not allowed.
-    """
+    """Return ``value`` if it is allowed; raises UsageError with the closest allowed value otherwise."""
     names = list(allowed)
     if value in names:
         return value
@@ -276,55 +289,10 @@ def choose(kind: str, value: str, allowed: Iterable[str]) -> str:
     raise UsageError(f"there is no {kind} '{value}'", hint)
 
 
-def build(kind: Any, values: Any, where: str) -> Any:
-    """Turn plain values into a frozen dataclass (or a field of one), refusing whatever does not match exactly.
-
-    Args:
-        kind: the type to build: a dataclass, a Literal, ``tuple[X, ...]``, ``dict[str, X]``, ``X | None`` or a plain
-            type.
-        values: what JSON or TOML gave.
-        where: dotted name for messages, empty at the top.
-
-    Raises:
-        ValueError: naming the field that does not fit.
-    """
-    if dataclasses.is_dataclass(kind):
-        return _build_table(kind, values, where)
-    origin = typing.get_origin(kind)
-    if origin is Literal:
-        allowed = typing.get_args(kind)
-        _check(values in allowed, f"{where} is one of {', '.join(map(str, allowed))}")
-        return values
-    if origin is tuple:
-        _check(isinstance(values, list | tuple), f"{where} is a list")
-        return tuple(build(typing.get_args(kind)[0], value, where) for value in values)
-    if origin is types.UnionType:
-        (inner,) = (given for given in typing.get_args(kind) if given is not types.NoneType)
-        return None if values is None else build(inner, values, where)
-    if origin is dict:
-        _check(isinstance(values, Mapping), f"{where} is a table")
-        inner = typing.get_args(kind)[1]
-        return {build(str, name, where): build(inner, value, f"{where}.{name}") for name, value in values.items()}
-    if kind is float and type(values) in (int, float):
-        _check(abs(values) <= sys.float_info.max, f"{where} is finite")
-        values = float(values)
-    # `type(..) is` and not isinstance: a bool is no int here.
-    _check(type(values) is kind, f"{where} is of type {kind.__name__}")
-    # Whatever is read from a file may be printed: no text in it may move the cursor.
-    _check(kind is not str or is_displayable(values), f"{where} holds characters that cannot be displayed")
-    return values
-
-
-def _build_table(kind: Any, values: Any, where: str) -> Any:
-    """A dataclass from a table with exactly its fields."""
-    _check(isinstance(values, Mapping), f"{where or 'config'} is a table")
-    hints = typing.get_type_hints(kind)
-    _check(all(map(is_displayable, values)), f"{where or 'config'} holds characters that cannot be displayed")
-    unknown, missing = values.keys() - hints.keys(), hints.keys() - values.keys()
-    _check(not unknown, f"{where or 'config'} has unknown settings: {', '.join(sorted(unknown))}")
-    _check(not missing, f"{where or 'config'} lacks settings: {', '.join(sorted(missing))}")
-    prefix = f"{where}." if where else ""
-    return kind(**{name: build(hint, values[name], prefix + name) for name, hint in hints.items()})
+def check_seed(seed: int, count: int = 1) -> None:
+    """Raises UsageError unless the ``count`` seeds from ``seed`` on are in range."""
+    if seed not in SEED or seed + count - 1 not in SEED:
+        raise UsageError(f"the seed {seed} is out of range", Setting("seed"), f" must be in {SEED}")
 
 
 def resolve_sampling(
@@ -335,18 +303,10 @@ def resolve_sampling(
     guidance_interval: tuple[float, ...] | None = None,
     extra_samplers: Iterable[str] = (),
 ) -> SamplingConfig:
-    """The way to sample a model: what it recommends, except for what is asked for.
+    """The model's recommended sampling with some settings replaced.
 
-    Args:
-        config: the model's settings.
-        sampler: a built-in one or one of ``extra_samplers``.
-        steps: in 1..timesteps; when only the sampler is given, as many as suit it.
-        guidance: 1.0 is none.
-        guidance_interval: where along the chain it acts, from and to in 0..1.
-        extra_samplers: names that plugins add.
-
-    Raises:
-        UsageError: for what this model cannot do.
+    Without ``steps``, another sampler than the recommended one takes its default steps. ``extra_samplers`` are those of
+    plugins.
     """
     recommended, timesteps = config.sampling, config.diffusion.timesteps
     name = choose("sampler", sampler or recommended.sampler, [*SAMPLER_STEPS, *extra_samplers])
@@ -355,18 +315,25 @@ def resolve_sampling(
         steps = min(usual or timesteps, timesteps)
     if not 1 <= steps <= timesteps:
         raise UsageError(
-            f"{steps} steps are not possible: this model's chain has {timesteps}", f"--steps 1..{timesteps}"
-        )
+            f"{steps} steps are not possible: this model's chain has {timesteps}",
+            Setting("steps"), f" must be in 1..{timesteps}",
+        )  # fmt: skip
     scale = recommended.guidance if guidance is None else guidance
     if scale != 1.0 and not config.model.guidable:
-        raise UsageError("this model has no null class and cannot be guided", "--guidance 1.0, or leave it out")
-    if not 0 <= scale <= 100:
-        raise UsageError(f"a guidance of {scale:g} is out of range", "--guidance 0..100; 1.0 is none")
-    acts = recommended.guidance_interval if guidance_interval is None else guidance_interval
+        raise UsageError(
+            "this model has no null class and cannot be guided", Setting("guidance", 1.0), ", or leave it out"
+        )
+    if scale not in GUIDANCE:
+        raise UsageError(
+            f"a guidance of {scale:g} is out of range", Setting("guidance"), f" must be in {GUIDANCE}; 1.0 is none"
+        )
+    interval = recommended.guidance_interval if guidance_interval is None else guidance_interval
     try:
-        return SamplingConfig(sampler=name, steps=steps, guidance=scale, guidance_interval=acts)
+        return SamplingConfig(sampler=name, steps=steps, guidance=scale, guidance_interval=interval)
     except ValueError as error:
-        raise UsageError(f"guidance cannot act there: {error}", "--guidance-interval 0.3:0.85") from error
+        raise UsageError(
+            f"guidance cannot be applied there: {error}", "for example ", Setting("guidance_interval", "0.3:0.85")
+        ) from error
 
 
 def _check(true: bool, rule: str) -> None:

@@ -3,7 +3,7 @@
 from bisect import bisect_right
 from dataclasses import dataclass, replace
 
-from ddpmctl.config import MOST_STEPS, TrainingConfig
+from ddpmctl.config import STEPS, TrainingConfig
 
 RESERVE = 0.97
 """Share of a time limit that is planned: machines are not steady."""
@@ -31,7 +31,7 @@ class RateSegment:
     decay_steps: int
 
     def __post_init__(self) -> None:
-        ordered = 0 <= self.start < self.end <= MOST_STEPS and 0 <= self.level <= 1
+        ordered = 0 <= self.start < self.end <= STEPS.high and 0 <= self.level <= 1
         if not (ordered and min(self.warmup_steps, self.decay_steps) >= 0):
             raise ValueError("the plan does not fit together")
 
@@ -82,7 +82,7 @@ class Plan:
         fits = bool(starts) and starts == sorted(set(starts)) and len(starts) <= MOST_RATE_SEGMENTS
         if not (
             fits
-            and starts[-1] < self.steps <= min(self.segments[-1].end, self.limit or MOST_STEPS)
+            and starts[-1] < self.steps <= min(self.segments[-1].end, self.limit or STEPS.high)
             and min(self.steps_per_epoch, self.batch_size) >= 1
             and 0 < self.peak_lr <= 1
         ):

@@ -17,8 +17,8 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
-from ddpmctl.config import build
 from ddpmctl.errors import DataError
+from ddpmctl.parsing import parse
 
 KEY = "ddpmctl"
 """The keyword of the chunk, and the name of the array."""
@@ -130,7 +130,7 @@ def read_provenance(path: Path) -> Provenance:
             f"{path} does not tell how it was made", "only pictures by ddpmctl do, and editors may have dropped it"
         )
     try:
-        found: Provenance = build(Provenance, json.loads(text), "")
+        found = parse(Provenance, json.loads(text))
         _check_command(found)
     except (ValueError, RecursionError) as error:
         raise DataError(

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from ddpmctl.config import build
 from ddpmctl.errors import DataError
+from ddpmctl.parsing import parse
 
 NAMES = ("one-shot", "range", "batchnorm")
 """All lessons, in the order in which they are taught."""
@@ -161,8 +161,7 @@ class Finding:
             DataError: when that is not what the file holds.
         """
         try:
-            found: Self = build(cls, json.loads(path.read_text(encoding="utf-8")), "")
+            return parse(cls, json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, RecursionError) as error:
             lesson = path.stem if path.stem in NAMES else ""
             raise DataError(f"{path} holds no lesson: {error}", f"ddpmctl lessons {lesson}".strip()) from error
-        return found

@@ -23,12 +23,12 @@ STATE = "state.safetensors"
 HISTORY = "history.csv"
 MANIFEST = "manifest.json"
 
-STRIPS, STEPS_OF_STRIPS = "strips.images", "strips.steps"
+PREVIEWS, PREVIEW_STEP_NUMBERS = "previews.images", "previews.steps"
 """Arrays in the state of a training: what the network made of the same noise, uint8[N,K,S,S] or [N,K,S,S,3], after so
 many steps, int64[N]. Nobody needs them to go on."""
 
 
-_TYPES = {STRIPS: "uint8", STEPS_OF_STRIPS: "int64"}
+_TYPES = {PREVIEWS: "uint8", PREVIEW_STEP_NUMBERS: "int64"}
 
 
 FIGURES = ("train_mse", "validation_mse")
@@ -154,14 +154,14 @@ class Checkpoint:
             raise damaged(self.path / file, f"{strange[0]} is not {_TYPES.get(strange[0], 'float32')}")
         return tensors
 
-    def strips(self) -> "tuple[np.ndarray, list[int]]":
+    def previews(self) -> "tuple[np.ndarray, list[int]]":
         """What the network made of the same noise while it learnt: uint8[N,K,S,S] or [N,K,S,S,3], and the steps.
 
         Raises:
             CheckpointError: where this commit is not one to go on from, or is damaged.
         """
         try:
-            return strips_of(self.state())
+            return previews_of(self.state())
         except ValueError as error:
             raise damaged(self.path / STATE, str(error)) from error
 
@@ -171,7 +171,7 @@ class Checkpoint:
         return self.manifest.files[WEIGHTS].sha256
 
 
-def strips_of(state: "Mapping[str, np.ndarray]") -> "tuple[np.ndarray, list[int]]":
+def previews_of(state: "Mapping[str, np.ndarray]") -> "tuple[np.ndarray, list[int]]":
     """The strips in the state of a training and their steps; none where it has none.
 
     Raises:
@@ -179,10 +179,10 @@ def strips_of(state: "Mapping[str, np.ndarray]") -> "tuple[np.ndarray, list[int]
     """
     import numpy as np
 
-    images = state.get(STRIPS, np.empty((0, 0, 0, 0), np.uint8))
-    steps = state.get(STEPS_OF_STRIPS, np.empty(0, np.int64))
+    images = state.get(PREVIEWS, np.empty((0, 0, 0, 0), np.uint8))
+    steps = state.get(PREVIEW_STEP_NUMBERS, np.empty(0, np.int64))
     if images.ndim not in (4, 5) or steps.shape != images.shape[:1]:
-        raise ValueError("its strips do not fit together")
+        raise ValueError("its previews do not fit together")
     return images, [int(step) for step in steps]
 
 

@@ -1,4 +1,4 @@
-"""The page beside the weights: everything there is to know about a commit, as strict JSON."""
+"""The manifest beside the weights: everything known about a checkpoint, as strict JSON with a checksum."""
 
 import dataclasses
 import hashlib
@@ -7,21 +7,22 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Self
+from typing import Any, Literal, Self
 
-from ddpmctl.config import Config, build
+from ddpmctl.config import Config, ParameterizationName
 from ddpmctl.labels import class_names_problem
+from ddpmctl.parsing import parse
 from ddpmctl.plan import Plan
 
 SCHEMA = 5
 MAX_BYTES = 1_000_000
-"""No honest manifest comes near; a larger file is not read."""
+"""Far more than any manifest has; a larger file is not read."""
 
 MAX_FILE = 4 * 2**30
-"""Bytes; nor do the files of a model come near this."""
+"""Bytes, for each file of a checkpoint."""
 
 FINISHED = ("done", "early")
-"""How a run ends that has nothing left of its plan."""
+"""The values of ``RunRecord.stopped`` for a run that has completed its plan."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -32,51 +33,43 @@ _SEAL = re.compile(rf'"{CHECKSUM}": "([0-9a-f]{{64}})"\n}}\n\Z')
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileRecord:
-    """What a file of the commit must be."""
+    """Size in bytes and sha256, hexadecimal, of a file of the checkpoint."""
 
     sha256: str
     size: int
 
     def __post_init__(self) -> None:
         if not _SHA256.fullmatch(self.sha256):
-            raise ValueError("sha256 is 64 hexadecimal digits")
+            raise ValueError("sha256 must be 64 hexadecimal digits")
         if not 0 <= self.size <= MAX_FILE:
-            raise ValueError(f"size lies in 0..{MAX_FILE}")
+            raise ValueError(f"size must be in 0..{MAX_FILE}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetRecord:
-    """The images that a model was trained on.
-
-    Attributes:
-        name: as given to ``--dataset``.
-        digest: sha256 of pixels and labels, hexadecimal.
-        count: training images, validation images included.
-        fit: how pictures that are no squares were made to be; empty where all were.
-    """
+    """The images that a model was trained on."""
 
     name: str
+    """As given to ``--dataset``."""
     digest: str
+    """sha256 of pixels and labels, hexadecimal; empty where it is not known."""
     count: int
+    """Training images, validation images included."""
     fit: str
+    """How pictures were made square; empty where all were."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
-    """A figure and what it is measured on.
-
-    Attributes:
-        name: ``validation_mse`` or ``train_mse``, a mean over pixels and timesteps.
-        parameterization: what the network predicts; values of different parameterizations do not compare.
-        value: the figure.
-        epoch: counted from 1.
-        step: optimizer steps by then.
-    """
+    """A mean squared error over pixels and timesteps, and when it was measured."""
 
     name: str
-    parameterization: str
+    """``validation_mse`` or ``train_mse``."""
+    parameterization: ParameterizationName
+    """What the network predicts; values of different parameterizations do not compare."""
     value: float
     epoch: int
+    """Counted from 1."""
     step: int
 
     @property
@@ -87,101 +80,82 @@ class Metric:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentRecord:
-    """A part of a run that went through without a break.
-
-    Attributes:
-        why: ``begun``, ``resumed``, ``extended`` or ``rolled back``.
-        step: steps that were done before it.
-        planned_steps: of the whole run, as it was last planned in this part.
-        peak_lr: its learning rate between warm-up and decay.
-        created: when it began; UTC, ISO 8601.
-        device: what it ran on, in words.
-        precision: ``fp32`` or ``bf16``.
-        threads: of torch on the CPU.
-        versions: what it ran with.
-        exact: whether it goes on bit for bit as if there had been no break.
-    """
+    """A part of a run without an interruption."""
 
     why: str
+    """``begun``, ``resumed``, ``extended`` or ``rolled back``."""
     step: int
+    """Optimizer steps done before it."""
     planned_steps: int
+    """Of the whole run, as last planned in this part."""
     peak_lr: float
     created: str
+    """UTC, ISO 8601."""
     device: str
+    """Described for people."""
     precision: str
     threads: int
+    """CPU threads of torch."""
     versions: dict[str, str]
     exact: bool
+    """Whether it continues bit for bit as an uninterrupted run would."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResumeRecord:
-    """What a run needs to go on, beside the tensors in ``state.safetensors``.
-
-    Attributes:
-        plan: the steps of the whole run and their learning rates.
-        device: to compute on, as in ``--device``.
-        within_epochs: whether the time limit may not go beyond the epochs.
-        epochs_without_better: patience that is used up.
-        rollbacks: how often a figure that is not finite sent the run back.
-    """
+    """What resuming needs beside the tensors in ``state.safetensors``."""
 
     plan: Plan
     device: str
+    """As given to ``--device``."""
     within_epochs: bool
+    """Whether the number of epochs limits the run in addition to a time limit."""
     epochs_without_better: int
+    """Counts towards the patience."""
     rollbacks: int
+    """How often a loss that was not finite sent the run back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRecord:
-    """How the training went so far.
-
-    Attributes:
-        id: tells this run from others under the same name.
-        step: optimizer steps done.
-        planned_steps: steps of the whole run, as it is planned now.
-        epochs: epochs begun.
-        images: training images seen.
-        seconds: time spent training, without evaluation and saving.
-        seed: of everything random.
-        device: what it ran on, in words.
-        precision: ``fp32`` or ``bf16``.
-        threads: of torch on the CPU.
-        stopped: why it ended: ``done``, ``early``, ``interrupted``; ``running`` until then.
-        max_time: the time limit in seconds, 0 for none.
-        accumulate: parts that each batch was computed in.
-        compiled: whether torch.compile made the network's kernels.
-        segments: the parts in which it went on; none where they are not known.
-    """
+    """The training so far."""
 
     id: str
+    """Unique to the run."""
     step: int
+    """Optimizer steps done."""
     planned_steps: int
     epochs: int
+    """Epochs begun."""
     images: int
+    """Training images seen."""
     seconds: float
+    """Time spent training, without evaluation and saving."""
     seed: int
     device: str
+    """Described for people."""
     precision: str
     threads: int
-    stopped: str
+    """CPU threads of torch."""
+    stopped: Literal["running", "interrupted", "done", "early"]
     max_time: float
+    """Time limit in seconds; 0 for none."""
     accumulate: int
+    """Parts that each batch is computed in."""
     compiled: bool
+    """Whether the network runs under torch.compile."""
     segments: tuple[SegmentRecord, ...]
+    """Empty where they are not known."""
 
     def __post_init__(self) -> None:
         counts = (self.step, self.epochs, self.images, self.seconds, self.seed, self.threads, self.max_time)
         if min(counts) < 0 or self.accumulate < 1 or self.planned_steps < self.step:
-            raise ValueError("the counts of the run do not fit together")
-        if self.stopped not in ("running", "interrupted", *FINISHED):
-            raise ValueError("run.stopped names no end")
+            raise ValueError("the counts of the run are inconsistent")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """All that is known about one commit of a model; everything that sampling needs."""
+    """Everything known about one checkpoint of a model, and all that sampling needs beside the weights."""
 
     schema: int = SCHEMA
     created: str
@@ -192,42 +166,38 @@ class Manifest:
     dataset: DatasetRecord
     run: RunRecord
     metric: Metric | None
-    """Of this commit; None where it was not judged."""
+    """Of this checkpoint; None where it was not validated."""
     best: Metric | None
-    """Of the best commit so far; this one's where they are the same. None before the first was judged."""
+    """Of the best checkpoint so far; None before the first was validated."""
     resume: ResumeRecord | None
-    """What the run needs to go on from here; None where it cannot."""
+    """None where the run cannot be resumed from here."""
     parameters: int
-    """Numbers that make the network; the running statistics of a BatchNorm are among them."""
+    """Elements of all tensors in the weights; the running statistics of BatchNorm are included."""
     versions: dict[str, str]
     files: dict[str, FileRecord]
 
     def __post_init__(self) -> None:
         if len(self.classes) != self.config.model.num_classes:
-            raise ValueError("classes are as many as config.model.num_classes")
+            raise ValueError("classes must be as many as config.model.num_classes")
         if problem := class_names_problem(self.classes):
             raise ValueError(problem)
         if datetime.fromisoformat(self.created).tzinfo is None:
-            raise ValueError("created is a time with its zone")
+            raise ValueError("created must have a time zone")
         expected = {"weights.safetensors", "history.csv", *(["state.safetensors"] if self.resume else [])}
         if set(self.files) != expected:
-            raise ValueError(f"files are {' and '.join(sorted(expected, reverse=True))}")
+            raise ValueError(f"files must be {' and '.join(sorted(expected, reverse=True))}")
         if self.resume and (not self.run.segments or self.resume.plan.steps != self.run.planned_steps):
-            raise ValueError("resume does not fit the run")
+            raise ValueError("resume does not match the run")
         if self.metric and not self.best:
-            raise ValueError("what was judged has a best")
+            raise ValueError("metric is given and best is not")
 
     def to_json(self) -> str:
-        """Readable JSON, one field a line, with a checksum over all of it."""
+        """Readable JSON, one field per line, with a checksum over all of it."""
         return seal(dataclasses.asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Parse strictly.
-
-        Raises:
-            ValueError: naming what does not fit; a newer schema asks for an upgrade.
-        """
+        """Parse strictly; raises ValueError naming the field."""
         values = json.loads(text, parse_constant=_refuse)
         if not isinstance(values, Mapping):
             raise ValueError("it is not a JSON object")
@@ -240,10 +210,10 @@ class Manifest:
             raise ValueError(
                 f"it has schema {schema} and was written by an earlier version of ddpmctl: train the model again"
             )
-        built: Any = build(cls, {name: value for name, value in values.items() if name != CHECKSUM}, "")
+        manifest = parse(cls, {name: value for name, value in values.items() if name != CHECKSUM})
         if not checksum_of(text):
-            raise ValueError("its checksum is not the one it names")
-        return built  # type: ignore[no-any-return]
+            raise ValueError("its checksum does not match its content")
+        return manifest
 
 
 def seal(values: Mapping[str, Any]) -> str:
@@ -254,11 +224,11 @@ def seal(values: Mapping[str, Any]) -> str:
 
 
 def checksum_of(text: str) -> str:
-    """The checksum that a manifest names and keeps; empty where it does not: it is older, or something was changed."""
+    """The checksum in the text of a manifest; empty where there is none or it does not match."""
     match = _SEAL.search(text)
     blank = text[: match.start(1)] + _BLANK + text[match.end(1) :] if match else ""
     return match[1] if match and hashlib.sha256(blank.encode()).hexdigest() == match[1] else ""
 
 
 def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no number")
+    raise ValueError(f"{constant} is not a number in JSON")

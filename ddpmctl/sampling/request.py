@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import Any, Self, SupportsIndex, TypedDict, Unpack
 
 from ddpmctl import plugins
-from ddpmctl.config import PRECISIONS, SamplingConfig, choose, resolve_sampling
+from ddpmctl.config import PRECISIONS, SamplingConfig, check_seed, choose, resolve_sampling
 from ddpmctl.errors import Setting, UsageError
 from ddpmctl.labels import resolve_label, taken_as_index, typed_label
 from ddpmctl.registry import Checkpoint
 
 log = logging.getLogger("ddpmctl")
-
-MAX_SEED = 2**63 - 1
 
 Labels = Iterable[SupportsIndex | str]
 
@@ -56,7 +54,7 @@ class SamplingRequest:
 
     def __post_init__(self) -> None:
         choose("precision", self.precision, PRECISIONS)
-        check_seeds(self.seed, max(1, len(self.labels)))
+        check_seed(self.seed, max(1, len(self.labels)))
         if self.batch_size is not None and self.batch_size < 1:
             raise UsageError(f"a batch of {self.batch_size} holds no image", "batch_size is 1 or more")
 
@@ -150,12 +148,6 @@ class SamplingRequest:
             precision=self.precision,
             upscale=upscale,
         )
-
-
-def check_seeds(first: int, count: int) -> None:
-    """Check that so many seeds from the first one on are in range."""
-    if not 0 <= first <= MAX_SEED - count:
-        raise UsageError(f"the seed {first} is out of range", Setting("seed", "0..9000000000000000000"))
 
 
 def check_timesteps(checkpoint: Checkpoint, timesteps: Sequence[int]) -> None:

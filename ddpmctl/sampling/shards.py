@@ -19,14 +19,15 @@ from typing import Any, Self
 import numpy as np
 from filelock import FileLock, Timeout
 
-from ddpmctl.config import build
+from ddpmctl.config import check_seed
 from ddpmctl.errors import DataError, DdpmctlError, Setting
 from ddpmctl.imaging.provenance import KEY, Provenance
+from ddpmctl.parsing import parse
 from ddpmctl.registry.durable import replace_file, sweep
 from ddpmctl.sampling.engine import Engine
 from ddpmctl.sampling.loop import Images
 from ddpmctl.sampling.reproduce import build_provenance
-from ddpmctl.sampling.request import SamplingRequest, check_seeds
+from ddpmctl.sampling.request import SamplingRequest
 
 log = logging.getLogger("ddpmctl")
 
@@ -75,7 +76,7 @@ class Job:
             ValueError: for numbers that do not fit together.
         """
         model = request.checkpoint.manifest.config.model
-        check_seeds(request.seed, count)
+        check_seed(request.seed, count)
         side = (model.image_size, model.image_size)
         settings: dict[str, object] = {"count": count, "shard_size": shard_size, "batch_size": request.batch_size}
         argv = request.to_argv("generate", all=True, **settings, output="shards", upscale=1)
@@ -120,7 +121,7 @@ class Job:
             values = json.loads(path.read_bytes())
             if not isinstance(values, dict) or values.pop("version", None) != 1:
                 raise ValueError("it is of another version")
-            found: Self = build(cls, values, "")
+            found = parse(cls, values)
         except FileNotFoundError:
             return None
         except (OSError, ValueError, RecursionError) as error:
@@ -253,7 +254,7 @@ def check_shard(path: Path, job: Job, shard: int) -> str:
         digest = str(arrays.pop(DIGEST))
         if digest != _digest(arrays):
             raise ValueError("its digest is another")
-        provenance = build(Provenance, json.loads(str(arrays[KEY])), "")
+        provenance = parse(Provenance, json.loads(str(arrays[KEY])))
         images, seeds = arrays["images"], arrays["seeds"].tolist()
         labels = arrays["labels"].tolist()
     except FileNotFoundError:

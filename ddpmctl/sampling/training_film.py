@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
-from ddpmctl.config import strip_sampling
+from ddpmctl.config import preview_sampling
 from ddpmctl.errors import CheckpointError
 from ddpmctl.imaging.animation import Timing, pick
 from ddpmctl.imaging.files import free_path, safe_stem
@@ -43,7 +43,7 @@ class TrainingFilm:
                 f"'{checkpoint.name}' holds a model and nothing of its training",
                 "take one that was trained here, and not imported: ddpmctl models",
             )
-        images, steps = last.strips()
+        images, steps = last.previews()
         if len(steps) < 2:
             raise CheckpointError(
                 f"the training of '{checkpoint.name}' kept no previews: it was too short, or done by an older ddpmctl",
@@ -95,7 +95,7 @@ class TrainingFilm:
         ]
         run = self.last.manifest.run
         request = SamplingRequest(
-            checkpoint=self.checkpoint, labels=tuple(self.labels), sampling=strip_sampling(self.last.manifest.config),
+            checkpoint=self.checkpoint, labels=tuple(self.labels), sampling=preview_sampling(self.last.manifest.config),
             seed=0, device=run.device, precision=run.precision, batch_size=len(self.labels),
         )  # fmt: skip
         argv = command_line("animate", training=public_name(self.checkpoint), **asdict(timing), upscale=upscale)

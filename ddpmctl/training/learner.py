@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ddpmctl.config import Config, strip_sampling
+from ddpmctl.config import Config, preview_sampling
 from ddpmctl.core.diffusion import stratified_timesteps
 from ddpmctl.core.noise import normal
 from ddpmctl.data.dataset import Dataset
@@ -154,7 +154,7 @@ class Learner:
 
     def strip(self) -> Images:
         """What the averaged weights make of noise that is always the same: uint8[K,S,S] or [K,S,S,3]."""
-        model, way = self.config.model, strip_sampling(self.config)
+        model, way = self.config.model, preview_sampling(self.config)
         labels = [k % model.num_classes for k in range(COUNT)]
         network = self.train_step.ema.module
         step = SamplingStep(network, model.num_classes, self.run.device, self.run.precision)

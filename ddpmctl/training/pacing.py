@@ -2,7 +2,7 @@
 
 from collections import deque
 
-from ddpmctl.config import MOST_STEPS, TrainingConfig
+from ddpmctl.config import STEPS, TrainingConfig
 from ddpmctl.plan import MOST_RATE_SEGMENTS, Plan, RateSegment, make_plan
 
 AIM = 0.97
@@ -125,7 +125,7 @@ class Pacer:
             per_step = max(taken / count, 1e-9)
             if step < self.plan.steps and (is_first or 3 * per_step < left):
                 return None  # too little is known yet, and there is time to learn more
-        steps = min(step + max(1, round(left / per_step)), self.plan.limit or MOST_STEPS, MOST_STEPS)
+        steps = min(step + max(1, round(left / per_step)), self.plan.limit or STEPS.high, STEPS.high)
         if steps <= step or not self._is_off(step, seconds, steps, per_step):
             return None
         return self._change(step, seconds, steps, per_step)
@@ -214,7 +214,7 @@ def first_plan(config: TrainingConfig, images: int, max_time: float, limit: int 
         max_time: the time limit in seconds.
         limit: the most steps that the run may have, if any.
     """
-    guess = max(1, min(round(AIM * max_time / GUESS), MOST_STEPS))
+    guess = max(1, min(round(AIM * max_time / GUESS), STEPS.high))
     return make_plan(config, images, min(guess, limit or guess), limit)
 
 

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ddpmctl.config import STRIP_STEPS
+from ddpmctl.config import PREVIEW_STEPS
 from ddpmctl.devices import is_out_of_memory
-from ddpmctl.registry.checkpoint import STEPS_OF_STRIPS, STRIPS, strips_of
+from ddpmctl.registry.checkpoint import PREVIEW_STEP_NUMBERS, PREVIEWS, previews_of
 from ddpmctl.sampling.loop import Images
 
 COUNT = 10
@@ -89,7 +89,7 @@ class Strips:
             The seconds that it took.
         """
         # To learn from an image costs about three times what a look at it does; few together cost more.
-        guess = STRIP_STEPS * COUNT / rate if rate else 0.0
+        guess = PREVIEW_STEPS * COUNT / rate if rate else 0.0
         cost = guess if self._cost is None else self._cost
         before = self.steps[-1] if self.steps else 0
         early = step >= max(FIRST, before * SPREAD)
@@ -114,7 +114,7 @@ class Strips:
         """All of them, for the state of the training; none where none was drawn."""
         if not self.steps:
             return {}
-        return {STRIPS: np.stack(self.images), STEPS_OF_STRIPS: np.array(self.steps, np.int64)}
+        return {PREVIEWS: np.stack(self.images), PREVIEW_STEP_NUMBERS: np.array(self.steps, np.int64)}
 
     def restore(self, state: dict[str, NDArray[Any]], seconds: float) -> None:
         """Take those out of a state that it holds, and have them again; a run that goes on has time for more from here.
@@ -122,7 +122,9 @@ class Strips:
         Raises:
             ValueError: when they do not fit together.
         """
-        images, self.steps = strips_of({name: state.pop(name) for name in (STRIPS, STEPS_OF_STRIPS) if name in state})
+        images, self.steps = previews_of(
+            {name: state.pop(name) for name in (PREVIEWS, PREVIEW_STEP_NUMBERS) if name in state}
+        )
         self.images = list(images)
         if self._cost is None:  # what this process spent before a roll-back stays spent
             self._since = seconds

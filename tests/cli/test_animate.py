@@ -118,7 +118,7 @@ def test_the_full_chain_fits_into_few_frames(here: Cli, tiny_home: Path, tmp_pat
     # And no longer than that.
     assert complaint(here("animate", "3", "--sampler", "ddpm", "--steps", 101), 2) == (
         "101 steps are not possible: this model's chain has 100",
-        "--steps 1..100",
+        "--steps must be in 1..100",
     )
 
 

@@ -61,7 +61,7 @@ def test_it_tells_how_it_was_made(learning: Cli, tmp_path: Path) -> None:
 def test_the_size_of_what_is_kept_beside_the_weights_is_small(trained: Path) -> None:
     from ddpmctl.registry import Registry, last_of
 
-    images, steps = last_of(Registry(trained).open("a")).strips()
+    images, steps = last_of(Registry(trained).open("a")).previews()
     assert images.shape == (len(steps), 10, 32, 32)
     assert images.dtype == np.uint8
 

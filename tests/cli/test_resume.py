@@ -31,7 +31,7 @@ def last(home: Path, name: str = "a") -> Checkpoint:
 
 def weights(home: Path, name: str) -> dict[str, bytes]:
     commit = last(home, name)
-    learnt = {name: array for name, array in commit.state().items() if not name.startswith("strips.")}
+    learnt = {name: array for name, array in commit.state().items() if not name.startswith("previews.")}
     return {name: array.tobytes() for name, array in {**commit.weights(), **learnt}.items()}
 
 

@@ -135,11 +135,11 @@ ONLY = "it does not hold weights.safetensors, manifest.json, history.csv and not
         (lambda content: [], ONLY),
         (linked, "weights.safetensors is no regular file"),
         (bomb, r"weights.safetensors unpacks to 50000000 bytes from \d+"),
-        (manifest_with('"seed": 0', '"seed": "x"'), r"run\.seed is of type int"),
+        (manifest_with('"seed": 0', '"seed": "x"'), r"Expected `int`, got `str` - at `\$\.run\.seed`"),
         (manifest_with('"size": ', '"size": 9'), "weights.safetensors has not the size that the manifest gives"),
-        (manifest_with('"sha256": "', '"sha256": "0'), "sha256 is 64 hexadecimal digits"),
+        (manifest_with('"sha256": "', '"sha256": "0'), "sha256 must be 64 hexadecimal digits"),
         (manifest_with('"parameters": 6', '"parameters": 7'), "weights.safetensors: it does not hold 7 parameters"),
-        (manifest_with('"schema": 4', '"schema": 5'), "it has schema 5 and this ddpmctl knows 4: upgrade ddpmctl"),
+        (manifest_with('"schema": 5', '"schema": 6'), "it has schema 6 and this ddpmctl knows 5: upgrade ddpmctl"),
     ],
 )
 def test_what_export_would_not_write_is_refused_before_anything_lands(
@@ -189,7 +189,7 @@ def test_an_archive_is_plain(packed: Path) -> None:
 
     with zipfile.ZipFile(io.BytesIO(packed.read_bytes())) as archive:
         assert np.array_equal(load(archive.read("weights.safetensors"))["layer"], WEIGHTS["layer"])
-        assert json.loads(archive.read("manifest.json"))["schema"] == 4
+        assert json.loads(archive.read("manifest.json"))["schema"] == 5
         assert archive.read("history.csv") == b"epoch,step\n1,10\n"
 
 

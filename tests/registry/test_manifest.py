@@ -92,38 +92,50 @@ def without(name: str) -> Callable[[dict[str, Any]], object]:
         (edited(schema="1"), "it names no known schema"),
         (edited(schema=True), "it names no known schema"),
         (without("schema"), "it names no known schema"),
-        (without("config"), "config lacks settings: config"),
-        (without("created"), "config lacks settings: created"),
-        (edited(code="import os"), "config has unknown settings: code"),
-        (edited(parameters="6"), "parameters is of type int"),
-        (edited(classes=["a", "b"]), "classes are as many as config.model.num_classes"),
+        (without("config"), "Object missing required field `config`"),
+        (without("created"), "Object missing required field `created`"),
+        (edited(code="import os"), "unknown field code - at `$`"),
+        (edited(parameters="6"), "Expected `int`, got `str` - at `$.parameters`"),
+        (edited(classes=["a", "b"]), "classes must be as many as config.model.num_classes"),
         (edited(classes=[*"abcdefghi", "A"]), "the class names 'a' and 'A' cannot be told apart when typed"),
-        (edited(created="2000-01-01"), "created is a time with its zone"),
+        (edited(created="2000-01-01"), "created must have a time zone"),
         (edited(created="yesterday"), "Invalid isoformat string: 'yesterday'"),
-        (edited(files={}), "files are weights.safetensors and history.csv"),
+        (edited(files={}), "files must be weights.safetensors and history.csv"),
         (
             edited(files={"../../x": {"sha256": "0" * 64, "size": 1}}),
-            "files are weights.safetensors and history.csv",
+            "files must be weights.safetensors and history.csv",
         ),
-        (edited(files={"weights.safetensors": {"sha256": "0", "size": 1}}), "sha256 is 64 hexadecimal digits"),
-        (edited(files={"weights.safetensors": {"sha256": "0" * 64, "size": -1}}), "size lies in 0..4294967296"),
-        (edited(files=[]), "files is a table"),
-        (edited(files={"weights.safetensors": {"sha256": "0" * 64, "size": 10**12}}), "size lies in 0..4294967296"),
-        (inside("run", seconds=float("nan")), "NaN is no number"),
-        (inside("run", step=1_000_001), "the counts of the run do not fit together"),
-        (inside("run", step=-1), "the counts of the run do not fit together"),
-        (inside("run", stopped="never"), "run.stopped names no end"),
-        (edited(best=None), "what was judged has a best"),
-        (edited(resume={}), "resume lacks settings: device, epochs_without_better, plan, rollbacks, within_epochs"),
-        (edited(resume=RESUME | {"plan": PLAN | {"steps": 0}}), "the plan does not fit together"),
-        (edited(resume=RESUME | {"plan": PLAN | {"segments": [RATES, RATES]}}), "the plan does not fit together"),
+        (
+            edited(files={"weights.safetensors": {"sha256": "0", "size": 1}}),
+            "sha256 must be 64 hexadecimal digits - at `$.files[...]`",
+        ),
+        (
+            edited(files={"weights.safetensors": {"sha256": "0" * 64, "size": -1}}),
+            "size must be in 0..4294967296 - at `$.files[...]`",
+        ),
+        (edited(files=[]), "Expected `object`, got `array` - at `$.files`"),
+        (
+            edited(files={"weights.safetensors": {"sha256": "0" * 64, "size": 10**12}}),
+            "size must be in 0..4294967296 - at `$.files[...]`",
+        ),
+        (inside("run", seconds=float("nan")), "NaN is not a number in JSON"),
+        (inside("run", step=1_000_001), "the counts of the run are inconsistent - at `$.run`"),
+        (inside("run", step=-1), "the counts of the run are inconsistent - at `$.run`"),
+        (inside("run", stopped="never"), "Invalid enum value 'never' - at `$.run.stopped`"),
+        (edited(best=None), "metric is given and best is not"),
+        (edited(resume={}), "Object missing required field `plan` - at `$.resume`"),
+        (edited(resume=RESUME | {"plan": PLAN | {"steps": 0}}), "the plan does not fit together - at `$.resume.plan`"),
+        (
+            edited(resume=RESUME | {"plan": PLAN | {"segments": [RATES, RATES]}}),
+            "the plan does not fit together - at `$.resume.plan`",
+        ),
         (
             edited(resume=RESUME | {"plan": PLAN | {"segments": [RATES | {"level": 2}]}}),
-            "the plan does not fit together",
+            "the plan does not fit together - at `$.resume.plan.segments[0]`",
         ),
         (
             edited(resume=RESUME | {"plan": PLAN | {"steps": 1_000_000, "segments": [RATES | {"end": 1_000_000}]}}),
-            "files are weights.safetensors and state.safetensors and history.csv",
+            "files must be weights.safetensors and state.safetensors and history.csv",
         ),
     ],
 )
@@ -154,7 +166,7 @@ def test_a_changed_figure_does_not_go_unseen(registry: Registry) -> None:
     text = path.read_text()
     for old, new in (('"seed": 0', '"seed": 1'), ("0.5", "0.4"), ("  ", "   ")):
         path.write_text(text.replace(old, new, 1))
-        with pytest.raises(CheckpointError, match=r"manifest\.json: its checksum is not the one it names$"):
+        with pytest.raises(CheckpointError, match=r"manifest\.json: its checksum does not match its content$"):
             registry.open("tiny")
 
 

@@ -10,14 +10,13 @@ import torch
 from numpy.typing import NDArray
 
 import ddpmctl
-from ddpmctl.config import load_preset
+from ddpmctl.config import SEED, load_preset
 from ddpmctl.core.samplers import SAMPLERS, Step
 from ddpmctl.errors import CheckpointError, DdpmctlError, ExitCode, UsageError
 from ddpmctl.registry import Registry
 from ddpmctl.sampling.engine import Engine
 from ddpmctl.sampling.loop import to_pixels
 from ddpmctl.sampling.probe import probe_denoising
-from ddpmctl.sampling.request import MAX_SEED
 from tests.builders import DIGITS, foreign_defaults, random_weights, register, register_random, tiny_config
 
 Images = NDArray[np.uint8]
@@ -298,7 +297,7 @@ def test_altered_weights_are_refused(tmp_path: Path) -> None:
             "guidance cannot act there: guidance_interval holds two numbers in 0..1, the lower one first",
         ),
         ([8], {"seed": -1}, "the seed -1 is out of range"),
-        ([8, 8], {"seed": MAX_SEED - 1}, f"the seed {MAX_SEED - 1} is out of range"),
+        ([8, 8], {"seed": SEED.high}, f"the seed {SEED.high} is out of range"),
     ],
 )
 def test_what_cannot_be_made_is_refused(
@@ -318,7 +317,7 @@ def test_a_trajectory_refuses_before_it_is_read(engine: Engine) -> None:
 
 
 def test_the_largest_seeds_work(engine: Engine) -> None:
-    assert engine.generate([8, 8], seed=MAX_SEED - 2, steps=1).shape == (2, 32, 32)
+    assert engine.generate([8, 8], seed=SEED.high - 1, steps=1).shape == (2, 32, 32)
 
 
 @pytest.mark.parametrize("size", [0, -1])

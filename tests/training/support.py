@@ -70,7 +70,7 @@ class Trained:
     @property
     def state(self) -> dict[str, np.ndarray]:
         """Of the last commit; without the strips, which hang on the clock and change nothing."""
-        return {name: array for name, array in self.last.state().items() if not name.startswith("strips.")}
+        return {name: array for name, array in self.last.state().items() if not name.startswith("previews.")}
 
     def weights(self) -> dict[str, np.ndarray]:
         return self.last.weights()

@@ -7,7 +7,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from ddpmctl.config import strip_sampling
+from ddpmctl.config import preview_sampling
 from ddpmctl.core.noise import normal
 from ddpmctl.data.dataset import Dataset
 from ddpmctl.sampling.engine import Engine
@@ -88,7 +88,7 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_run_keeps_strips_of_every_step_and_tells_whoever_watches(train: Train, often: None) -> None:
     trained = train(epochs=2, batch_size=90)
-    images, steps = trained.last.strips()
+    images, steps = trained.last.previews()
     assert steps == [0, 1, 2, 3, 4, 5, 6]
     assert (images.shape, images.dtype) == ((7, COUNT, 32, 32), np.uint8)
     assert [step for step, _ in trained.watcher.strips] == steps
@@ -98,8 +98,8 @@ def test_a_run_keeps_strips_of_every_step_and_tells_whoever_watches(train: Train
 
 def test_the_last_strip_is_what_the_model_makes_of_the_same_seeds(train: Train, often: None) -> None:
     trained = train(epochs=1, batch_size=90)
-    images, _ = trained.last.strips()
-    way = strip_sampling(trained.last.manifest.config)
+    images, _ = trained.last.previews()
+    way = preview_sampling(trained.last.manifest.config)
     engine = Engine(trained.last, "cpu", "fp32")
     again = engine.generate(list(range(10)), 0, sampler=way.sampler, steps=way.steps, guidance=way.guidance)
     assert np.abs(again.astype(int) - images[-1].astype(int)).max() <= 1
@@ -115,7 +115,7 @@ def test_strips_change_nothing_of_what_is_learnt(train: Train, monkeypatch: pyte
     without = train(epochs=2, batch_size=90)
     monkeypatch.setattr(strips, "SHARE", 1e9)
     drawn = train(epochs=2, batch_size=90)
-    assert (len(without.last.strips()[1]), len(drawn.last.strips()[1])) == (1, 7)
+    assert (len(without.last.previews()[1]), len(drawn.last.previews()[1])) == (1, 7)
     first, second = ({**run.state, **run.weights()} for run in (without, drawn))
     assert first.keys() == second.keys()
     assert [name for name in first if first[name].tobytes() != second[name].tobytes()] == []
@@ -130,9 +130,9 @@ def test_a_resumed_run_goes_on_with_the_strips_that_it_had(train: Train, often: 
         return done >= 4
 
     cut = train(epochs=2, batch_size=90, stop=stop)
-    before = cut.last.strips()
+    before = cut.last.previews()
     resumed = train(epochs=2, batch_size=90, resume=cut.name)
-    images, steps = resumed.last.strips()
+    images, steps = resumed.last.previews()
     assert steps[: len(before[1])] == before[1]
     assert steps[-1] == 6
     assert np.array_equal(images[: len(before[0])], before[0])
@@ -160,8 +160,8 @@ def test_strips_have_the_model_s_colours_and_size(model: dict[str, Any], shape: 
 
 
 def test_a_short_chain_makes_strips_in_as_many_steps_as_it_has() -> None:
-    assert strip_sampling(tiny_config()).steps == 12
-    assert strip_sampling(tiny_config(diffusion={"timesteps": 5}, sampling={"steps": 5})).steps == 5
+    assert preview_sampling(tiny_config()).steps == 12
+    assert preview_sampling(tiny_config(diffusion={"timesteps": 5}, sampling={"steps": 5})).steps == 5
 
 
 def test_a_roll_back_grants_no_time_anew() -> None:

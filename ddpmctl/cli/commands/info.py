@@ -24,7 +24,7 @@ from ddpmctl.threads import usable_cpus, wait_policy
 
 PACKAGES = (
     "torch", "torchvision", "numpy", "typer", "rich", "opencv-python", "pillow", "platformdirs", "safetensors",
-    "filelock", "jinja2", "matplotlib",
+    "filelock", "msgspec", "jinja2", "matplotlib",
 )  # fmt: skip
 
 OPENCV = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")

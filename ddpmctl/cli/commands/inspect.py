@@ -160,7 +160,7 @@ def _draw_strip(out: Output, last: Checkpoint, show: bool | None) -> None:
     if not out.draws(show) or last.manifest.resume is None:
         return
     try:
-        strips, _ = last.strips()
+        strips, _ = last.previews()
     except CheckpointError as error:
         out.warn(error.message)
         return

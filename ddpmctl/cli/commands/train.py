@@ -13,14 +13,16 @@ from ddpmctl.cli.orders import PLANNED, Order, Resumption, Watch
 from ddpmctl.cli.output import Output
 from ddpmctl.cli.training import Trained, carry_out, go_on
 from ddpmctl.config import (
+    DEVICES,
+    EPOCHS,
     FITS,
     IMAGE_SIZES,
-    MOST_EPOCHS,
-    MOST_STEPS,
     PIXEL_RANGES,
     PRECISIONS,
     PRESETS,
+    STEPS,
     Config,
+    check_seed,
     choose,
     load_preset,
 )
@@ -154,8 +156,8 @@ def _resumption(
         UsageError: for what cannot be asked of it.
     """
     epochs, accumulate = given.get("epochs"), given.get("accumulate")
-    if epochs is not None and not 1 <= epochs <= MOST_EPOCHS:
-        raise UsageError(f"{epochs} epochs more are not possible", f"--epochs 1..{MOST_EPOCHS}")
+    if epochs is not None and epochs not in EPOCHS:
+        raise UsageError(f"{epochs} epochs more are not possible", f"--epochs {EPOCHS}")
     if "force" in given:
         raise UsageError("--resume goes on with a run and --force begins another in its place", "give one of the two")
     check_words(given.get("device", "auto"), given.get("precision", "auto"), 0, accumulate or 1)
@@ -313,12 +315,11 @@ def _outcome(name: str) -> dict[str, Any]:
 
 def check_words(device: str, precision: str, seed: int, accumulate: int, max_steps: int | None = None) -> None:
     """Refuse early, before torch is imported, what was typed wrong."""
-    choose("device", device.partition(":")[0], ["auto", "cpu", "cuda", "mps"])
+    choose("device", device.partition(":")[0], DEVICES)
     choose("precision", precision, PRECISIONS)
-    if not 0 <= seed < 2**63:
-        raise UsageError(f"the seed {seed} is out of range", "--seed 0..9000000000000000000")
-    if max_steps is not None and not 1 <= max_steps <= MOST_STEPS:
-        raise UsageError(f"a training of {max_steps} steps is not possible", f"--max-steps 1..{MOST_STEPS}")
+    check_seed(seed)
+    if max_steps is not None and max_steps not in STEPS:
+        raise UsageError(f"a training of {max_steps} steps is not possible", f"--max-steps {STEPS}")
     if accumulate < 1:
         raise UsageError(f"a batch cannot be computed in {accumulate} parts", "--accumulate 1 or more")
 
