@@ -30,6 +30,10 @@ LIBRARIES = (
 )  # fmt: skip
 
 
+INHERITED = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+"""Signals that a command ignores where the process that starts it does."""
+
+
 def can_fork(environment: Mapping[str, str]) -> bool:
     """Whether a command with these variables beside the tests' own can run in a fork."""
     return hasattr(os, "fork") and all(name.startswith(CHANGEABLE) for name in environment)
@@ -58,7 +62,14 @@ class ForkedProcess:
         self.args = arguments
         self.returncode: int | None = None
         reading, writing = os.pipe()
-        request = {"arguments": arguments, "cwd": str(cwd), "environment": environment, "terminal": terminal}
+        ignored = [number for number in INHERITED if signal.getsignal(number) is signal.SIG_IGN]
+        request = {
+            "arguments": arguments,
+            "cwd": str(cwd),
+            "environment": environment,
+            "terminal": terminal,
+            "ignored": ignored,
+        }
         _send(_server(), request, [*streams, writing])
         os.close(writing)
         self._report = os.fdopen(reading)
@@ -141,8 +152,6 @@ def _watch(request: dict[str, object], descriptors: list[int]) -> NoReturn:
         _run(request, streams)
     for descriptor in streams:
         os.close(descriptor)
-    if request["terminal"]:
-        os.setpgid(0, 0)  # not among those that a key of the terminal interrupts
     os.write(report, f"{command}\n".encode())
     _, status = os.waitpid(command, 0)
     os.write(report, f"{os.waitstatus_to_exitcode(status)}\n".encode())
@@ -165,6 +174,8 @@ def _run(request: dict[str, object], streams: list[int]) -> NoReturn:
     for number, descriptor in enumerate(streams):
         os.dup2(descriptor, number)
     os.closerange(3, 256)
+    for number in INHERITED:
+        signal.signal(number, signal.SIG_IGN if number in request["ignored"] else signal.SIG_DFL)  # type: ignore[operator]
     os.environ.clear()
     os.environ.update(request["environment"])  # type: ignore[call-overload]
     os.chdir(str(request["cwd"]))

@@ -22,6 +22,7 @@ from ddpmctl.devices import choose_device, choose_precision
 from ddpmctl.registry import Checkpoint, Registry
 from tests.builders import rewrite_manifest
 from tests.conftest import Result, clean_environment
+from tests.forking import ForkedProcess, can_fork
 
 
 def tiny_checkpoint(home: Path, name: str = "tiny") -> Checkpoint:
@@ -110,13 +111,13 @@ class Running:
     def __init__(self, home: Path, *arguments: object, **environment: str) -> None:
         # Files, since a pipe that is read line by line and then to its end loses what was buffered in between.
         self._out, self._err = (tempfile.TemporaryFile("w+") for _ in range(2))  # noqa: SIM115  closed on exit
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "ddpmctl", *map(str, arguments)],
-            cwd=home,
-            env={**clean_environment(home), **environment},
-            stdout=self._out,
-            stderr=self._err,
-        )
+        self.process: subprocess.Popen[bytes] | ForkedProcess
+        typed, whole = [*map(str, arguments)], {**clean_environment(home), **environment}
+        if can_fork(environment):
+            self.process = ForkedProcess(typed, home, whole, [0, self._out.fileno(), self._err.fileno()])
+        else:
+            command = [sys.executable, "-m", "ddpmctl", *typed]
+            self.process = subprocess.Popen(command, cwd=home, env=whole, stdout=self._out, stderr=self._err)
 
     def __enter__(self) -> "Running":
         return self
@@ -158,7 +159,7 @@ class Terminal:
         home: Path,
         *arguments: object,
         cwd: Path | None = None,
-        program: tuple[str, ...] = (sys.executable, "-m", "ddpmctl"),
+        program: tuple[str, ...] = (),
         lines: int = 40,
         columns: int = 110,
         **environment: str,
@@ -171,17 +172,22 @@ class Terminal:
         self.master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
         kept = {k: v for k, v in clean_environment(home).items() if k not in ("TTY_COMPATIBLE", "COLUMNS", "NO_COLOR")}
-        self.process = subprocess.Popen(
-            [*program, *map(str, arguments)],
-            cwd=cwd or home,
-            env={**kept, "TERM": "xterm-256color", **environment},
-            stdin=slave,
-            stdout=slave,
-            stderr=slave,
-            start_new_session=True,
-            # The keys of a terminal become signals for the process group that has it as its own.
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509
-        )
+        typed, whole = [*map(str, arguments)], {**kept, "TERM": "xterm-256color", **environment}
+        self.process: subprocess.Popen[bytes] | ForkedProcess
+        if not program and can_fork(environment):
+            self.process = ForkedProcess(typed, cwd or home, whole, [slave] * 3, terminal=True)
+        else:
+            self.process = subprocess.Popen(
+                [*(program or (sys.executable, "-m", "ddpmctl")), *typed],
+                cwd=cwd or home,
+                env=whole,
+                stdin=slave,
+                stdout=slave,
+                stderr=slave,
+                start_new_session=True,
+                # The keys of a terminal become signals for the process group that has it as its own.
+                preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509
+            )
         os.close(slave)
         self.screen = ""
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
