@@ -1,4 +1,4 @@
-"""Functions of tensors that a GPU replays as CUDA graphs; elsewhere the same path runs them as they are."""
+"""Functions of tensors that a GPU replays as CUDA graphs; elsewhere the same path runs them eagerly."""
 
 import logging
 from collections.abc import Callable, Hashable
@@ -13,10 +13,10 @@ from torch import Tensor
 from ddpmctl.devices import is_out_of_memory
 
 EAGER_CALLS = 2
-"""Calls of each kind before one is captured: they create handles and workspaces, which a capture must not."""
+"""Eager calls before one is captured: they create handles and workspaces, which a capture must not."""
 
 MOST_KINDS = 8
-"""Kinds of calls kept at a time; the oldest is dropped first."""
+"""Kinds of calls (shapes, types and options) kept at a time; the oldest is dropped first."""
 
 log = logging.getLogger("ddpmctl")
 
@@ -24,13 +24,13 @@ Work = Callable[[], Tensor]
 
 
 class Graphs(Protocol):
-    """What captures and replays the work of a device."""
+    """Captures and replays the work of a device."""
 
     def run(self, work: Work) -> Tensor:
         """Run it eagerly, where captures run."""
 
     def capture(self, work: Work) -> tuple[Callable[[], None], Tensor]:
-        """Capture it: what replays it, and the tensor that each replay fills (the capture alone does not)."""
+        """Capture it; returns a function that replays it, and the tensor that only a replay fills."""
 
 
 class CudaGraphs:
@@ -70,7 +70,7 @@ class CudaGraphs:
 
 
 def graphs_of(device: torch.device) -> Graphs | None:
-    """What captures on a device; None where nothing does."""
+    """The graphs of a CUDA device; None for any other, which captures nothing."""
     return CudaGraphs(device) if device.type == "cuda" else None
 
 
@@ -85,18 +85,15 @@ class _Kind:
 
 
 class CapturedCall:
-    """A function of tensors, run on buffers of its own that stay where they are, and so can be captured.
+    """A function of tensors, run on buffers with fixed addresses so that it can be captured.
 
-    Each call copies its inputs into the buffers, runs the function on them and returns a copy of the output. On CUDA
-    the first calls of each kind (shapes, types and options) run eagerly, then one is captured, and that and all
-    later ones are replayed. Where a capture fails, everything goes on eagerly.
+    Each call copies its inputs into the buffers, runs the function on them and returns a copy of the output. The first
+    calls of each kind run eagerly, then one is captured, and later ones are replayed. After a failed capture, or with
+    ``graphs`` None, every call is eager.
 
-    The function must return one tensor, depend on its arguments alone besides tensors that stay where they are (such as
-    parameters that are updated in place), and neither wait for the device nor compute gradients.
-
-    Args:
-        function: called with the inputs, in order, and the options by name.
-        graphs: of the device; None runs every call eagerly.
+    The function takes the inputs in order and the options by name. It must return one tensor, depend on nothing else
+    but tensors with fixed addresses (such as parameters that are updated in place), and neither wait for the device nor
+    compute gradients.
     """
 
     def __init__(
@@ -111,11 +108,7 @@ class CapturedCall:
         self._lock = Lock()
 
     def __call__(self, *inputs: Tensor, **options: Hashable) -> Tensor:
-        """The function's output, a tensor of its own.
-
-        Raises:
-            torch.OutOfMemoryError: or another that `is_out_of_memory` recognises, also where it hit a capture.
-        """
+        """A copy of the function's output; an error `is_out_of_memory` recognises is raised, also from a capture."""
         key = (tuple((value.shape, value.dtype) for value in inputs), tuple(sorted(options.items())))
         # Not in inference mode, even if the caller is: a capture creates the generator's state on the device, and as an
         # inference tensor no later capture outside of inference mode could update it.
@@ -153,7 +146,7 @@ class CapturedCall:
         return kind.output
 
     def _give_up(self, error: Exception) -> None:
-        """Go on without captures, unless memory is short: then the caller is to know."""
+        """Continue without captures, unless memory is short, which the caller handles."""
         cause: BaseException | None = error
         while cause is not None:  # the end of a failed capture fails as well, and hides why
             if is_out_of_memory(cause):

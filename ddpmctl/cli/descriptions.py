@@ -1,10 +1,16 @@
-"""Models and pictures in words, as names and texts."""
+"""Models and pictures as facts in words and tables."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
 
 from ddpmctl.cli.formatting import age, words
+from ddpmctl.cli.output import escaped
 from ddpmctl.config import SamplingConfig
 from ddpmctl.registry import Checkpoint, Manifest, SegmentRecord
 
@@ -93,3 +99,47 @@ def _ending(stopped: str) -> str:
 def _segment(part: SegmentRecord) -> str:
     exactly = "" if part.exact else ", not bit for bit"
     return f"{part.why} at step {part.step:,} of {part.planned_steps:,}, rate {part.peak_lr:g}, {part.device}{exactly}"
+
+
+def loss_curves(rows: list[dict[str, str]], *, plain: bool) -> Iterator[RenderableType]:
+    """Training and validation MSE over the epochs."""
+    if len(rows) < 2:
+        return
+    from ddpmctl.cli.terminal import curve
+
+    for column, title in (("train_mse", "train MSE"), ("validation_mse", "validation MSE")):
+        values = [float(row[column]) for row in rows if row.get(column)]
+        if len(values) > 1:
+            yield f"\n{title} over {len(values)} epochs, logarithmic"
+            yield Text(curve(values, plain=plain))
+
+
+def facts_table(pairs: Iterator[tuple[str, str]]) -> Table:
+    table = Table.grid(padding=(0, 2))
+    for name, value in pairs:
+        table.add_row(Text(name, style="bold"), escaped(value))
+    return table
+
+
+def table(rows: list[dict[str, str]]) -> RenderableType:
+    """A row per epoch."""
+    if not rows:
+        return Text("no epoch is finished yet")
+    columns = Table(*rows[0], box=None)
+    for row in rows:
+        columns.add_row(*row.values())
+    return columns
+
+
+def numbers_table(rows: list[dict[str, Any]]) -> RenderableType:
+    """Numbers with four digits."""
+    return table([{name: f"{value:.4g}" for name, value in row.items()} for row in rows])
+
+
+def layers_table(shapes: dict[str, tuple[int, ...]]) -> Table:
+    """Shape and parameters of each layer."""
+    table = Table("layer", "shape", "parameters", box=None)
+    for name, shape in shapes.items():
+        table.add_row(name, " x ".join(map(str, shape)), f"{math.prod(shape):,}")
+    table.add_row("total", "", f"{sum(map(math.prod, shapes.values())):,}")
+    return table

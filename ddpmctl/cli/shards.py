@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,6 @@ from ddpmctl.ranks import ranks
 
 if TYPE_CHECKING:
     from ddpmctl.sampling.engine import Engine
-    from ddpmctl.sampling.request import SamplingRequest
     from ddpmctl.sampling.shards import Job
 
 MAX_IMAGES = 1_000_000_000
@@ -94,41 +93,29 @@ def generate_shards(
 def _create_or_open(
     out: Output, wanted: ShardArguments, sampling: SamplingArguments, folder: Path
 ) -> "tuple[Engine, Job]":
-    """The job in the folder and the engine for it."""
+    """The job in the folder, with its own numbers where none were given, and the engine for it."""
     from ddpmctl.sampling import shards
     from ddpmctl.sampling.engine import Engine
     from ddpmctl.sampling.reproduce import ReproductionTarget
 
     existing = shards.Job.read(folder)
     target = ReproductionTarget(folder / shards.JOB, existing.provenance, []) if existing else None
-    checkpoint = None if existing and not sampling.model else open_model(out, sampling.model)
-    request = sampling.request(checkpoint, (), target)
+    draws_seed = sampling.seed is None and existing is None
+    request = sampling.request(None if existing and not sampling.model else open_model(out, sampling.model), (), target)
     wanted.check_numbers(existing)
+    count, shard_size, batch_size = wanted.count or 0, wanted.shard_size or shards.SHARD_SIZE, wanted.batch_size
+    if existing:
+        count, shard_size = wanted.count or existing.count, wanted.shard_size or existing.shard_size
+        batch_size = wanted.batch_size or existing.provenance.batch
     engine = Engine(request.checkpoint, request.device, request.precision)
-    job = _job(wanted, existing, request, engine).create_or_open(folder, any_seed=_draws_seed(sampling, existing))
-    if _draws_seed(sampling, existing):
+    try:
+        job = shards.Job.of(engine.resolve(replace(request, batch_size=batch_size)), count, shard_size)
+    except ValueError as error:
+        raise UsageError(str(error), f"--shard-size {shards.SHARD_SIZE} or more") from error
+    job = job.create_or_open(folder, any_seed=draws_seed)
+    if draws_seed:
         out.note(f"seed {job.provenance.seed}")
     return engine, job
-
-
-def _draws_seed(sampling: SamplingArguments, existing: "Job | None") -> bool:
-    return sampling.seed is None and existing is None
-
-
-def _job(wanted: ShardArguments, existing: "Job | None", request: "SamplingRequest", engine: "Engine") -> "Job":
-    """The job that is asked for, with the numbers of the one that exists where none were given."""
-    from dataclasses import replace
-
-    from ddpmctl.sampling.shards import SHARD_SIZE, Job
-
-    batch_size = wanted.batch_size or (existing.provenance.batch if existing else None)
-    request = engine.resolve(replace(request, batch_size=batch_size))
-    count = wanted.count or (existing.count if existing else 0)
-    shard_size = wanted.shard_size or (existing.shard_size if existing else SHARD_SIZE)
-    try:
-        return Job.of(request, count, shard_size)
-    except ValueError as error:
-        raise UsageError(str(error), f"--shard-size {SHARD_SIZE} or more") from error
 
 
 def parse_share(text: str | None) -> tuple[int, int]:

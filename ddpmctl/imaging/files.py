@@ -1,4 +1,4 @@
-"""Pictures as files: checked before the work, written whole or not at all."""
+"""Pictures as files: checked before the work, written atomically."""
 
 import io
 import os
@@ -21,29 +21,20 @@ LONGEST_STEM = 100
 
 
 def check_target(path: Path, suffixes: Iterable[str]) -> None:
-    """Check that a file can be written, before the work that fills it.
-
-    Args:
-        path: the file.
-        suffixes: those that are known, with their dots.
-
-    Raises:
-        UsageError: for another suffix, or a name that is too long.
-        DdpmctlError: for a directory that is missing or cannot be written to.
-    """
+    """Check that a file with one of these suffixes can be written, before the work that fills it."""
     check_suffix(path, suffixes)
     check_writable(path)
 
 
 def check_suffix(path: Path, suffixes: Iterable[str]) -> None:
-    """Check that a path that is not a folder has one of these suffixes; the errors are as above."""
+    """Check that a path that is not a folder has one of these suffixes."""
     known = list(suffixes)
     if path.suffix.lower() not in known and not os.path.isdir(path):  # noqa: PTH112  a name may be too long
         raise UsageError(f"'{path}' has no suffix that is known here", f"end it in {' or '.join(known)}")
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that it never stands half written; what is not a plain file is written to directly."""
+    """Write a file atomically; what is not a plain file is written to directly."""
     path = path.resolve()  # a link is written through, as cp does
     if path.exists() and not path.is_file():
         path.write_bytes(data)
@@ -86,14 +77,14 @@ def safe_stem(name: str) -> str:
 
 
 def png(image: Images, provenance: Provenance | None = None) -> bytes:
-    """uint8[H,W] or uint8[H,W,3] as a PNG that tells how it was made."""
+    """uint8[H,W] or uint8[H,W,3] as a PNG with its provenance."""
     data = io.BytesIO()
     Image.fromarray(image).save(data, "PNG", **saved_with(".png", provenance))
     return data.getvalue()
 
 
 def npz(images: Images, labels: list[int], seeds: list[int], provenance: Provenance | None = None) -> bytes:
-    """Images uint8[N,..], labels int64[N] and seeds int64[N] as a compressed NumPy archive that tells the same."""
+    """Images uint8[N,..], labels int64[N] and seeds int64[N] as a compressed NumPy archive."""
     data = io.BytesIO()
     arrays: dict[str, Any] = {"labels": np.array(labels, np.int64), "seeds": np.array(seeds, np.int64)}
     if provenance:

@@ -22,7 +22,7 @@ INVISIBLE = "\u200c\u200d\ufe0e\ufe0f"
 
 
 def folders() -> list[Path]:
-    """Where fonts are installed on this kind of system."""
+    """Folders of fonts on this operating system."""
     home = os.path.expanduser("~")  # noqa: PTH111  stays as it is for a user without a home directory
     if sys.platform == "win32":
         local = os.environ.get("LOCALAPPDATA", home)

@@ -24,7 +24,7 @@ KEY = "ddpmctl"
 """The keyword of the chunk, and the name of the array."""
 
 MOST_BYTES = 1_000_000
-"""No honest record comes near."""
+"""Of a record; none of ours comes near."""
 
 _XMP = (
     '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
@@ -35,26 +35,20 @@ _XMP_MADE = re.compile(r'ddpmctl:made="([^"]*)"')
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
-    """All that decided what a picture shows. No date: the same request makes the same bytes.
+    """Everything that decided what a picture shows. No date: the same request makes the same bytes.
 
     Attributes:
         kind: one image, an archive of many, a sheet or an animation.
         model: its name at that time.
         digest: sha256 of its weights.
-        labels: indices of the images in it, in order; empty for an archive, which holds them itself.
+        labels: class indices of the images in it, in order; empty for an archive, which holds them itself.
         classes: their names.
         seed: of the first image.
-        sampler: as in ``--sampler``.
-        steps: of the sampler.
-        guidance: 1.0 is none.
-        guidance_interval: where along the chain it acts.
-        device: the kind of device.
-        precision: of the network's arithmetic.
-        batch: images that were made together at most.
-        upscale: how many times it is enlarged.
-        interpolation: how.
+        device: ``cpu``, ``cuda`` or ``mps``.
+        batch: images sampled together at most.
+        upscale: the factor by which it is enlarged.
         command: makes it again.
-        versions: of what made it.
+        versions: of Python and packages, by name.
     """
 
     kind: Literal["image", "images", "sheet", "animation"]
@@ -89,11 +83,7 @@ class Provenance:
 
 
 def saved_with(suffix: str, provenance: Provenance | None) -> dict[str, Any]:
-    """Arguments of Pillow's ``save`` that write the record into a picture of this kind.
-
-    Args:
-        suffix: ``.png``, ``.gif`` or ``.webp``.
-    """
+    """Arguments of Pillow's ``save`` that write it into a ``.png``, ``.gif`` or ``.webp``."""
     if provenance is None:
         return {}
     text = provenance.to_json()
@@ -105,11 +95,7 @@ def saved_with(suffix: str, provenance: Provenance | None) -> dict[str, Any]:
 
 
 def read_provenance(path: Path) -> Provenance:
-    """What a picture or an archive of images tells of its making.
-
-    Raises:
-        DataError: when it cannot be read, or tells nothing.
-    """
+    """Read the provenance of a picture or an archive of images."""
     try:
         text = _in_archive(path) if path.suffix.lower() == ".npz" else _in_picture(path)
     except FileNotFoundError as error:
@@ -123,7 +109,7 @@ def read_provenance(path: Path) -> Provenance:
         zipfile.BadZipFile,
         Image.DecompressionBombError,
     ) as error:
-        reason = "it is no picture" if isinstance(error, UnidentifiedImageError) else str(error)
+        reason = "it is not a picture" if isinstance(error, UnidentifiedImageError) else str(error)
         raise DataError(f"{path} cannot be read: {reason}", "name a picture that ddpmctl made") from error
     if text is None:
         raise DataError(
@@ -140,14 +126,10 @@ def read_provenance(path: Path) -> Provenance:
 
 
 def _check_command(found: Provenance) -> None:
-    """Check that the command of a record is one of ours and no more than one: anybody may have written it.
-
-    Raises:
-        ValueError: when it is not.
-    """
+    """Check that the command is a single one of ours: anybody may have written it."""
     words = shlex.split(found.command)
     if words[:1] != ["ddpmctl"] or shlex.join(words) != found.command:
-        raise ValueError("its command is none of ddpmctl's")
+        raise ValueError("its command is not one of ddpmctl")
 
 
 def _in_picture(path: Path) -> str | None:

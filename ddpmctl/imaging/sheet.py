@@ -56,17 +56,14 @@ def labelled_sheet(
     names: Sequence[str] = (),
     caption: str = "",
 ) -> Images:
-    """Lay images out in rows, each row under its titles.
+    """Lay images out in rows, each row under its titles, black on white.
 
     Args:
         rows: images of one size, uint8[H,W] or uint8[H,W,3].
-        titles: for each row a title an image; an empty list for a row without.
+        titles: for each row a title per image, or an empty list.
         factor: how much each image is enlarged.
         names: of the rows, written to their left.
         caption: a line below all of them.
-
-    Returns:
-        uint8[H,W] or uint8[H,W,3]: dark titles on white paper.
     """
     high, wide = (side * factor for side in rows[0][0].shape[:2])
     band = max(14, high // 5)

@@ -1,4 +1,4 @@
-"""One batch run along the chain, for whoever has a network in memory; and tensors as pixels."""
+"""One batch along the chain, and tensors as pixels."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -21,7 +21,7 @@ from ddpmctl.data.dataset import resized
 Images = NDArray[np.uint8]
 
 SMALLEST_BATCH = 8
-"""A smaller one is filled up: kernels for very few images add in another order, and would make another image."""
+"""A smaller one is filled up: kernels for very few images sum in another order, which changes the image."""
 
 
 class SamplingStep:
@@ -30,11 +30,9 @@ class SamplingStep:
     Keep it from chain to chain: on CUDA it captures both as graphs, one for each shape of batch.
 
     Args:
-        network: in evaluation mode, on the device; its parameters stay where they are.
+        network: in evaluation mode, on the device; its parameters keep their addresses.
         null_label: the index that stands for no label.
-        device: where to compute.
         precision: ``fp32`` or ``bf16``, of the network alone; guidance and the sampler compute in float32.
-        graphs: what captures on the device; None captures nothing.
     """
 
     def __init__(
@@ -52,21 +50,14 @@ class SamplingStep:
         self._normal = CapturedCall(normal_from_key, graphs)
 
     def model_output(self, x: Tensor, times: Tensor, label: Tensor, scale: float) -> Tensor:
-        """The network's output, float32[N,C,S,S].
-
-        Args:
-            x: noisy images, float32[N,C,S,S].
-            times: their timesteps, int64[N].
-            label: class indices, int64[N].
-            scale: of guidance; 1.0 is none.
-        """
+        """The network's output, float32[N,C,S,S], for x float32[N,C,S,S], times and label int64[N], guidance scale."""
         guidance = () if scale == 1.0 else (torch.full((), scale, device=self.device),)
         # A graph does not see that BatchNorm was switched from one kind of statistics to the other.
         training = tuple(module.training for module in self._modules)
         return self._output(x, times, label, *guidance, training=training)
 
     def noise(self, seeds: Sequence[int], shape: tuple[int, ...]) -> Callable[[], Tensor]:
-        """What draws noise of these seeds, float32[N, *shape] on the device: draw 0, then 1, and so on."""
+        """A function that draws noise of these seeds, float32[N, *shape] on the device: draw 0, then 1, and so on."""
         draws = count()
         if self.device.type != "cuda" and not self.captures:  # MPS has no float64
             return lambda: normal(seeds, next(draws), shape).to(self.device)
@@ -79,7 +70,7 @@ class SamplingStep:
         return draw
 
     def release(self) -> None:
-        """Drop what was captured, and with it its memory."""
+        """Free what was captured."""
         self._output.release()
         self._normal.release()
 
@@ -108,19 +99,10 @@ def run_chain(
     seeds: range,
     at_least: int = SMALLEST_BATCH,
 ) -> Iterator[Step]:
-    """The steps from noise to an image a label, all in one batch.
+    """The steps from noise to one image per label, all in one batch: ``x`` and ``x0`` are float32[N,C,S,S].
 
-    Args:
-        step: of the network and its device.
-        diffusion: of the same model, on the device.
-        model: the network's settings.
-        sampling: complete settings.
-        labels: class indices.
-        seeds: of each image, which draws all its noise from its own: it does not depend on the others.
-        at_least: a smaller batch is filled up to this size by repeating its last image.
-
-    Yields:
-        Each step, its ``x`` and ``x0`` float32[N,C,S,S].
+    Each image draws all its noise from its own seed and does not depend on the others. A batch of fewer than
+    ``at_least`` images is filled up by repeating its last one.
     """
     length, device, images = len(diffusion.schedule), step.device, len(labels)
     filling = max(0, max(at_least, SMALLEST_BATCH) - images)
@@ -151,12 +133,9 @@ def find_sampler(name: str) -> Sampler:
 
 
 def to_pixels(x: Tensor, pixel_range: tuple[float, float] = (-1.0, 1.0), size: int | None = None) -> Images:
-    """float[N,C,S,S] in a range to uint8[N,S,S], or [N,S,S,3] for three channels; values outside are clipped.
+    """float[N,C,S,S] to uint8[N,S,S], or [N,S,S,3] for three channels, clipped to the range of black and white.
 
-    Args:
-        x: images as the network has them.
-        pixel_range: black and white.
-        size: side of the result, to which the bytes are resized as training images are; as they are by default.
+    With a size, the bytes are resized to that side as training images are.
     """
     return start_pixels(x, pixel_range, size)()
 
@@ -164,7 +143,7 @@ def to_pixels(x: Tensor, pixel_range: tuple[float, float] = (-1.0, 1.0), size: i
 def start_pixels(
     x: Tensor, pixel_range: tuple[float, float] = (-1.0, 1.0), size: int | None = None
 ) -> Callable[[], Images]:
-    """`to_pixels` in two parts: the copy from the device begins now, the function that is returned waits for it.
+    """`to_pixels` in two parts: the copy from the device begins now, the returned function waits for it.
 
     What is issued to a GPU in between runs while the copy is converted.
     """

@@ -12,7 +12,6 @@ from torch import Tensor
 from ddpmctl.core.noise import normal
 from ddpmctl.data.dataset import resized, to_model_range
 from ddpmctl.errors import DataError
-from ddpmctl.imaging.files import png
 from ddpmctl.imaging.provenance import Provenance
 from ddpmctl.imaging.sheet import labelled_sheet
 from ddpmctl.labels import typed_label
@@ -37,9 +36,8 @@ class DenoisingProbe:
     Attributes:
         x0: the clean image, in the range of the pixels.
         epsilon: the noise that was added.
-        x: the two together at timestep t.
-        pred_epsilon: the noise that the network predicts.
-        pred_x0: the clean image that it predicts: a mean over all that could be behind ``x`` (not clipped).
+        x: both together at timestep t.
+        pred_x0: not clipped: a mean over all images that could be behind ``x``.
     """
 
     t: int
@@ -101,10 +99,6 @@ class ProbeSheet:
     pixels: Images
     figures: list[dict[str, Any]]
     provenance: Provenance
-
-    def to_png(self) -> bytes:
-        """The sheet with its provenance."""
-        return png(self.pixels, self.provenance)
 
 
 def probe_sheet(

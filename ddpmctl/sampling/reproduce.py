@@ -56,6 +56,16 @@ def build_provenance(
     )
 
 
+def recorded_options(provenance: Provenance) -> SamplingOptions:
+    """The sampling of a picture as the options of a request."""
+    return {
+        "sampler": provenance.sampler,
+        "steps": provenance.steps,
+        "guidance": provenance.guidance,
+        "guidance_interval": provenance.guidance_interval,
+    }
+
+
 def find_model(provenance: Provenance) -> Checkpoint | None:
     """The model that made a picture, under whatever name; None where no model has its weights."""
     whole = [entry for entry in Registry().survey() if isinstance(entry, Checkpoint)]
@@ -136,11 +146,9 @@ class ReproductionTarget:
 
     def is_repeated_by(self, request: SamplingRequest, upscale: int) -> bool:
         """Whether a request differs in nothing that changes the pixels, so that the two are to be compared."""
-        before, sampling = self.provenance, request.sampling
-        now = (sampling.sampler, sampling.steps, sampling.guidance, sampling.guidance_interval)
-        then = (before.sampler, before.steps, before.guidance, before.guidance_interval)
-        same = (now, request.seed, upscale) == (then, before.seed, before.upscale)
-        return same and list(request.labels) == self.labels
+        before = self.provenance
+        now = (request.options, request.seed, list(request.labels), upscale)
+        return now == (recorded_options(before), before.seed, self.labels, before.upscale)
 
     def difference(self, images: Images) -> int | None:
         """The largest difference from the picture in grey levels; None where the sizes differ.

@@ -5,7 +5,7 @@ import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Self, SupportsIndex, TypedDict, Unpack
+from typing import Any, Self, SupportsIndex, TypedDict, Unpack, cast
 
 from ddpmctl import plugins
 from ddpmctl.config import PRECISIONS, SamplingConfig, check_seed, choose, resolve_sampling
@@ -105,13 +105,7 @@ class SamplingRequest:
     @property
     def options(self) -> SamplingOptions:
         """Its sampling as the options of another request."""
-        sampling = self.sampling
-        return {
-            "sampler": sampling.sampler,
-            "steps": sampling.steps,
-            "guidance": sampling.guidance,
-            "guidance_interval": sampling.guidance_interval,
-        }
+        return cast(SamplingOptions, asdict(self.sampling))
 
     @property
     def device_type(self) -> str:

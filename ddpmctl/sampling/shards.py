@@ -26,7 +26,7 @@ from ddpmctl.parsing import parse
 from ddpmctl.registry.durable import replace_file, sweep
 from ddpmctl.sampling.engine import Engine
 from ddpmctl.sampling.loop import Images
-from ddpmctl.sampling.reproduce import build_provenance
+from ddpmctl.sampling.reproduce import build_provenance, recorded_options
 from ddpmctl.sampling.request import SamplingRequest
 
 log = logging.getLogger("ddpmctl")
@@ -209,10 +209,7 @@ def _make_shard(
             batch_size=provenance.batch,
             fixed=True,
             on_step=on_step,
-            sampler=provenance.sampler,
-            steps=provenance.steps,
-            guidance=provenance.guidance,
-            guidance_interval=provenance.guidance_interval,
+            **recorded_options(provenance),
         )
         write_shard(path, job, shard, images)
         with suppress(OSError):  # Windows keeps a file that is open

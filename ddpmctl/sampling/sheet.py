@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ddpmctl.errors import Setting, UsageError
-from ddpmctl.imaging.files import png
 from ddpmctl.imaging.provenance import Provenance
 from ddpmctl.imaging.sheet import class_sheet
 from ddpmctl.imaging.upscale import Images
@@ -25,10 +24,6 @@ class SampleSheet:
     pixels: Images
     images: Images
     provenance: Provenance
-
-    def to_png(self) -> bytes:
-        """The sheet with its provenance."""
-        return png(self.pixels, self.provenance)
 
 
 def check_rows(rows: int) -> None:

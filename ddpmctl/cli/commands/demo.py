@@ -108,7 +108,7 @@ def choose_data(out: Output, data_dir: Path | None) -> str:
 def make_pictures(out: Output, device: str, show: bool | None = None) -> list[str]:
     """Write a digit, a sheet and an animation, and show the sheet."""
     from ddpmctl.imaging.animation import Timing
-    from ddpmctl.imaging.files import write_whole
+    from ddpmctl.imaging.files import png, write_whole
     from ddpmctl.sampling.animation import animate
     from ddpmctl.sampling.files import Enlargement, save_images
     from ddpmctl.sampling.sheet import sample_sheet, sheet_labels
@@ -124,7 +124,7 @@ def make_pictures(out: Output, device: str, show: bool | None = None) -> list[st
     warn_of_boxes(out, classes)
     with steps_bar(out, request.sampling.steps * len(request.labels)) as on_step:
         sheet = sample_sheet(engine, request, on_step=on_step)
-    write_whole(paths[1], sheet.to_png())
+    write_whole(paths[1], png(sheet.pixels, sheet.provenance))
     with steps_bar(out, three.sampling.steps) as on_step:
         animation = animate(engine, three, Timing(), on_step=on_step)
     write_whole(paths[2], animation.encode(".gif"))

@@ -36,7 +36,7 @@ def grid(
 
     Example: ddpmctl grid -o sheet.png --rows 3
     """
-    from ddpmctl.imaging.files import check_target, free_path, write_whole
+    from ddpmctl.imaging.files import check_target, free_path, png, write_whole
     from ddpmctl.sampling.files import Enlargement
     from ddpmctl.sampling.sheet import check_rows, sample_sheet, sheet_labels
 
@@ -56,6 +56,6 @@ def grid(
     engine, request = sampling.load(out, request)
     with steps_bar(out, request.sampling.steps * len(request.labels)) as on_step:
         sheet = sample_sheet(engine, request, upscale, on_step)
-    write_whole(path, sheet.to_png())
+    write_whole(path, png(sheet.pixels, sheet.provenance))
     draw(out, sheet.images, show)
     out.result({**request.to_dict(), "rows": rows, "upscale": upscale, "files": [str(path)]}, bare=[str(path)])

@@ -9,11 +9,18 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from ddpmctl.cli import options
-from ddpmctl.cli.descriptions import describe, describe_picture
+from ddpmctl.cli.descriptions import (
+    describe,
+    describe_picture,
+    facts_table,
+    layers_table,
+    loss_curves,
+    numbers_table,
+    table,
+)
 from ddpmctl.cli.output import Output, encodes, escaped
 from ddpmctl.cli.sampling import last_commit, open_model
 from ddpmctl.cli.terminal_images import draw, draw_picture, draw_sheet
@@ -25,7 +32,7 @@ from ddpmctl.sampling.request import SamplingRequest, check_timesteps
 
 PICTURES = (".png", ".gif", ".webp", ".npz")
 SCHEDULE_ROWS = 11
-STRIP_LINES = 12
+PREVIEW_LINES = 12
 
 
 def inspect(
@@ -60,25 +67,28 @@ def inspect(
         return
     checkpoint = open_model(out, model)
     if at:
-        _probe(out, checkpoint, at, label, seed, data_dir, device, output, show)
+        if label is None:
+            raise UsageError("a noise level is looked at for one label", f"--at {at[0]} --label 8")
+        request = SamplingRequest.resolve(checkpoint, [label], seed=seed, device=device, precision="fp32")
+        _probe(out, request, at, data_dir, output, show)
         return
     last = last_commit(out, checkpoint)
     rows = last.history
     shapes = checkpoint.shapes()
     data = overview(checkpoint, last)
-    curves = _loss_curve(rows, plain=not encodes(out.stdout, "\u2800"))
-    parts: list[RenderableType] = [_pairs(describe(checkpoint, last.manifest)), *curves]
-    _draw_strip(out, last, show)
+    curves = loss_curves(rows, plain=not encodes(out.stdout, "\u2800"))
+    parts: list[RenderableType] = [facts_table(describe(checkpoint, last.manifest)), *curves]
+    _draw_preview(out, last, show)
     if history:
         data["history"] = rows
-        parts += ["", _table(rows)]
+        parts += ["", table(rows)]
     if layers:
         data["layers"] = [{"name": name, "shape": of, "parameters": math.prod(of)} for name, of in shapes.items()]
-        parts += ["", _layers(shapes)]
+        parts += ["", layers_table(shapes)]
     if schedule:
         points = list(schedule_points(checkpoint.manifest.config.diffusion))
         data["schedule"] = points
-        parts += ["", _numbers(points)]
+        parts += ["", numbers_table(points)]
     out.result(data, Group(*parts))
 
 
@@ -95,38 +105,32 @@ def _inspect_picture(out: Output, path: Path, show: bool | None) -> None:
     provenance = read_provenance(path)
     found = find_model(provenance)
     record = {"file": str(path), **asdict(provenance), "model_now": found.name if found else None}
-    out.result(record, _pairs(describe_picture(path, provenance)))
+    out.result(record, facts_table(describe_picture(path, provenance)))
 
 
 def _probe(
     out: Output,
-    checkpoint: Checkpoint,
+    request: SamplingRequest,
     timesteps: list[int],
-    label: str | None,
-    seed: int,
     data_dir: Path | None,
-    device: str,
     output: Path | None,
     show: bool | None,
 ) -> None:
     """Some noise levels of one image, seen through the network."""
-    from ddpmctl.imaging.files import check_target, free_path, write_whole
+    from ddpmctl.imaging.files import check_target, free_path, png, write_whole
 
-    if label is None:
-        raise UsageError("a noise level is looked at for one label", f"--at {timesteps[0]} --label 8")
-    request = SamplingRequest.resolve(checkpoint, [label], seed=seed, device=device, precision="fp32")
-    check_timesteps(checkpoint, timesteps)
+    check_timesteps(request.checkpoint, timesteps)
     path = output or free_path(Path(f"at-{'-'.join(map(str, timesteps))}.png"))
     check_target(path, [".png"])
     from ddpmctl.sampling.engine import Engine
     from ddpmctl.sampling.probe import probe_sheet
 
-    engine = Engine(checkpoint, device, request.precision)
-    sheet = probe_sheet(engine, request.labels[0], timesteps, seed, data_dir)
-    write_whole(path, sheet.to_png())
+    engine = Engine(request.checkpoint, request.device, request.precision)
+    sheet = probe_sheet(engine, request.labels[0], timesteps, request.seed, data_dir)
+    write_whole(path, png(sheet.pixels, sheet.provenance))
     draw_sheet(out, sheet.pixels, show)
-    figures = Group(_numbers(sheet.figures), Text(f"\n{escaped(str(path))}"))
-    out.result({"name": checkpoint.name, "file": str(path), "levels": sheet.figures}, figures)
+    figures = Group(numbers_table(sheet.figures), Text(f"\n{escaped(str(path))}"))
+    out.result({"name": request.checkpoint.name, "file": str(path), "levels": sheet.figures}, figures)
 
 
 def overview(checkpoint: Checkpoint, last: Checkpoint) -> dict[str, Any]:
@@ -155,54 +159,14 @@ def schedule_points(config: DiffusionConfig) -> Iterator[dict[str, float]]:
         }
 
 
-def _draw_strip(out: Output, last: Checkpoint, show: bool | None) -> None:
-    """Draw what the training made last of the noise that it was always given, where that was kept."""
+def _draw_preview(out: Output, last: Checkpoint, show: bool | None) -> None:
+    """Draw the last preview of the training, where that was kept."""
     if not out.draws(show) or last.manifest.resume is None:
         return
     try:
-        strips, _ = last.previews()
+        previews, _ = last.previews()
     except CheckpointError as error:
         out.warn(error.message)
         return
-    if len(strips) > 1:
-        draw(out, strips[-1], show, STRIP_LINES)
-
-
-def _loss_curve(rows: list[dict[str, str]], *, plain: bool) -> Iterator[RenderableType]:
-    if len(rows) < 2:
-        return
-    from ddpmctl.cli.terminal import curve
-
-    for column, title in (("train_mse", "train MSE"), ("validation_mse", "validation MSE")):
-        values = [float(row[column]) for row in rows if row.get(column)]
-        if len(values) > 1:
-            yield f"\n{title} over {len(values)} epochs, logarithmic"
-            yield Text(curve(values, plain=plain))
-
-
-def _pairs(pairs: Iterator[tuple[str, str]]) -> Table:
-    table = Table.grid(padding=(0, 2))
-    for name, value in pairs:
-        table.add_row(Text(name, style="bold"), escaped(value))
-    return table
-
-
-def _table(rows: list[dict[str, str]]) -> RenderableType:
-    if not rows:
-        return Text("no epoch is finished yet")
-    table = Table(*rows[0], box=None)
-    for row in rows:
-        table.add_row(*row.values())
-    return table
-
-
-def _numbers(rows: list[dict[str, Any]]) -> RenderableType:
-    return _table([{name: f"{value:.4g}" for name, value in row.items()} for row in rows])
-
-
-def _layers(shapes: dict[str, tuple[int, ...]]) -> Table:
-    table = Table("layer", "shape", "parameters", box=None)
-    for name, shape in shapes.items():
-        table.add_row(name, " x ".join(map(str, shape)), f"{math.prod(shape):,}")
-    table.add_row("total", "", f"{sum(map(math.prod, shapes.values())):,}")
-    return table
+    if len(previews) > 1:
+        draw(out, previews[-1], show, PREVIEW_LINES)
