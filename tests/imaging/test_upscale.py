@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from ddpmctl.cli.failures import option
 from ddpmctl.data import strokes
 from ddpmctl.errors import DdpmctlError, ExitCode, UsageError
 from ddpmctl.imaging.upscale import INTERPOLATIONS, MAX_BYTES, check_upscale, upscale
@@ -107,8 +108,8 @@ def test_opencv_that_does_not_load_is_explained(digit: Images, monkeypatch: pyte
     with pytest.raises(DdpmctlError) as caught:
         upscale(digit, 2)
     assert caught.value.message.startswith("OpenCV cannot be loaded: ")
-    assert caught.value.hint is not None
-    assert "apt-get install libgl1 libglib2.0-0" in caught.value.hint
+    assert caught.value.hint_as(option) is not None
+    assert "apt-get install libgl1 libglib2.0-0" in caught.value.hint_as(option)
     assert caught.value.exit_code == ExitCode.FAILED
 
 
@@ -122,7 +123,7 @@ def test_the_largest_upscale_is_what_fits_into_a_gibibyte(count: int, size: int,
         with pytest.raises(UsageError) as caught:
             check_upscale(factor, "cubic", count, size, channels)
         assert caught.value.message.startswith(f"an upscale of {factor} would need ")
-        assert caught.value.hint == f"--upscale {largest} or less"
+        assert caught.value.hint_as(option) == f"--upscale {largest} or less"
 
 
 @pytest.mark.parametrize(
@@ -140,4 +141,4 @@ def test_an_upscale_that_cannot_be_is_refused(
 ) -> None:
     with pytest.raises(UsageError) as caught:
         check_upscale(factor, interpolation, count, 32, 1)
-    assert (caught.value.message, caught.value.hint) == (message, hint)
+    assert (caught.value.message, caught.value.hint_as(option)) == (message, hint)
