@@ -178,7 +178,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, interrupted_at: str = "") -> list[
     [
         (("rnage",), "there is no lesson 'rnage'"),
         (("--budget", "soon"), "'soon' is no length of time"),
-        (("-n", 5), "5 images cannot be judged"),
+        (("-n", 5), "--count should be greater than or equal to 50, not '5'"),
         (("--dataset", "imagenet"), "there is no dataset 'imagenet'"),
         (("--device", "tpu"), "there is no device 'tpu'"),
         (("--seed", -1), "the seed -1 is out of range"),

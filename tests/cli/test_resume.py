@@ -107,7 +107,10 @@ def test_a_finished_training_is_given_more_epochs(here: Cli, tmp_path: Path) -> 
     run = last(tmp_path).manifest.run
     assert (run.step, run.planned_steps, run.stopped) == (15, 15, "done")
     assert [part.why for part in run.segments] == ["begun", "extended"]
-    assert complaint(here("train", "--resume", "a", "--epochs", 0), 2)[0] == "0 epochs more are not possible"
+    assert (
+        complaint(here("train", "--resume", "a", "--epochs", 0), 2)[0]
+        == "--epochs should be greater than or equal to 1, not '0'"
+    )
 
 
 @pytest.mark.parametrize(

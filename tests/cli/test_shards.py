@@ -168,7 +168,7 @@ def test_a_shard_tells_how_it_was_made(tiny_here: Cli) -> None:
     [
         (("--all",), "--all fills a folder"),
         (("--all", "-o", "x"), "it is not said how many images"),
-        (("--all", "-n", 0, "-o", "x"), "-n 0 is out of range"),
+        (("--all", "-n", 0, "-o", "x"), "--count should be greater than or equal to 1, not '0'"),
         (("--all", "-n", 5, "-o", "x", "--shard", "3/3"), "'3/3' is no share"),
         (("--all", "-n", 5, "-o", "x", "--shard", "a"), "'a' is no share"),
         (("8", "--all", "-n", 5, "-o", "x"), "has no use for labels"),

@@ -237,7 +237,7 @@ def test_what_the_extra_brings_is_missed_before_anything_is_sampled(monkeypatch:
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["-n", "5"], "5 images cannot be judged"),
+        (["-n", "5"], "--count should be greater than or equal to 100, not '5'"),
         (["--sweep", "seeds=1,2"], "'seeds=1,2' cannot be swept"),
         (["--sweep", "steps"], "'steps' cannot be swept"),
         (["--sweep", "steps=a"], "'steps=a' holds a value that is no number"),

@@ -2,9 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from ddpmctl.cli import options
 from ddpmctl.cli.output import Output
@@ -12,7 +10,6 @@ from ddpmctl.cli.sampling import SamplingArguments, last_commit, open_model, ste
 from ddpmctl.cli.terminal_images import draw, play, warn_of_boxes
 from ddpmctl.config import choose
 from ddpmctl.errors import UsageError
-from ddpmctl.paths import typed_file
 
 if TYPE_CHECKING:
     from ddpmctl.imaging.animation import Timing
@@ -24,43 +21,35 @@ DRAWN, LINES = 5, 12
 
 
 def animate(
-    label: Annotated[str | None, typer.Argument(metavar="LABEL", help="A class name or index: three, 3.")] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", parser=typed_file, metavar="PATH", help="x.gif, x.webp or x.png (animated)."),
-    ] = None,
-    training: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MODEL", help="Show this model learning, in place of a label.", autocompletion=options.model_names
-        ),
-    ] = None,
-    frames: Annotated[int, typer.Option(metavar="N", help="Frames; as many steps unless told otherwise.")] = 60,
-    fps: Annotated[float | None, typer.Option(metavar="F", help="Frames a second; 20, or 5 of a training.")] = None,
-    hold: Annotated[float, typer.Option(metavar="SECONDS", help="How long the last frame stays.")] = 2.0,
-    show: Annotated[str, typer.Option(metavar="x|x0|both", help="The noisy image, the predicted one, or both.")] = "x",
-    plays: Annotated[bool, typer.Option("--play", help="Play it in the terminal.")] = False,
-    no_show: Annotated[bool, typer.Option("--no-show", help="Draw nothing in the terminal.")] = False,
+    label: options.Label = None,
+    training: options.Training = None,
+    frames: options.Frames = 60,
+    fps: options.Fps = None,
+    hold: options.Hold = 2.0,
+    show: options.View = "x",
     model: options.Model = None,
     sampler: options.Sampler = None,
     steps: options.Steps = None,
     guidance: options.Guidance = None,
     guidance_interval: options.Interval = None,
     seed: options.Seed = None,
+    output: options.AnimationOutput = None,
     upscale: options.Upscale = 4,
     interpolation: options.Interpolation = "nearest",
     device: options.Device = "auto",
     precision: options.Precision = "auto",
+    plays: options.Play = False,
+    no_show: options.NoShow = False,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Show a digit being carved out of noise, or a model learning.
+    """Animate the denoising of an image, or a model's training.
 
     Example: ddpmctl animate 3 -o three.gif
 
-    The full chain: ddpmctl animate 3 --sampler ddpm --steps 1000
+    All timesteps: ddpmctl animate 3 --sampler ddpm --steps 1000
 
-    A model learning: ddpmctl animate --training demo -o learning.gif
+    The previews of a training: ddpmctl animate --training demo -o learning.gif
     """
     from ddpmctl.imaging.animation import Timing
 

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from ddpmctl import plugins
 from ddpmctl.cli.commands.train import own_images
-from ddpmctl.cli.options import DataDir, Json, Quiet, Show
+from ddpmctl.cli.options import DataDir, DatasetArgument, DatasetOrFolder, Json, Quiet, SheetOutput, Show, Upscale
 from ddpmctl.cli.output import Output
 from ddpmctl.cli.shards import holds_shards, verify_shards
 from ddpmctl.cli.terminal_images import draw, warn_of_boxes
@@ -17,7 +17,7 @@ from ddpmctl.config import IMAGE_SIZES, choose
 from ddpmctl.data import DATASETS, OWN, find_loader, load_dataset
 from ddpmctl.data.report import LoadReport, counted
 from ddpmctl.errors import DataError, ExitCode, UsageError
-from ddpmctl.paths import expand_home, typed_file
+from ddpmctl.paths import expand_home
 
 if TYPE_CHECKING:
     from ddpmctl.data.dataset import Dataset
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ddpmctl.imaging.upscale import Images
 
 app = typer.Typer(
-    help="List, fetch, check and show the images to learn from.\n\nExample: ddpmctl data",
+    help="List, download, verify and show datasets.\n\nExample: ddpmctl data",
     invoke_without_command=True,
     add_completion=False,
 )
@@ -37,15 +37,11 @@ WIDEST = 10
 """Classes side by side on a sheet."""
 
 VERIFIED_SIZE = 32
-Name = Annotated[str, typer.Argument(metavar="NAME", help="mnist, fashion-mnist, strokes or folder:PATH.")]
-NameOrFolder = Annotated[
-    str, typer.Argument(metavar="NAME", help="mnist, fashion-mnist, strokes, folder:PATH, or a folder.")
-]
 
 
 @app.callback()
 def data(context: typer.Context, data_dir: DataDir = None, as_json: Json = False, quiet: Quiet = False) -> None:
-    """List the images to learn from.
+    """List the datasets.
 
     Example: ddpmctl data
     """
@@ -55,7 +51,7 @@ def data(context: typer.Context, data_dir: DataDir = None, as_json: Json = False
 
 @app.command("ls")
 def ls(data_dir: DataDir = None, as_json: Json = False, quiet: Quiet = False) -> None:
-    """List the images to learn from: what there is, where it lies, whether it is whole.
+    """List the datasets, with their folders and whether they are complete.
 
     Example: ddpmctl data ls --json
     """
@@ -63,8 +59,8 @@ def ls(data_dir: DataDir = None, as_json: Json = False, quiet: Quiet = False) ->
 
 
 @app.command("fetch")
-def fetch(name: Name = "mnist", as_json: Json = False, quiet: Quiet = False) -> None:
-    """Download images into the cache, where every command finds them.
+def fetch(name: DatasetArgument = "mnist", as_json: Json = False, quiet: Quiet = False) -> None:
+    """Download a dataset into the cache.
 
     Example: ddpmctl data fetch mnist
     """
@@ -83,12 +79,14 @@ def fetch(name: Name = "mnist", as_json: Json = False, quiet: Quiet = False) -> 
 
 
 @app.command("verify")
-def verify(name: NameOrFolder = "mnist", data_dir: DataDir = None, as_json: Json = False, quiet: Quiet = False) -> None:
-    """Read a whole data set and list everything in it that is not used; exit code 1 if there is anything.
+def verify(
+    name: DatasetOrFolder = "mnist", data_dir: DataDir = None, as_json: Json = False, quiet: Quiet = False
+) -> None:
+    """Read a whole dataset and list files that are not used; exits with 1 if there are any.
 
     Example: ddpmctl data verify strokes
 
-    For a folder that generate --all filled: check that each image is there once, and is what it should be.
+    For a folder of generate --all, verify that every image is present once and correct.
     """
     out = Output("data verify", as_json=as_json, quiet=quiet)
     datasets = (*DATASETS, *plugins.available(plugins.DATASETS))
@@ -134,18 +132,16 @@ def _report(out: Output, record: dict[str, Any], about: list[str], problems: lis
 
 @app.command("show")
 def show_sheet(
-    name: Name = "mnist",
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", parser=typed_file, metavar="PATH", help="A .png file.")
-    ] = None,
-    image_size: Annotated[str, typer.Option(metavar="32|64", help="Side of the images.")] = "32",
-    upscale: Annotated[int, typer.Option(metavar="K", help="Enlarge K times.")] = 2,
+    name: DatasetArgument = "mnist",
+    output: SheetOutput = None,
+    image_size: Annotated[str, typer.Option(metavar="<32|64>", help="Side of the images in pixels.")] = "32",
+    upscale: Upscale = 2,
     show: Show = None,
     data_dir: DataDir = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Draw a sheet of real images, as they are given to a network.
+    """Write a sheet of real images, preprocessed as in training.
 
     Example: ddpmctl data show strokes -o strokes.png
     """

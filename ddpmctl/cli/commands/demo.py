@@ -25,18 +25,18 @@ SEED = 0
 
 
 def demo(
-    retrain: Annotated[bool, typer.Option("--retrain", help="Train anew though there is a demo model.")] = False,
+    retrain: Annotated[bool, typer.Option("--retrain", help="Train again although there is a demo model.")] = False,
     data_dir: options.DataDir = None,
     show: options.Show = None,
     device: options.Device = "auto",
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """From nothing to digits in one go: data, training, pictures.
+    """Train a small model and write its first images, in one go.
 
     Example: ddpmctl demo
 
-    Takes three minutes at most on two CPU cores, and no network.
+    Takes up to three minutes on two CPU cores; a network connection is not needed.
     """
     out = Output("demo", as_json=as_json, quiet=quiet)
     try:

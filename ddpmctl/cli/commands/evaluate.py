@@ -8,9 +8,8 @@ from functools import partial
 from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
 from rich.console import Group, RenderableType
 from rich.table import Table
 
@@ -78,30 +77,27 @@ class Judged:
 
 
 def evaluate(
-    model: Annotated[
-        str | None,
-        typer.Argument(metavar="MODEL", help="A name, a path, or latest.", autocompletion=options.model_names),
-    ] = None,
-    count: Annotated[int, typer.Option("-n", "--count", metavar="N", help="Images to judge.")] = 2000,
+    model: options.ModelArgument = None,
     sampler: options.Sampler = None,
     steps: options.Steps = None,
     guidance: options.Guidance = None,
     guidance_interval: options.Interval = None,
-    seed: Annotated[int, typer.Option(help="Of the first image.")] = 0,
-    data_dir: options.DataDir = None,
+    seed: options.SampleSeed = 0,
+    count: options.EvaluationCount = 2000,
     cas: options.Cas = False,
     show_nearest: options.ShowNearest = None,
     sweep: options.Sweep = None,
     plot: options.Plot = None,
+    data_dir: options.DataDir = None,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
     as_json: options.Json = False,
 ) -> None:
-    """Tell how good a model is, against the real images.
+    """Measure the quality of a model against real images.
 
     Example: ddpmctl evaluate -n 1000
 
-    A classifier is trained once on the real training set, a minute or two, and kept in the cache.
+    The first evaluation trains a classifier on the real training set, for a minute or two, and caches it.
     """
     from ddpmctl.imaging.files import check_target, write_whole
 

@@ -3,9 +3,7 @@
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from ddpmctl.cli import options
 from ddpmctl.cli.interactive import converse
@@ -15,7 +13,6 @@ from ddpmctl.cli.shards import ShardArguments, generate_shards
 from ddpmctl.cli.streams import stdout_is_closed, written_to_stdout
 from ddpmctl.cli.terminal_images import draw
 from ddpmctl.errors import UsageError
-from ddpmctl.paths import typed_output
 
 if TYPE_CHECKING:
     from ddpmctl.imaging.upscale import Images
@@ -27,58 +24,43 @@ STDOUT = Path("-")
 MAX_COUNT = 1_000_000
 
 
-Labels = Annotated[list[str] | None, typer.Argument(metavar="LABEL", help="Class names or indices: eight, 8.")]
-Count = Annotated[int | None, typer.Option("-n", "--count", metavar="COUNT", help="Images a label; 1.")]
-Upscale = Annotated[int | None, typer.Option(metavar="K", help="Enlarge K times with OpenCV.")]
-Interpolation = Annotated[
-    str | None, typer.Option(metavar="nearest|linear|cubic|lanczos", help="How to enlarge; cubic when not given.")
-]
-Target = Annotated[
-    Path | None,
-    typer.Option(
-        "-o", "--output", parser=typed_output, metavar="PATH", help="x.png, x.npz, a folder/, or - for stdout."
-    ),
-]
-Interactive = Annotated[
-    bool, typer.Option("--interactive", "-i", help="Keep the model loaded and ask for one label after the other.")
-]
-
-
 def generate(
-    labels: Labels = None,
-    count: Count = None,
-    every_class: options.All = False,
-    shard_size: options.ShardSize = None,
-    batch_size: options.BatchSize = None,
-    share: options.Share = None,
+    labels: options.Labels = None,
+    count: options.Count = None,
     model: options.Model = None,
     sampler: options.Sampler = None,
     steps: options.Steps = None,
     guidance: options.Guidance = None,
     guidance_interval: options.Interval = None,
     seed: options.Seed = None,
-    upscale: Upscale = None,
-    interpolation: Interpolation = None,
-    output: Target = None,
     like: options.Like = None,
-    interactive: Interactive = False,
-    show: options.Show = None,
+    interactive: options.Interactive = False,
+    every_class: options.All = False,
+    shard_size: options.ShardSize = None,
+    batch_size: options.BatchSize = None,
+    share: options.Share = None,
+    output: options.ImagesOutput = None,
+    upscale: options.UpscaleOrNone = None,
+    interpolation: options.InterpolationOrNone = None,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
+    show: options.Show = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Make images of the labels you name.
+    """Generate images of the classes you name.
 
     Example: ddpmctl generate 8 --upscale 4 -o eight.png
 
-    Image k of the whole request is made from seed + k, so that any one can be made again alone.
+    Image k of a request is generated from seed + k, so each can be reproduced alone.
 
-    A picture tells how it was made: ddpmctl inspect eight.png; ddpmctl generate --like eight.png makes it again.
+    Show how a picture was generated: ddpmctl inspect eight.png
 
-    One label after the other, with the model in memory: ddpmctl generate --interactive
+    Generate it again: ddpmctl generate --like eight.png
 
-    Very many, by as many processes as one likes, each with its share: ddpmctl generate --all -n 1000 -o images
+    Keep the model loaded and ask for labels: ddpmctl generate --interactive
+
+    Generate many images as shards, in any number of processes: ddpmctl generate --all -n 1000 -o images
     """
     out = Output("generate", as_json=as_json, quiet=quiet)
     sampling = SamplingArguments(

@@ -1,24 +1,18 @@
 """``ddpmctl grid``."""
 
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from ddpmctl.cli import options
 from ddpmctl.cli.output import Output
 from ddpmctl.cli.sampling import SamplingArguments, open_model, steps_bar
 from ddpmctl.cli.terminal_images import draw, warn_of_boxes
-from ddpmctl.paths import typed_file
 
 DEFAULT = Path("test_results.png")
 
 
 def grid(
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", parser=typed_file, metavar="PATH", help="A .png file.")
-    ] = None,
-    rows: Annotated[int, typer.Option(metavar="R", help="Samples a class.")] = 1,
+    output: options.SheetOutput = None,
+    rows: options.Rows = 1,
     model: options.Model = None,
     sampler: options.Sampler = None,
     steps: options.Steps = None,
@@ -26,13 +20,13 @@ def grid(
     guidance_interval: options.Interval = None,
     seed: options.Seed = None,
     upscale: options.Upscale = 4,
-    show: options.Show = None,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
+    show: options.Show = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Make the test sheet: every class, titled.
+    """Generate a sheet with titled samples of every class.
 
     Example: ddpmctl grid -o sheet.png --rows 3
     """

@@ -35,7 +35,7 @@ EXTRAS = {"eval": "torchmetrics", "images": "textual_image", "tensorboard": "ten
 
 
 def info(as_json: Json = False) -> None:
-    """Tell what is installed and computed on here: for reports of faults.
+    """Show versions, hardware and paths, for bug reports.
 
     Example: ddpmctl info
     """

@@ -5,9 +5,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
 from rich.console import Group, RenderableType
 from rich.text import Text
 
@@ -26,7 +25,7 @@ from ddpmctl.cli.sampling import last_commit, open_model
 from ddpmctl.cli.terminal_images import draw, draw_picture, draw_sheet
 from ddpmctl.config import DiffusionConfig
 from ddpmctl.errors import CheckpointError, UsageError
-from ddpmctl.paths import expand, expand_home, typed_file
+from ddpmctl.paths import expand, expand_home
 from ddpmctl.registry import Checkpoint
 from ddpmctl.sampling.request import SamplingRequest, check_timesteps
 
@@ -36,28 +35,20 @@ PREVIEW_LINES = 12
 
 
 def inspect(
-    model: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="MODEL", help="A name, a path, latest; or a picture.", autocompletion=options.model_names
-        ),
-    ] = None,
-    layers: Annotated[bool, typer.Option("--layers", help="Shapes and parameters of each layer.")] = False,
-    schedule: Annotated[bool, typer.Option("--schedule", help="Signal and noise over the chain.")] = False,
-    history: Annotated[bool, typer.Option("--history", help="A row an epoch.")] = False,
+    model: options.ModelOrPicture = None,
+    layers: options.Layers = False,
+    schedule: options.ScheduleTable = False,
+    history: options.History = False,
     at: options.At = None,
-    label: Annotated[str | None, typer.Option(metavar="LABEL", help="Of the image, with --at.")] = None,
-    seed: Annotated[int, typer.Option(help="Of image and noise, with --at.")] = 0,
+    label: options.ProbeLabel = None,
+    seed: options.ProbeSeed = 0,
+    output: options.ProbeOutput = None,
     data_dir: options.DataDir = None,
     device: options.Device = "auto",
-    output: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", parser=typed_file, metavar="PATH", help="Of the picture, with --at."),
-    ] = None,
     show: options.Show = None,
     as_json: options.Json = False,
 ) -> None:
-    """Tell what a model is, or how a picture was made.
+    """Describe a model, or how a picture was generated.
 
     Example: ddpmctl inspect --schedule
     """

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from ddpmctl.cli.options import Json, Quiet, model_names
+from ddpmctl.cli.options import ExistingModel, ExistingModels, Json, Quiet, model_names
 from ddpmctl.cli.output import Output, escaped
 from ddpmctl.cli.sampling import open_model
 from ddpmctl.errors import CheckpointError, DdpmctlError, ExitCode, Interrupted, UsageError
@@ -16,18 +16,16 @@ from ddpmctl.registry import Registry
 from ddpmctl.registry.checkpoint import Vanished
 from ddpmctl.registry.durable import discard, size_of
 
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 
 
 def rm(
-    names: Annotated[
-        list[str], typer.Argument(metavar="NAME...", help="Models to remove.", autocompletion=model_names)
-    ],
+    names: ExistingModels,
     yes: Yes = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Remove models, with all of their training.
+    """Remove models with all their checkpoints.
 
     Example: ddpmctl models rm mnist-quick-1
     """
@@ -49,11 +47,11 @@ def rm(
 
 
 def use(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A model.", autocompletion=model_names)],
+    name: ExistingModel,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Choose the model that is taken where none is named.
+    """Set the default model of commands without --model.
 
     Example: ddpmctl models use mnist-quick-1
     """
@@ -64,12 +62,12 @@ def use(
 
 
 def mv(
-    old: Annotated[str, typer.Argument(metavar="OLD", help="A model.", autocompletion=model_names)],
-    new: Annotated[str, typer.Argument(metavar="NEW", help="Its name from now on.")],
+    old: Annotated[str, typer.Argument(metavar="OLD", help="Model name.", autocompletion=model_names)],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="New name.")],
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Give a model another name.
+    """Rename a model.
 
     Example: ddpmctl models mv mnist-quick-1 digits
     """
@@ -79,11 +77,11 @@ def mv(
 
 
 def prune(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and remove nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be removed, and remove nothing.")] = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Remove what crashes left behind; no model and no training loses anything.
+    """Remove files that crashes left behind; models and checkpoints stay.
 
     Example: ddpmctl models prune --dry-run
     """
@@ -100,16 +98,17 @@ def prune(
 
 def verify(
     name: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="One model; all when not given.", autocompletion=model_names)
+        str | None,
+        typer.Argument(metavar="NAME", help="Model name.", show_default="all models", autocompletion=model_names),
     ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Read every byte of the models and check it.
+    """Verify the checksums of models.
 
     Example: ddpmctl models verify
 
-    Ends with 1 when something is damaged.
+    Exits with 1 if a model is damaged.
     """
     out = Output("models verify", as_json=as_json, quiet=quiet)
     registry = Registry()
@@ -129,28 +128,28 @@ def verify(
 
 def export_model(
     model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A name, a path, or latest.", autocompletion=model_names)
+        str, typer.Argument(metavar="MODEL", help="Model name or path, or latest.", autocompletion=model_names)
     ],
     file: Annotated[
         Path,
         typer.Argument(
             parser=typed_file,
             metavar="FILE",
-            help="x.zip, or x.safetensors for bare weights; an existing file is overwritten.",
+            help="Target: x.zip, or x.safetensors for the weights alone; overwritten if it exists.",
         ),
     ],
     licence: Annotated[
-        str | None, typer.Option(metavar="SPDX", help="Under which it is given away, for its card: CC0-1.0, MIT, ..")
+        str | None, typer.Option(metavar="<SPDX>", help="Licence named in the model card, such as MIT or CC0-1.0.")
     ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write a model into one file, for keeping or giving away.
+    """Export a model into one file.
 
     Example: ddpmctl models export demo demo.zip
 
-    A plain zip of weights.safetensors, manifest.json, history.csv and a card (README.md); of a model in training, the
-    best so far. A .safetensors holds the weights alone, with the settings in its metadata.
+    A .zip contains weights.safetensors, manifest.json, history.csv and a model card (README.md); a .safetensors the
+    weights, with the settings in its metadata. Of a model in training, the best checkpoint so far is exported.
     """
     from ddpmctl.registry.archive import export, export_weights
 
@@ -172,17 +171,22 @@ def export_model(
 
 def import_model(
     file: Annotated[
-        Path, typer.Argument(parser=typed_path, metavar="FILE", help="An archive, or a .pt of the original scripts.")
+        Path,
+        typer.Argument(
+            parser=typed_path,
+            metavar="FILE",
+            help="Archive of models export, or .pt checkpoint of the original scripts.",
+        ),
     ],
-    name: Annotated[str | None, typer.Option(help="For the model; the file's when not given.")] = None,
+    name: Annotated[str | None, typer.Option(metavar="<name>", help="Model name.", show_default="the file's")] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Take a model from a file into the registry, once every byte of it is checked.
+    """Import a model from a file into the registry, after verifying it.
 
     Example: ddpmctl models import demo.zip --name another
 
-    Takes what ddpmctl models export wrote, and checkpoints (.pt) of the scripts that this tool grew from.
+    Accepts archives of ddpmctl models export, and checkpoints (.pt) of the original scripts.
     """
     out = Output("models import", as_json=as_json, quiet=quiet)
     if file.suffix.lower() in (".pt", ".pth"):

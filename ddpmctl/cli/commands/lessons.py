@@ -20,7 +20,7 @@ from ddpmctl.config import choose, load_preset
 from ddpmctl.data import OWN, find_loader, load_dataset
 from ddpmctl.errors import DataError, DdpmctlError, Interrupted, UsageError
 from ddpmctl.lessons.findings import NAMES, Finding
-from ddpmctl.paths import check_folder, typed_output
+from ddpmctl.paths import check_folder
 
 if TYPE_CHECKING:
     from ddpmctl.lessons.workshop import Workshop
@@ -36,29 +36,26 @@ NETWORKS = {"one-shot": 1.0, "range": 1.0, "batchnorm": 1.0 + 6 * 0.5}
 
 def lessons(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="NAME", help=f"{', '.join(NAMES)}; all when not given.")
+        list[str] | None, typer.Argument(metavar="NAME", help=f"Lessons: {', '.join(NAMES)}.", show_default="all")
     ] = None,
-    budget: Annotated[str, typer.Option(metavar="60s|5m", help="Training of a network.")] = "60s",
-    count: Annotated[int, typer.Option("-n", "--count", metavar="N", help="Images that a figure is taken over.")] = 500,
-    output: Annotated[
-        Path,
-        typer.Option(
-            "-o", "--output", parser=typed_output, metavar="DIR", help="Takes the page, its pictures and the networks."
-        ),
-    ] = FOLDER,
+    budget: Annotated[
+        str, typer.Option(metavar="<duration>", help="Training time per network, such as 60s or 5m.")
+    ] = "60s",
+    count: Annotated[int, typer.Option("-n", "--count", min=50, max=100_000, help="Images per metric.")] = 500,
+    output: options.FolderOutput = FOLDER,
     dataset: options.Dataset = "mnist",
     data_dir: options.DataDir = None,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Train three traps beside their fixes, and see what comes of it.
+    """Reproduce three classic mistakes beside their fixes.
 
     Example: ddpmctl lessons range --budget 30s
 
-    All three take a quarter of an hour at most on two CPU cores. Ctrl-C keeps the lessons that are done.
+    All three take up to fifteen minutes on two CPU cores. Ctrl-C keeps the finished lessons.
     """
     out = Output("lessons", as_json=as_json, quiet=quiet)
     chosen = [name for name in NAMES if name in {choose("lesson", name, NAMES) for name in names or NAMES}]

@@ -13,7 +13,7 @@ from ddpmctl.cli.sampling import last_commit
 from ddpmctl.registry import Checkpoint, Damaged, Registry
 
 app = typer.Typer(
-    help="List, check, carry and remove the models in the registry.\n\nExample: ddpmctl models",
+    help="List and manage the models in the registry.\n\nExample: ddpmctl models",
     invoke_without_command=True,
     add_completion=False,
 )

@@ -24,7 +24,7 @@ class Row:
 
 
 def list_plugins(as_json: Json = False) -> None:
-    """List what other packages add to ddpmctl, and what of it is broken.
+    """List the plugins of other packages, and the errors of broken ones.
 
     Example: ddpmctl plugins
     """

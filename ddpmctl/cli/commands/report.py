@@ -17,7 +17,6 @@ from ddpmctl.cli.sampling import SamplingArguments, last_commit, open_model, ste
 from ddpmctl.cli.terminal_images import draw, warn_of_boxes
 from ddpmctl.errors import CheckpointError, UsageError
 from ddpmctl.labels import typed_label
-from ddpmctl.paths import typed_file
 from ddpmctl.registry import Checkpoint
 from ddpmctl.registry.archive import without_place
 from ddpmctl.registry.evaluations import kept_evaluation
@@ -36,28 +35,26 @@ MOST_MODELS = 6
 
 
 def report(
-    models: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="MODEL", help="Names, paths, or latest.", autocompletion=options.model_names),
+    models: options.ModelsArgument = None,
+    label: Annotated[
+        str | None,
+        typer.Option(metavar="<label>", help="Class whose denoising is shown.", show_default="three, or another"),
     ] = None,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", parser=typed_file, metavar="PATH", help="A .html file.")
-    ] = None,
-    label: Annotated[str | None, typer.Option(metavar="LABEL", help="What the chain shows; three, or so.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the samples.")] = 0,
-    show: options.Show = None,
+    seed: options.SampleSeed = 0,
+    output: options.PageOutput = None,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
+    show: options.Show = None,
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Write all about models into one page to look at.
+    """Write an HTML page about one or more models.
 
     Example: ddpmctl report -o report.html
 
-    Two models beside each other: ddpmctl report quick standard -o both.html
+    Compare two models: ddpmctl report quick standard -o both.html
 
-    The page needs nothing beside it, and no network: mail it, print it, put it on a phone.
+    The page is one file that loads nothing from the network.
     """
     from ddpmctl.imaging.files import check_target, free_path, write_whole
     from ddpmctl.report.page import page

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
@@ -19,7 +19,6 @@ from ddpmctl.config import (
     IMAGE_SIZES,
     PIXEL_RANGES,
     PRECISIONS,
-    PRESETS,
     STEPS,
     Config,
     check_seed,
@@ -36,35 +35,33 @@ from ddpmctl.training.saving import Every
 
 def train(
     context: typer.Context,
-    preset: Annotated[str, typer.Option(metavar="|".join(PRESETS), help="A set of good settings.")] = "standard",
+    preset: options.Preset = "standard",
+    sample_size: options.SampleSize = None,
+    timesteps: options.Timesteps = None,
+    schedule: options.Schedule = None,
+    target: options.Target = None,
+    pixel_range: options.PixelRange = None,
+    norm: options.Norm = None,
     dataset: options.Dataset = "mnist",
     data_dir: options.DataDir = None,
     fit: options.Fit = None,
     channels: options.Channels = None,
     flip: options.Flip = False,
     image_size: options.ImageSize = None,
-    sample_size: options.SampleSize = None,
-    epochs: Annotated[
-        int | None, typer.Option(metavar="N", help="At most so many epochs; with --resume, so many more.")
-    ] = None,
+    epochs: options.Epochs = None,
     max_time: options.MaxTime = None,
     max_steps: options.MaxSteps = None,
-    batch_size: Annotated[int | None, typer.Option(metavar="B", help="Images a step.")] = None,
-    lr: Annotated[float | None, typer.Option(metavar="LR", help="Peak learning rate.")] = None,
+    patience: options.Patience = None,
+    batch_size: options.TrainBatchSize = None,
+    lr: options.LearningRate = None,
     clip: options.Clip = None,
     accumulate: options.Accumulate = 1,
-    compiled: options.Compiled = False,
-    patience: options.Patience = None,
-    timesteps: Annotated[int | None, typer.Option(metavar="T", help="Length of the Markov chain.")] = None,
-    schedule: Annotated[str | None, typer.Option(metavar="linear|cosine", help="Noise schedule.")] = None,
-    target: Annotated[str | None, typer.Option(metavar="epsilon|v|x0", help="What the network predicts.")] = None,
-    pixel_range: options.PixelRange = None,
-    norm: options.Norm = None,
     one_timestep: options.OneTimestep = False,
+    seed: options.FixedSeed = 0,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
-    name: Annotated[str | None, typer.Option(help="Of the model; one is made up when not given.")] = None,
+    compiled: options.Compile = False,
+    name: options.Name = None,
     force: options.Force = False,
     resume: options.Resume = None,
     checkpoint_every: options.CheckpointEvery = None,
@@ -77,9 +74,9 @@ def train(
 
     Example: ddpmctl train --preset quick
 
-    Ctrl-C ends a training and keeps all of it; --resume NAME goes on, as if nothing had been.
+    Ctrl-C stops and saves everything; --resume NAME continues as if the run had not been interrupted.
 
-    Several processes train one model with torchrun in front: torchrun --standalone --nproc-per-node=2 -m ddpmctl train
+    With several processes: torchrun --standalone --nproc-per-node=2 -m ddpmctl train
     """
     out = Output("train", as_json=as_json, quiet=quiet)
     every = parse_every(checkpoint_every) if checkpoint_every else None
