@@ -500,7 +500,7 @@ def test_too_little_memory_is_said_in_words(tiny_here: Cli, monkeypatch: pytest.
     def fail(*_: object, **__: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(Engine, "generate", fail)
+    monkeypatch.setattr(Engine, "run", fail)
     assert complaint(tiny_here("generate", "8"), 1) == (
         "there is not enough memory",
         "ask for fewer or smaller images",
