@@ -1,14 +1,19 @@
 """Train small denoising diffusion models from scratch and generate images, in the terminal or from Python."""
 
+import importlib
 import logging
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ddpmctl.sampling.engine import Engine, load
+    from ddpmctl.sampling.engine import Engine
     from ddpmctl.sampling.request import SamplingRequest
 
+    load = Engine.load
+
 __all__ = ["Engine", "SamplingRequest", "__version__", "load"]
+
+_MODULES = {"Engine": "ddpmctl.sampling.engine", "SamplingRequest": "ddpmctl.sampling.request"}
 
 # As a library it prints nothing unless logging is configured; the command line shows the records as notes and warnings.
 logging.getLogger("ddpmctl").addHandler(logging.NullHandler())
@@ -16,17 +21,13 @@ logging.getLogger("ddpmctl").addHandler(logging.NullHandler())
 
 def __getattr__(name: str) -> Any:
     # Lazily: importing the package must not import torch.
-    if name in ("Engine", "load"):
+    if name in _MODULES:
         from ddpmctl.threads import configure_threads
 
         configure_threads()
-        from ddpmctl.sampling import engine
-
-        return getattr(engine, name)
-    if name == "SamplingRequest":
-        from ddpmctl.sampling.request import SamplingRequest
-
-        return SamplingRequest
+        return getattr(importlib.import_module(_MODULES[name]), name)
+    if name == "load":
+        return __getattr__("Engine").load
     if name == "__version__":
         try:
             return metadata.version("ddpmctl")

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,41 +37,29 @@ def converse(
     classes = request.checkpoint.manifest.classes
     engine, request = sampling.load(out, request)
 
-    def make(labels: list[str], before: int) -> int:
-        typed = [label for label in labels for _ in range(count)]
-        line = engine.request(typed, request.seed + before, **request.options)
-        enlargement.check(engine.config.model, len(line.labels))
-        paths = plan_files(output, line)
-        samples = engine.run(line)
-        save_images(paths, enlargement.apply(samples), line, enlargement)
-        draw(out, samples, show)
-        out.result({}, bare=[str(path) for path in paths])
-        return len(line.labels)
-
-    ask(out, make, ", ".join(classes[:MAX_NAMES]) + (", .." if len(classes) > MAX_NAMES else ""))
-
-
-def ask(out: Output, make: Callable[[list[str], int], int], names: str) -> None:
-    """Make what is typed, line by line, until an empty line or the end of the input.
-
-    Args:
-        make: makes images of labels, from a seed so many beyond the first; returns how many it made.
-        names: of the classes, for the prompt.
-    """
     prompts = sys.stdin.isatty()
     if prompts:
-        out.note(f"labels: {names}\nan empty line ends")
+        more = ", .." if len(classes) > MAX_NAMES else ""
+        out.note(f"labels: {', '.join(classes[:MAX_NAMES])}{more}\nan empty line ends")
     made = refused = 0
     for line in _lines(out, prompts):
         started = time.perf_counter()
         try:
-            made += make(line.split(), made)
+            labels = [label for label in line.split() for _ in range(count)]
+            one = engine.request(labels, request.seed + made, **request.options)
+            enlargement.check(engine.config.model, len(labels))
+            paths = plan_files(output, one)
+            samples = engine.run(one)
+            save_images(paths, enlargement.apply(samples), one, enlargement)
         except UsageError as error:
             refused += 1
             failure = describe(error)
             print_error(failure.message, failure.hint)
-        else:
-            out.note(f"{time.perf_counter() - started:.2f} s")
+            continue
+        made += len(labels)
+        draw(out, samples, show)
+        out.result({}, bare=[str(path) for path in paths])
+        out.note(f"{time.perf_counter() - started:.2f} s")
     if refused and not prompts:
         raise DdpmctlError(f"{refused} of the lines could not be made", "see what is said above of each")
 

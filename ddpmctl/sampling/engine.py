@@ -62,9 +62,9 @@ class Engine:
         self.sampling_step = SamplingStep(self.network, null_label, self.device, self.precision, graphs)
 
     @classmethod
-    def load(cls, reference: str | None = None, device: str = "auto", precision: str = "auto") -> Self:
+    def load(cls, name: str | None = None, device: str = "auto", precision: str = "auto") -> Self:
         """Load a model by name, by path, or the newest (``"latest"`` or None)."""
-        return cls(Registry().open(reference), device, precision)
+        return cls(Registry().open(name), device, precision)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -192,11 +192,6 @@ class Engine:
         self.sampling_step.release()
         log.warning(f"{size} images at once do not fit in memory: making {smaller} at a time")
         return smaller
-
-
-def load(name: str | None = None, device: str = "auto", precision: str = "auto") -> Engine:
-    """Load a model by name, by path, or the newest (``"latest"`` or None)."""
-    return Engine.load(name, device, precision)
 
 
 def _checked_labels(request: SamplingRequest) -> list[int]:
