@@ -23,7 +23,7 @@ def describe_picture(path: Path, provenance: "Provenance") -> Iterator[tuple[str
     from ddpmctl.sampling.reproduce import model_status
 
     yield "picture", f"{path}, {provenance.kind}"
-    yield "shows", ", ".join(provenance.classes[:20]) or "what its array of labels says"
+    yield "shows", ", ".join(provenance.classes[:20]) or "see its array of labels"
     yield "model", f"{provenance.model}, {model_status(provenance)}"
     yield "digest", provenance.digest
     yield "seed", str(provenance.seed)
@@ -44,7 +44,7 @@ def describe_sampling(sampling: "SamplingConfig | Provenance") -> str:
 
 
 def describe(checkpoint: Checkpoint, last: Manifest) -> Iterator[tuple[str, str]]:
-    """What a person wants to know, as names and words; ``last`` is of the last commit, which has the whole run."""
+    """A model; ``last`` is the manifest of its last checkpoint, which records the whole run."""
     manifest, run = checkpoint.manifest, last.run
     config, best = manifest.config, manifest.best
     model, chain, recipe = config.model, config.diffusion, config.training

@@ -81,7 +81,7 @@ def last_commit(out: Output, checkpoint: Checkpoint) -> Checkpoint:
     try:
         return last_of(checkpoint)
     except CheckpointError as error:
-        out.warn(f"{error.message}; telling of the best commit instead")
+        out.warn(f"{error.message}; showing the best checkpoint instead")
         return checkpoint
 
 

@@ -43,7 +43,7 @@ class ShardArguments:
     def check_numbers(self, existing: "Job | None") -> None:
         """Check the numbers, of which only a job that exists already needs none."""
         if self.count is None and existing is None:
-            raise UsageError("it is not said how many images", EXAMPLE)
+            raise UsageError("the number of images is missing", EXAMPLE)
         given = {"-n": self.count, "--shard-size": self.shard_size, "--batch-size": self.batch_size}
         for option, value in given.items():
             if value is not None and not 1 <= value <= MAX_IMAGES:
@@ -80,7 +80,7 @@ def generate_shards(
                 made = shards.make_shards(engine, job, folder, pending, on_step)
         except KeyboardInterrupt:
             raise Interrupted(
-                f"interrupted; the shards that are whole are kept in {folder}",
+                f"interrupted; complete shards are kept in {folder}",
                 f"continue: ddpmctl generate --all -o '{folder}'",
             ) from None
         if here.is_main_process:
@@ -124,7 +124,7 @@ def parse_share(text: str | None) -> tuple[int, int]:
         return 0, 1
     match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
     if not match or not 0 <= int(match[1]) < int(match[2]):
-        raise UsageError(f"'{text}' is no share", "--shard 0/8 to --shard 7/8 are the eight shares of eight")
+        raise UsageError(f"'{text}' is not a share", "--shard 0/8 to --shard 7/8 are the eight shares of eight")
     return int(match[1]), int(match[2])
 
 
@@ -153,7 +153,7 @@ def verify_shards(folder: Path) -> tuple[dict[str, Any], str, list[str]]:
     if found.missing:
         problems.append(f"{len(found.missing):,} of {job.shards:,} shards are missing: {_listed(found.missing)}")
     if found.missing or found.damaged:
-        problems.append(f"ddpmctl generate --all -o '{folder}' makes what is not there or not whole")
+        problems.append(f"ddpmctl generate --all -o '{folder}' makes the missing and damaged ones")
     summary = f"{folder}: {job.count:,} images in {job.shards:,} shards"
     summary += f", each there once; digest {found.digest}" if found.digest else ""
     record = {"name": str(folder), "images": job.count, "shards": job.shards, "missing": found.missing}

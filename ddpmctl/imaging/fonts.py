@@ -15,7 +15,7 @@ Face = Callable[[float], "ImageFont.FreeTypeFont | ImageFont.ImageFont"]
 SUFFIXES = (".ttf", ".otf", ".ttc")
 TRIED_AT = 24.0
 NOWHERE = "\U0010fffe"
-"""A code point that is no character: every font draws its box for what it lacks."""
+"""Not a character: every font draws its box for missing ones."""
 
 INVISIBLE = "\u200c\u200d\ufe0e\ufe0f"
 """Joiners and variation selectors, which choose between forms that a title can do without."""

@@ -113,14 +113,15 @@ def read_provenance(path: Path) -> Provenance:
         raise DataError(f"{path} cannot be read: {reason}", "name a picture that ddpmctl made") from error
     if text is None:
         raise DataError(
-            f"{path} does not tell how it was made", "only pictures by ddpmctl do, and editors may have dropped it"
+            f"{path} has no record of how it was made",
+            "only pictures made by ddpmctl have one, and editors may drop it",
         )
     try:
         found = parse(Provenance, json.loads(text))
         _check_command(found)
     except (ValueError, RecursionError) as error:
         raise DataError(
-            f"{path} does not tell how it was made: {error}", "a newer ddpmctl may have written it"
+            f"{path} has no valid record of how it was made: {error}", "a newer ddpmctl may have written it"
         ) from error
     return found
 

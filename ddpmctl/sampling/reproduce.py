@@ -68,13 +68,13 @@ def recorded_options(provenance: Provenance) -> SamplingOptions:
 
 def find_model(provenance: Provenance) -> Checkpoint | None:
     """The model that made a picture, under whatever name; None where no model has its weights."""
-    whole = [entry for entry in Registry().survey() if isinstance(entry, Checkpoint)]
-    whole.sort(key=lambda entry: entry.name != provenance.model)
+    models = [entry for entry in Registry().survey() if isinstance(entry, Checkpoint)]
+    models.sort(key=lambda entry: entry.name != provenance.model)
     try:
         by_path = [Registry().open(provenance.model)]
     except CheckpointError:
         by_path = []
-    return next((entry for entry in [*by_path, *whole] if entry.digest == provenance.digest), None)
+    return next((entry for entry in [*by_path, *models] if entry.digest == provenance.digest), None)
 
 
 def model_status(provenance: Provenance) -> str:
@@ -103,13 +103,13 @@ class ReproductionTarget:
         """
         provenance = read_provenance(path)
         if provenance.kind in ("sheet", "animation"):
-            raise UsageError(f"{path} is no image alone but of the kind {provenance.kind}", provenance.command)
+            raise UsageError(f"{path} is not a single image but of the kind {provenance.kind}", provenance.command)
         labels = list(provenance.labels)
         if provenance.kind == "images":
             labels = _array(path, "labels").tolist()
             seeds = list(range(provenance.seed, provenance.seed + len(labels)))
             if _array(path, "seeds").tolist() != seeds:
-                raise DataError(f"{path} holds other seeds than it tells", "make it anew: ddpmctl generate")
+                raise DataError(f"the seeds in {path} differ from its record", "generate it again: ddpmctl generate")
         return cls(path, provenance, labels)
 
     def request(
@@ -189,4 +189,4 @@ def _array(path: Path, name: str) -> NDArray[Any]:
             found: NDArray[Any] = archive[name]
             return found
     except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} cannot be read: {error}", "make it anew: ddpmctl generate") from error
+        raise DataError(f"{path} cannot be read: {error}", "generate it again: ddpmctl generate") from error

@@ -125,7 +125,7 @@ class Job:
         except FileNotFoundError:
             return None
         except (OSError, ValueError, RecursionError) as error:
-            raise DataError(f"{path} cannot be read: {error}", "begin in another folder") from error
+            raise DataError(f"{path} cannot be read: {error}", "use another folder") from error
         return found
 
     def create_or_open(self, folder: Path, *, any_seed: bool = False) -> Self:
@@ -149,7 +149,7 @@ class Job:
             if wanted[name] != value:
                 raise DdpmctlError(
                     f"{folder} holds the shards of another job: its {name} is {value} and not {wanted[name]}",
-                    "leave the option out to continue that one, or begin in another folder with ", Setting("output"),
+                    "leave the option out to continue that one, or use another folder with ", Setting("output"),
                 )  # fmt: skip
         return replace(existing, provenance=replace(existing.provenance, versions=self.provenance.versions))
 
@@ -284,7 +284,7 @@ class FolderCheck:
         missing: shards that do not exist, by number.
         damaged: what is wrong with shards that exist, a sentence each.
         unexpected: what is not part of the job, a sentence each.
-        digest: sha256 of the digests of all shards, hexadecimal; empty where not all are whole.
+        digest: sha256 of the digests of all shards, hexadecimal; empty where some are missing or damaged.
     """
 
     missing: list[int]
@@ -308,6 +308,6 @@ def verify(folder: Path, job: Job) -> FolderCheck:
     return FolderCheck(
         missing=missing,
         damaged=damaged,
-        unexpected=[f"{name} is no part of this job" for name in others],
+        unexpected=[f"{name} is not part of this job" for name in others],
         digest="" if missing or damaged or others else union.hexdigest(),
     )

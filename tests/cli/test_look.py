@@ -42,7 +42,7 @@ def test_the_same_is_a_table_for_people_and_the_picture_gets_a_name(tiny_here: C
 @pytest.mark.parametrize(
     ("typed", "error", "hint"),
     [
-        (("--at", 500), "a noise level is looked at for one label", "--at 500 --label 8"),
+        (("--at", 500), "a noise level is probed for one label", "--at 500 --label 8"),
         (("--at", 1000, "--label", 8), "there is no timestep 1000: this model's chain has 1000", "--at 0..999"),
         (("--at", -1, "--label", 8), "there is no timestep -1: this model's chain has 1000", "--at 0..999"),
         (("--at", 5, "--label", "ate"), "there is no label 'ate'", None),

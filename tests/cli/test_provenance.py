@@ -144,7 +144,7 @@ def test_a_model_that_is_gone_or_has_changed_is_named(
 def test_what_another_command_makes_is_answered_with_that_command(tiny_here: Cli, file: str) -> None:
     assert tiny_here(*MADE[file]).returncode == 0
     error, hint = complaint(tiny_here("generate", "--like", file), 2)
-    assert error.startswith(f"{file} is no image alone")
+    assert error.startswith(f"{file} is not a single image")
     assert hint.startswith(f"ddpmctl {MADE[file][0]} ")
 
 
@@ -152,9 +152,9 @@ def test_pictures_that_tell_nothing_are_said_to(tiny_here: Cli, tmp_path: Path) 
     plain = Image.fromarray(np.zeros((8, 8), np.uint8))
     for name in ("a.png", "a.gif", "a.webp"):
         plain.save(tmp_path / name)
-        assert complaint(tiny_here("inspect", name), 1)[0] == f"{name} does not tell how it was made"
+        assert complaint(tiny_here("inspect", name), 1)[0] == f"{name} has no record of how it was made"
     np.savez(tmp_path / "a.npz", images=np.zeros(3))
-    assert complaint(tiny_here("inspect", "a.npz"), 1)[0] == "a.npz does not tell how it was made"
+    assert complaint(tiny_here("inspect", "a.npz"), 1)[0] == "a.npz has no record of how it was made"
     (tmp_path / "b.png").write_text("no picture")
     assert complaint(tiny_here("inspect", "b.png"), 1)[0] == "b.png cannot be read: it is not a picture"
     (tmp_path / "b.npz").write_text("no archive")
@@ -200,7 +200,7 @@ def test_what_somebody_else_wrote_into_a_picture_is_not_told_on(
     Image.fromarray(pixels_before).save(tmp_path / "eight.png", pnginfo=chunk)
     for typed in (("inspect", "eight.png"), ("inspect", "eight.png", "--json"), ("generate", "--like", "eight.png")):
         error, _ = complaint(tiny_here(*typed), 1)
-        assert error.startswith("eight.png does not tell how it was made: ")
+        assert error.startswith("eight.png has no valid record of how it was made: ")
 
 
 def test_the_record_changes_no_pixel(tiny_here: Cli, tmp_path: Path) -> None:

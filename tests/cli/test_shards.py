@@ -153,7 +153,7 @@ def test_another_job_is_refused_and_named(tiny_here: Cli, tmp_path: Path) -> Non
     assert union(tmp_path / "images") == before
     (tmp_path / "images" / "shard-00009-of-00010.npz").write_bytes(b"")
     problems = json.loads(tiny_here("data", "verify", "images", "--json").stdout)["result"]["problems"]
-    assert problems[0] == "shard-00009-of-00010.npz is no part of this job"
+    assert problems[0] == "shard-00009-of-00010.npz is not part of this job"
 
 
 def test_a_shard_tells_how_it_was_made(tiny_here: Cli) -> None:
@@ -167,10 +167,10 @@ def test_a_shard_tells_how_it_was_made(tiny_here: Cli) -> None:
     ("typed", "says"),
     [
         (("--all",), "--all fills a folder"),
-        (("--all", "-o", "x"), "it is not said how many images"),
+        (("--all", "-o", "x"), "the number of images is missing"),
         (("--all", "-n", 0, "-o", "x"), "--count should be greater than or equal to 1, not '0'"),
-        (("--all", "-n", 5, "-o", "x", "--shard", "3/3"), "'3/3' is no share"),
-        (("--all", "-n", 5, "-o", "x", "--shard", "a"), "'a' is no share"),
+        (("--all", "-n", 5, "-o", "x", "--shard", "3/3"), "'3/3' is not a share"),
+        (("--all", "-n", 5, "-o", "x", "--shard", "a"), "'a' is not a share"),
         (("8", "--all", "-n", 5, "-o", "x"), "has no use for labels"),
         (("--all", "-n", 5, "-o", "x", "--interpolation", "cubic"), "has no use for interpolation"),
         (("8", "--shard", "0/2"), "--shard is for --all"),

@@ -71,8 +71,8 @@ TYPED_WRONG: list[tuple[str, str, str]] = [
     ("animate", "no label was given", "ddpmctl animate 3, or ddpmctl animate --training MODEL"),
     (
         "animate 3 --training tiny",
-        "a training is shown as it was kept",
-        "ddpmctl animate --training MODEL, and no label",
+        "--training takes no label and no sampling options",
+        "ddpmctl animate --training MODEL",
     ),
     ("animate 3 --interpolation x", "there is no interpolation 'x'", "one of: nearest, linear, cubic, lanczos"),
     ("generate 8 -o eight.jpg", "'eight.jpg' has no suffix that is known here", "end it in .png or .npz"),

@@ -63,7 +63,7 @@ def animate(
     if training is not None:
         usual = (label, show, interpolation) == (None, "x", "nearest")
         if not usual or sampling != SamplingArguments():
-            raise UsageError("a training is shown as it was kept", "ddpmctl animate --training MODEL, and no label")
+            raise UsageError("--training takes no label and no sampling options", "ddpmctl animate --training MODEL")
         _animate_training(out, training, output, timing, upscale, drawn)
         return
     if label is None:

@@ -59,7 +59,7 @@ def inspect(
     checkpoint = open_model(out, model)
     if at:
         if label is None:
-            raise UsageError("a noise level is looked at for one label", f"--at {at[0]} --label 8")
+            raise UsageError("a noise level is probed for one label", f"--at {at[0]} --label 8")
         request = SamplingRequest.resolve(checkpoint, [label], seed=seed, device=device, precision="fp32")
         _probe(out, request, at, data_dir, output, show)
         return
@@ -125,7 +125,7 @@ def _probe(
 
 
 def overview(checkpoint: Checkpoint, last: Checkpoint) -> dict[str, Any]:
-    """Everything in the manifest, and where it lies; ``run`` and ``resume`` are those of the last commit."""
+    """The manifest and its path; ``run`` and ``resume`` are those of the last checkpoint."""
     manifest: dict[str, Any] = json.loads(checkpoint.manifest.to_json())
     where = {"name": checkpoint.name, "path": str(checkpoint.path), "digest": checkpoint.digest}
     run, resume = last.manifest.run, last.manifest.resume
