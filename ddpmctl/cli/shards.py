@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from ddpmctl.sampling.engine import Engine
     from ddpmctl.sampling.shards import Job
 
-MAX_IMAGES = 1_000_000_000
 EXAMPLE = "ddpmctl generate --all -n 1000 -o FOLDER"
 
 
@@ -39,15 +38,6 @@ class ShardArguments:
                 raise UsageError(f"{option} is for --all", EXAMPLE)
         if ranks().size > 1:
             raise UsageError("several processes share --all", EXAMPLE)
-
-    def check_numbers(self, existing: "Job | None") -> None:
-        """Check the numbers, of which only a job that exists already needs none."""
-        if self.count is None and existing is None:
-            raise UsageError("the number of images is missing", EXAMPLE)
-        given = {"-n": self.count, "--shard-size": self.shard_size, "--batch-size": self.batch_size}
-        for option, value in given.items():
-            if value is not None and not 1 <= value <= MAX_IMAGES:
-                raise UsageError(f"{option} {value} is out of range", f"{option} 1..{MAX_IMAGES}")
 
 
 def generate_shards(
@@ -102,7 +92,8 @@ def _create_or_open(
     target = ReproductionTarget(folder / shards.JOB, existing.provenance, []) if existing else None
     draws_seed = sampling.seed is None and existing is None
     request = sampling.request(None if existing and not sampling.model else open_model(out, sampling.model), (), target)
-    wanted.check_numbers(existing)
+    if wanted.count is None and existing is None:
+        raise UsageError("the number of images is missing", EXAMPLE)
     count, shard_size, batch_size = wanted.count or 0, wanted.shard_size or shards.SHARD_SIZE, wanted.batch_size
     if existing:
         count, shard_size = wanted.count or existing.count, wanted.shard_size or existing.shard_size

@@ -35,6 +35,7 @@ JOB = "job.json"
 DIGEST = "digest"
 SHARD_SIZE = 10_000
 MAX_SHARDS = 99_999
+MAX_IMAGES = 1_000_000_000
 _SHARD = re.compile(r"shard-\d{5}-of-\d{5}\.npz")
 
 FREE = ("command", "versions", "model")
@@ -62,6 +63,8 @@ class Job:
     def __post_init__(self) -> None:
         if min(self.count, self.shard_size, self.labels) < 1 or len(self.shape) not in (2, 3):
             raise ValueError("its numbers do not fit together")
+        if self.count > MAX_IMAGES:
+            raise ValueError(f"{self.count:,} images are too many: {MAX_IMAGES:,} are the most")
         if self.shards > MAX_SHARDS:
             raise ValueError(f"that makes {self.shards:,} shards, and {MAX_SHARDS:,} are the most")
 

@@ -26,15 +26,10 @@ class SampleSheet:
     provenance: Provenance
 
 
-def check_rows(rows: int) -> None:
-    """Check that a sheet may have so many samples of each class."""
-    if not 1 <= rows <= MAX_ROWS:
-        raise UsageError(f"{rows} rows are not possible", Setting("rows", f"1..{MAX_ROWS}"))
-
-
 def sheet_labels(classes: int, rows: int) -> list[int]:
     """The labels of a sheet with so many samples of each class."""
-    check_rows(rows)
+    if not 1 <= rows <= MAX_ROWS:
+        raise UsageError(f"{rows} rows are not possible", Setting("rows", f"1..{MAX_ROWS}"))
     return list(range(classes)) * rows
 
 

@@ -32,10 +32,9 @@ def grid(
     """
     from ddpmctl.imaging.files import check_target, free_path, png, write_whole
     from ddpmctl.sampling.files import Enlargement
-    from ddpmctl.sampling.sheet import check_rows, sample_sheet, sheet_labels
+    from ddpmctl.sampling.sheet import sample_sheet, sheet_labels
 
     out = Output("grid", as_json=as_json, quiet=quiet)
-    check_rows(rows)
     path = output or free_path(DEFAULT)
     check_target(path, [".png"])
     sampling = SamplingArguments(
