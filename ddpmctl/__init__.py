@@ -6,14 +6,19 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ddpmctl.evaluation.api import evaluate
     from ddpmctl.sampling.engine import Engine
     from ddpmctl.sampling.request import SamplingRequest
 
     load = Engine.load
 
-__all__ = ["Engine", "SamplingRequest", "__version__", "load"]
+__all__ = ["Engine", "SamplingRequest", "__version__", "evaluate", "load"]
 
-_MODULES = {"Engine": "ddpmctl.sampling.engine", "SamplingRequest": "ddpmctl.sampling.request"}
+_MODULES = {
+    "Engine": "ddpmctl.sampling.engine",
+    "SamplingRequest": "ddpmctl.sampling.request",
+    "evaluate": "ddpmctl.evaluation.api",
+}
 
 # As a library it prints nothing unless logging is configured; the command line shows the records as notes and warnings.
 logging.getLogger("ddpmctl").addHandler(logging.NullHandler())

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 from ddpmctl.data import load_dataset
-from ddpmctl.evaluation.classifier import Classifier, fit, read
+from ddpmctl.evaluation.classifier import Classifier, fit, predict
 
 WEIGHTS = Path(__file__).with_name("judge.safetensors")
 
@@ -26,7 +26,7 @@ def judge() -> Classifier:
 
 def read_digits(images: NDArray[np.uint8]) -> NDArray[np.int64]:
     """What the classifier takes uint8[N,32,32] for: int64[N] in 0..9."""
-    return read(judge(), torch.from_numpy(images)[:, None]).classes.numpy()
+    return predict(judge(), torch.from_numpy(images)[:, None]).labels.numpy()
 
 
 def accuracy(images: NDArray[np.uint8], labels: NDArray[np.int64] | list[int]) -> float:
@@ -38,7 +38,7 @@ def train(data_dir: Path) -> None:
     """Train on the real training images, say how many test images are read right, and keep the weights."""
     model = fit(load_dataset("mnist", 32, data_dir), torch.device("cpu"), lambda done, total: None)
     test = load_dataset("mnist", 32, data_dir, train=False)
-    print(f"{read(model, test.images).accuracy(test.labels):.2%} of {len(test):,} test images")
+    print(f"{predict(model, test.images).accuracy(test.labels):.2%} of {len(test):,} test images")
     save_file({name: tensor.half().contiguous() for name, tensor in model.state_dict().items()}, WEIGHTS)
 
 

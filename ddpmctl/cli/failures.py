@@ -37,11 +37,12 @@ class Failure:
 
 
 def option(setting: Setting) -> str:
-    """A setting as an option of the command line: ``--batch-size 4``, ``--compile``, ``--no-show``."""
+    """A setting as an option of the command line: ``--batch-size 4``, ``-n 4``, ``--no-show``."""
     name = setting.name.replace("_", "-")
+    dashes = "-" if len(name) == 1 else "--"
     if setting.value is None or setting.value is True:
-        return f"--{name}"
-    return f"--no-{name}" if setting.value is False else f"--{name} {setting.value}"
+        return f"{dashes}{name}"
+    return f"--no-{name}" if setting.value is False else f"{dashes}{name} {setting.value}"
 
 
 def describe(error: Exception) -> Failure:

@@ -5,11 +5,12 @@ import logging
 import math
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
-from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from ddpmctl.cli.streams import written_to_stdout
@@ -138,6 +139,20 @@ def _show_log_records(output: Output) -> None:
     for handler in [each for each in log.handlers if isinstance(each, _LogHandler)]:
         log.removeHandler(handler)
     log.addHandler(_LogHandler(output))
+
+
+@contextmanager
+def task_bars(output: Output) -> Iterator[Callable[[str, int, int], None]]:
+    """A callback ``(task, done, total)`` that draws a progress bar per task; a total of 0 is unknown."""
+    with output.progress() as bars:
+        ids: dict[str, TaskID] = {}
+
+        def show(task: str, done: int, total: int) -> None:
+            if task not in ids:
+                ids[task] = bars.add_task(task)
+            bars.update(ids[task], completed=done, total=total or None, visible=not 0 < total <= done)
+
+        yield show
 
 
 def without_nan(data: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The reader of images: a small classifier, trained once on the real training set and kept in the cache."""
+"""The image classifier of evaluations: small, and trained on the real training set."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,13 +12,16 @@ from ddpmctl.core.defaults import usual_defaults
 from ddpmctl.data.dataset import Dataset, to_model_range
 
 VERSION = 1
-"""Of the recipe below: another one must not find the classifiers of this one in the cache."""
+"""Version of the training below: a classifier that was trained otherwise must not be found in the cache."""
 
 EPOCHS = 6
-BATCH = 128
+BATCH_SIZE = 128
 MIN_STEPS = 500
 FEATURES = 64
 CHUNK = 500
+
+OnStep = Callable[[int, int], None]
+"""Called after each training step with the steps done and their total."""
 
 
 def _block(inputs: int, outputs: int) -> list[nn.Module]:
@@ -26,7 +29,7 @@ def _block(inputs: int, outputs: int) -> list[nn.Module]:
 
 
 class Classifier(nn.Module):
-    """float[N,C,S,S] in [-1, 1] to logits float[N,classes]; its 64 features measure distances."""
+    """float[N,C,S,S] in [-1, 1] to logits float[N,classes]; distances are measured between its 64 features."""
 
     def __init__(self, channels: int, classes: int) -> None:
         super().__init__()
@@ -43,60 +46,49 @@ class Classifier(nn.Module):
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """What a classifier makes of a set of images.
-
-    Attributes:
-        features: float64[N,64].
-        classes: int64[N], the most likely label.
-    """
+class Predictions:
+    """Features, float64[N,64], and the most likely labels, int64[N], of a set of images."""
 
     features: Tensor
-    classes: Tensor
+    labels: Tensor
 
     def accuracy(self, labels: Tensor) -> float:
-        """Share of images read as their label."""
-        return float((self.classes == labels.cpu()).double().mean())
+        """Share of images that are classified as these labels."""
+        return float((self.labels == labels.cpu()).double().mean())
 
 
 @torch.no_grad()
-def read(classifier: Classifier, images: Tensor) -> Reading:
-    """Read uint8[N,C,S,S]."""
+def predict(classifier: Classifier, images: Tensor) -> Predictions:
+    """Classify uint8[N,C,S,S]."""
     classifier.eval()
     device = next(classifier.parameters()).device
-    features, classes = [], []
+    features, labels = [], []
     for chunk in torch.split(images, CHUNK):
         feature = classifier.body(to_model_range(chunk.to(device)).contiguous(memory_format=torch.channels_last))
         features.append(feature.cpu().double())
-        classes.append(classifier.head(feature).argmax(dim=1).cpu())
-    return Reading(torch.cat(features), torch.cat(classes))
+        labels.append(classifier.head(feature).argmax(dim=1).cpu())
+    return Predictions(torch.cat(features), torch.cat(labels))
 
 
 @torch.inference_mode(False)
 @torch.enable_grad()
-def fit(data: Dataset, device: torch.device, on_step: Callable[[int, int], None], seed: int = 0) -> Classifier:
-    """Train a classifier on a set: about two minutes for MNIST on two CPU cores.
-
-    Args:
-        data: the images to learn.
-        device: where to compute.
-        on_step: told the step and the number of steps.
-        seed: of weights, order and augmentation.
-    """
+def fit(data: Dataset, device: torch.device, on_step: OnStep, seed: int = 0) -> Classifier:
+    """Train a classifier: about two minutes for MNIST on two CPU cores."""
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     data = data.to(device)
     model = Classifier(int(data.images.shape[1]), len(data.classes)).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    batch = min(BATCH, len(data))
-    per_epoch = len(data) // batch
+    batch_size = min(BATCH_SIZE, len(data))
+    per_epoch = len(data) // batch_size
     steps = max(EPOCHS * per_epoch, MIN_STEPS)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, 5e-3, total_steps=steps)
     for step in range(steps):
-        if step % per_epoch == 0:
+        batch = step % per_epoch
+        if batch == 0:
             order = torch.randperm(len(data), generator=generator, device="cpu").to(device)
-        ids = order[step % per_epoch * batch : (step % per_epoch + 1) * batch]
-        x = _augmented(to_model_range(data.images[ids]), generator).contiguous(memory_format=torch.channels_last)
+        ids = order[batch * batch_size : (batch + 1) * batch_size]
+        x = _augment(to_model_range(data.images[ids]), generator).contiguous(memory_format=torch.channels_last)
         loss = F.cross_entropy(model(x), data.labels[ids], label_smoothing=0.05)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -107,8 +99,8 @@ def fit(data: Dataset, device: torch.device, on_step: Callable[[int, int], None]
     return trained
 
 
-def _augmented(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Turn, stretch and shift each image a little; never mirror it."""
+def _augment(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Rotate, scale and shift each image a little; never mirror it."""
     rand = partial(torch.rand, generator=generator, dtype=torch.float32, device="cpu")
     angle, scale = ((rand(2, len(x)) - 0.5) * torch.tensor([[0.4], [0.25]], dtype=torch.float32, device="cpu")).unbind()
     affine = torch.zeros(len(x), 2, 3, dtype=torch.float32, device="cpu")

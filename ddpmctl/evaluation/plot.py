@@ -1,4 +1,4 @@
-"""A picture of quality against cost, by matplotlib."""
+"""A plot of quality against cost, by matplotlib."""
 
 import io
 from dataclasses import dataclass
@@ -6,40 +6,40 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One way of sampling.
+    """One sampling setting.
 
     Attributes:
-        line: what it shares with the points that it is joined to.
-        evaluations: of the network, an image.
-        ratio: Frechet distance over the real floor; None if that is unknown.
-        accuracy: share of labels read right.
+        line: the name of the line that joins it to others.
+        nfe: network function evaluations per image.
+        ratio: Frechet distance over the real-data floor; None if that is unknown.
+        accuracy: label accuracy.
     """
 
     line: str
-    evaluations: int
+    nfe: int
     ratio: float | None
     accuracy: float
 
 
 def quality_against_cost(points: list[Point]) -> bytes:
-    """Distance and accuracy over evaluations of the network, a line a way of sampling, as a PNG."""
+    """Frechet distance and label accuracy over network function evaluations, as a PNG."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4.5), layout="constrained")
     left, right = figure.subplots(1, 2)
     for line in dict.fromkeys(point.line for point in points):
-        along = sorted((point for point in points if point.line == line), key=lambda point: point.evaluations)
-        known = [(point.evaluations, point.ratio) for point in along if point.ratio is not None]
+        joined = sorted((point for point in points if point.line == line), key=lambda point: point.nfe)
+        known = [(point.nfe, point.ratio) for point in joined if point.ratio is not None]
         if known:
             left.plot(*zip(*known, strict=True), marker="o", label=line)
-        right.plot([point.evaluations for point in along], [100 * point.accuracy for point in along], marker="o")
+        right.plot([point.nfe for point in joined], [100 * point.accuracy for point in joined], marker="o")
     left.axhline(1, color="grey", linestyle=":", label="real images")
-    left.set_ylabel("Frechet distance / real floor")
+    left.set_ylabel("Frechet distance / real-data floor")
     right.set_ylabel("label accuracy, %")
     for axes in (left, right):
         if len(axes.lines) > (axes is left):  # a logarithmic axis needs a point
             axes.set_xscale("log")
-        axes.set_xlabel("evaluations of the network, an image")
+        axes.set_xlabel("network function evaluations (NFE) per image")
         axes.grid(alpha=0.3)
     left.set_ylim(bottom=0)
     left.legend(fontsize="small")

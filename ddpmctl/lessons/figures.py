@@ -79,10 +79,10 @@ class Judge:
         self.evaluator = None
         self.name = "nobody: torchmetrics is not installed"
         if find_spec("torchmetrics"):
-            from ddpmctl.evaluation.cache import trained_classifier
+            from ddpmctl.evaluation.cache import cached_classifier
             from ddpmctl.evaluation.evaluator import Evaluator
 
-            trained = trained_classifier(train, test, device, on_step)
+            trained = cached_classifier(train, test, device, on_step)
             self.evaluator = Evaluator(trained.classifier, train, test)
             self.name = f"a classifier that reads {trained.accuracy:.1%} of real test images right"
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from ddpmctl.data import load_dataset
-from ddpmctl.evaluation.cache import trained_classifier
+from ddpmctl.evaluation.cache import cached_classifier
 from ddpmctl.evaluation.evaluator import Evaluator
 
 from .contenders import CONTENDERS, in_batches
@@ -40,7 +40,7 @@ def compare(data_dir: Path, minutes: float, count: int, names: list[str]) -> Non
             ran = run(*command, "--minutes", minutes, "-n", count, "-o", archive)
             told = json.loads(ran.stdout.splitlines()[-1])
             images = np.load(archive)["images"]
-        report = evaluator.report(images, labels_of(count))
+        report = evaluator.measure(images, labels_of(count))
         row = [
             name, f"{told['trained'] / told['seconds']:.0f}", f"{report.accuracy:.1%}", f"{report.frechet.value:.3g}",
             f"{report.frechet.ratio:.2f}", told["sampler"], f"{told['sampled_per_second']:.3g}", f"{ran.peak:,.0f}",
@@ -69,6 +69,6 @@ def labels_of(count: int) -> list[int]:
 def make_evaluator(data_dir: Path) -> Evaluator:
     """The evaluator of the real MNIST."""
     train, test = (load_dataset("mnist", 32, data_dir, train=which) for which in (True, False))
-    trained = trained_classifier(train, test, torch.device("cpu"), lambda done, total: None)
+    trained = cached_classifier(train, test, torch.device("cpu"), lambda done, total: None)
     print(f"classifier: {trained.accuracy:.2%} of real test images", file=sys.stderr)
     return Evaluator(trained.classifier, train, test)

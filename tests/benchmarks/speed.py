@@ -148,8 +148,8 @@ def sampling(data_dir: Path, count: int) -> None:
             started = time.perf_counter()
             images = engine.generate(labels, sampler=settings.sampler, steps=settings.steps)
             rates.append(count / (time.perf_counter() - started))
-            report = evaluator.report(images, labels)
-            spread = report.frechet.floor_spread or 0.0
+            report = evaluator.measure(images, labels)
+            spread = report.frechet.floor_std or 0.0
             rows.append(
                 [
                     f"{name}: {settings.sampler}, {settings.steps} steps", f"{rates[-1]:.3g}",

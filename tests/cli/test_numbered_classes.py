@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from ddpmctl.data.dataset import Dataset
-from ddpmctl.evaluation.classifier import Reading
+from ddpmctl.evaluation.classifier import Predictions
 from ddpmctl.evaluation.evaluator import Evaluator
 from ddpmctl.registry import Registry
 from ddpmctl.sampling.engine import Engine
@@ -130,11 +130,11 @@ def test_accuracy_compares_predictions_with_the_indices_that_were_asked_for(
     images = engine.generate(labels, seed=5, sampler="ddim", steps=3)
     known = {image.tobytes(): index for index, image in enumerate(images)}
 
-    def read(_: object, tensor: torch.Tensor) -> Reading:
+    def predict(_: object, tensor: torch.Tensor) -> Predictions:
         found = [known[image[0].numpy().tobytes()] for image in tensor]
-        return Reading(torch.zeros(len(found), 64, dtype=torch.float64), torch.tensor(found))
+        return Predictions(torch.zeros(len(found), 64, dtype=torch.float64), torch.tensor(found))
 
-    monkeypatch.setattr("ddpmctl.evaluation.evaluator.read", read)
+    monkeypatch.setattr("ddpmctl.evaluation.evaluator.predict", predict)
     empty = Dataset("x", torch.zeros(1, 1, 32, 32, dtype=torch.uint8), torch.zeros(1, dtype=torch.int64), NAMES)
     evaluator = Evaluator(None, empty, empty)  # type: ignore[arg-type]
     again = engine.generate([NAMES[index] for index in labels], seed=5, sampler="ddim", steps=3)

@@ -364,7 +364,7 @@ def test_evaluate_warns_of_other_images_only_where_the_images_are_recorded(
     def stop(*_: object) -> None:
         raise DdpmctlError("stopped before the classifier is trained", "none")
 
-    monkeypatch.setattr("ddpmctl.evaluation.cache.trained_classifier", stop)
+    monkeypatch.setattr("ddpmctl.evaluation.api.cached_classifier", stop)
     commit = copy_model(tiny_home, tmp_path, "tiny")
     alter_manifest(commit, dataset={"name": "strokes:300", "digest": digest, "count": 300, "fit": ""})
     done = here("evaluate", "tiny", "--device", "cpu")

@@ -10,13 +10,13 @@ import pytest
 import torch
 from PIL import Image
 
-from ddpmctl.cli.commands import evaluate
+from ddpmctl import evaluate
 from ddpmctl.data import load_dataset
 from ddpmctl.data.dataset import Dataset
 from ddpmctl.errors import DdpmctlError
-from ddpmctl.evaluation import cache, classifier
-from ddpmctl.evaluation.evaluator import Evaluator, classification_accuracy_score
-from ddpmctl.evaluation.metrics import frechet, kernel, nearest, spread
+from ddpmctl.evaluation import cache, classifier, metrics
+from ddpmctl.evaluation.evaluator import Evaluator
+from ddpmctl.evaluation.metrics import diversity, frechet, kernel, nearest
 from ddpmctl.sampling.loop import channels_last_pixels
 from tests.builders import foreign_defaults
 from tests.conftest import Cli
@@ -44,7 +44,7 @@ def test() -> Dataset:
 def evaluator(train: Dataset, test: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Evaluator:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        trained = cache.trained_classifier(train, test, CPU, lambda done, total: None)
+        trained = cache.cached_classifier(train, test, CPU, lambda done, total: None)
     return Evaluator(trained.classifier, train, test)
 
 
@@ -66,12 +66,12 @@ def test_kernel_distance_tells_sets_apart() -> None:
 
 def test_spread_of_equal_sets_is_full_and_of_one_point_is_none() -> None:
     real = gaussian(300, 0)
-    equal = spread(real, real)
+    equal = diversity(real, real)
     assert (equal.recall, equal.coverage) == (1.0, 1.0)
-    collapsed = spread(real, real[:1] + 1e-6 * gaussian(300, 1))
+    collapsed = diversity(real, real[:1] + 1e-6 * gaussian(300, 1))
     assert collapsed.recall < 0.01
     assert collapsed.coverage < 0.2
-    far = spread(real, real + 100)
+    far = diversity(real, real + 100)
     assert (far.recall, far.density, far.coverage) == (0.0, 0.0, 0.0)
 
 
@@ -86,23 +86,23 @@ def test_nearest_finds_a_copy_and_measures_in_grey_levels(train: Dataset) -> Non
 
 
 def test_real_images_score_as_real_and_training_images_as_copies(evaluator: Evaluator) -> None:
-    real = evaluator.report(channels_last_pixels(evaluator.test.images), evaluator.test.labels.tolist())
+    real = evaluator.measure(channels_last_pixels(evaluator.test.images), evaluator.test.labels.tolist())
     assert real.accuracy == real.real_accuracy > 0.95
     assert real.frechet.ratio == pytest.approx(1.0)
-    assert real.memory.near_copies == pytest.approx(0.01, abs=0.005)
-    copied = evaluator.report(channels_last_pixels(evaluator.train.images), evaluator.train.labels.tolist())
-    assert copied.memory.near_copies == 1.0
-    assert copied.memory.made == pytest.approx(0, abs=0.05)
+    assert real.memorization.near_duplicates == pytest.approx(0.01, abs=0.005)
+    copied = evaluator.measure(channels_last_pixels(evaluator.train.images), evaluator.train.labels.tolist())
+    assert copied.memorization.near_duplicates == 1.0
+    assert copied.memorization.generated == pytest.approx(0, abs=0.05)
 
 
 def test_noise_scores_badly_on_everything(evaluator: Evaluator) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (200, 32, 32), dtype=np.uint8)
-    report = evaluator.report(noise, [k % 10 for k in range(200)])
+    report = evaluator.measure(noise, [k % 10 for k in range(200)])
     assert report.accuracy < 0.3
     assert report.frechet.ratio > 20
     assert report.frechet.draws > 1
-    assert report.frechet.floor_spread is not None
-    assert report.spread.recall < 0.1
+    assert report.frechet.floor_std is not None
+    assert report.diversity.recall < 0.1
     assert report.intensity == pytest.approx(127.5, abs=2)
     assert len(report.accuracy_by_class) == 10
 
@@ -110,10 +110,10 @@ def test_noise_scores_badly_on_everything(evaluator: Evaluator) -> None:
 def test_wrong_labels_cost_their_own_class_alone(evaluator: Evaluator) -> None:
     labels = evaluator.test.labels.clone()
     images = channels_last_pixels(evaluator.test.images)
-    honest = evaluator.report(images, labels.tolist())
+    honest = evaluator.measure(images, labels.tolist())
     keep = (labels != 3).nonzero()[:, 0]
     relabelled = torch.where(labels == 3, 4, labels)
-    report = evaluator.report(images, relabelled.tolist())
+    report = evaluator.measure(images, relabelled.tolist())
     assert report.accuracy_by_class[4] < 0.6 < honest.accuracy_by_class[4]
     assert len(keep) < len(labels)
     assert report.accuracy_by_class[0] == honest.accuracy_by_class[0]
@@ -127,8 +127,10 @@ def test_a_class_without_test_or_generated_images_has_no_figure(evaluator: Evalu
     )
     images, labels = channels_last_pixels(evaluator.test.images), evaluator.test.labels
     asked = labels != 7
-    report = Evaluator(evaluator.classifier, evaluator.train, few).report(images[asked.numpy()], labels[asked].tolist())
-    assert report.without_figure == {"four": "no test image", "seven": "no generated image"}
+    report = Evaluator(evaluator.classifier, evaluator.train, few).measure(
+        images[asked.numpy()], labels[asked].tolist()
+    )
+    assert report.unmeasured_classes == {"four": "no test image", "seven": "no generated image"}
     for label, share in enumerate(report.accuracy_by_class):
         assert share is None if label in (4, 7) else share is not None and 0 <= share <= 1
 
@@ -137,16 +139,17 @@ def test_a_class_without_test_or_generated_images_has_no_figure(evaluator: Evalu
 def test_a_small_test_set_gives_fewer_figures_and_no_nan(evaluator: Evaluator, count: int) -> None:
     few = replace(evaluator.test, images=evaluator.test.images[:count], labels=evaluator.test.labels[:count])
     made = np.random.default_rng(0).integers(0, 256, (100, 32, 32), dtype=np.uint8)
-    report = Evaluator(evaluator.classifier, evaluator.train, few).report(made, [k % 10 for k in range(100)])
+    report = Evaluator(evaluator.classifier, evaluator.train, few).measure(made, [k % 10 for k in range(100)])
     json.dumps(asdict(report), allow_nan=False)
     assert (report.frechet.floor is None) == (report.frechet.ratio is None) == (count < 2)
     assert report.frechet.value is not None
-    assert (report.spread is None) == (report.real_spread is None) == (count < 6)
+    assert (report.diversity is None) == (report.real_diversity is None) == (count < 6)
 
 
-def test_learning_from_noise_scores_worse_than_from_real_images(train: Dataset, test: Dataset) -> None:
+def test_learning_from_noise_scores_worse_than_from_real_images(train: Dataset, evaluator: Evaluator) -> None:
     noise = replace(train, images=torch.randint_like(train.images, 256))
-    made, real = classification_accuracy_score(noise, train, test, CPU, lambda done, total: None)
+    images, labels = channels_last_pixels(noise.images), noise.labels.tolist()
+    made, real = evaluator.classification_accuracy_score(images, labels)
     assert made < 0.4
     assert real > 0.9
 
@@ -157,8 +160,8 @@ def test_a_classifier_is_trained_once_and_again_when_its_file_is_damaged(
     few = replace(train, images=train.images[:50], labels=train.labels[:50])
     monkeypatch.setattr("ddpmctl.evaluation.classifier.MIN_STEPS", 5)
 
-    def get() -> cache.Trained:
-        return cache.trained_classifier(few, test, CPU, lambda done, total: None)
+    def get() -> cache.CachedClassifier:
+        return cache.cached_classifier(few, test, CPU, lambda done, total: None)
 
     first, second = get(), get()
     assert (first.fresh, second.fresh) == (True, False)
@@ -186,7 +189,7 @@ def test_evaluate_reports_everything_as_json(tiny: Cli, judged_cache: str, tmp_p
     assert (envelope["version"], envelope["command"]) == (1, "evaluate")
     (result,) = envelope["result"]["results"]
     assert result["count"] == 100
-    assert result["evaluations_per_image"] == 4  # guided: twice a step
+    assert result["nfe"] == 4  # guided: twice a step
     assert result["images_per_second"] > 0
     assert result["frechet"]["ratio"] == pytest.approx(result["frechet"]["value"] / result["frechet"]["floor"])
     assert 0 <= result["accuracy"] <= 1
@@ -208,7 +211,7 @@ def test_evaluate_sweeps_every_combination(tiny: Cli, judged_cache: str) -> None
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     results = json.loads(done.stdout)["result"]["results"]
-    ways = [(r["sampling"]["steps"], r["sampling"]["guidance"], r["evaluations_per_image"]) for r in results]
+    ways = [(r["sampling"]["steps"], r["sampling"]["guidance"], r["nfe"]) for r in results]
     assert ways == [(1, 1.0, 1), (1, 1.5, 2), (2, 1.0, 2), (2, 1.5, 4)]
 
 
@@ -228,9 +231,9 @@ def test_a_sweep_can_be_drawn(tiny: Cli, judged_cache: str, tmp_path: Path) -> N
 
 
 def test_what_the_extra_brings_is_missed_before_anything_is_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluate, "find_spec", lambda name: None)
+    monkeypatch.setattr(metrics, "find_spec", lambda name: None)
     with pytest.raises(DdpmctlError, match="torchmetrics is not installed") as caught:
-        evaluate.check_extra()
+        evaluate("no model is opened")
     assert caught.value.hint == "in the project's folder: pip install '.[eval]'"
 
 
@@ -240,7 +243,7 @@ def test_what_the_extra_brings_is_missed_before_anything_is_sampled(monkeypatch:
         (["-n", "5"], "--count should be greater than or equal to 100, not '5'"),
         (["--sweep", "seeds=1,2"], "'seeds=1,2' cannot be swept"),
         (["--sweep", "steps"], "'steps' cannot be swept"),
-        (["--sweep", "steps=a"], "'steps=a' holds a value that is no number"),
+        (["--sweep", "steps=a"], "'steps=a' holds a value that is not a number"),
         (["--sweep", "steps=0"], "0 steps are not possible"),
         (["--show-nearest", "x.gif"], "'x.gif' has no suffix that is known here"),
     ],
@@ -266,7 +269,7 @@ def test_a_classifier_does_not_depend_on_the_defaults_of_torch(
     monkeypatch.setattr(classifier, "MIN_STEPS", 3)
     monkeypatch.setattr(classifier, "EPOCHS", 1)
     expected = classifier.fit(train, CPU, lambda done, total: None)
-    features = classifier.read(expected, test.images).features
+    features = classifier.predict(expected, test.images).features
     with foreign_defaults():
         found = classifier.fit(train, CPU, lambda done, total: None)
-        assert torch.equal(classifier.read(found, test.images).features, features)
+        assert torch.equal(classifier.predict(found, test.images).features, features)

@@ -1,0 +1,116 @@
+"""Evaluations as tables and bars."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group
+from rich.table import Table
+
+from ddpmctl.cli.output import Output, encodes
+from ddpmctl.cli.sampling import parse_interval
+from ddpmctl.errors import UsageError
+
+if TYPE_CHECKING:
+    from ddpmctl.evaluation.api import Evaluation, SamplingResult
+    from ddpmctl.evaluation.evaluator import Distance
+
+PARSERS: dict[str, Callable[[str], Any]] = {
+    "sampler": str,
+    "steps": int,
+    "guidance": float,
+    "guidance_interval": parse_interval,
+}
+WORST_CLASSES = 5
+"""Classes whose accuracy is printed."""
+
+NOT_MEASURED = "not measured: too few images"
+BAR_WIDTH = 40
+
+
+def parse_sweep(sweep: Sequence[str]) -> dict[str, list[Any]]:
+    """``["steps=5,10", ..]`` as the values of each setting."""
+    values: dict[str, list[Any]] = {}
+    for text in sweep:
+        name, _, typed = text.partition("=")
+        name = name.replace("-", "_")
+        if name not in PARSERS or not typed:
+            raise UsageError(
+                f"'{text}' cannot be swept",
+                "--sweep steps=5,10,20, guidance=1,1.3, guidance-interval=0:1,0.3:0.85 or sampler=ddim,dpmpp",
+            )
+        try:
+            values[name] = [PARSERS[name](value) for value in typed.split(",")]
+        except ValueError as error:
+            raise UsageError(f"'{text}' holds a value that is not a number", "--sweep steps=5,10,20") from error
+    return values
+
+
+def metrics_table(evaluation: "Evaluation") -> Table:
+    """One result, a metric a row."""
+    (result,), classes = evaluation.results, evaluation.evaluator.train.classes
+    metrics, sampling = result.metrics, result.sampling
+    table = Table("", f"{metrics.count:,} generated", "real", box=None)
+    table.add_row("label accuracy", f"{metrics.accuracy:.2%}", f"{metrics.real_accuracy:.2%} of test images")
+    shares = zip(metrics.accuracy_by_class, classes, strict=True)
+    worst = sorted((share, name) for share, name in shares if share is not None)
+    table.add_row("  by class", _first([f"{name} {share:.1%}" for share, name in worst]), "")
+    for reason in dict.fromkeys(metrics.unmeasured_classes.values()):
+        names = [name for name, why in metrics.unmeasured_classes.items() if why == reason]
+        of_class = "of this class" if len(names) == 1 else "of these classes"
+        table.add_row("  not measured", _first(names), f"{reason} {of_class}")
+    for name, distance in (("Frechet distance", metrics.frechet), ("kernel distance", metrics.kernel)):
+        ratio = "" if distance.ratio is None else f", ratio {distance.ratio:.2f} to the floor"
+        table.add_row(name, f"{_number(distance.value)}{ratio}", _floor(distance))
+    for name in ("recall", "density", "coverage"):
+        pair = (None if each is None else getattr(each, name) for each in (metrics.diversity, metrics.real_diversity))
+        table.add_row(name, *(_number(value, ".3f") for value in pair))
+    table.add_row("mean intensity", f"{metrics.intensity:.2f}", f"{metrics.real_intensity:.2f} of 255")
+    memorization = metrics.memorization
+    table.add_row(
+        "nearest training image", f"{memorization.generated:.1f} grey levels", f"{memorization.real:.1f}, test images"
+    )
+    table.add_row("near-duplicates", f"{memorization.near_duplicates:.2%}", "1.00%, by definition")
+    table.add_row("sampling", f"{result.label}, {sampling.steps} steps", "")
+    table.add_row("cost", f"NFE {result.nfe} per image, {result.images_per_second:,.1f} images/s", "")
+    return table
+
+
+def comparison(out: Output, results: "Sequence[SamplingResult]") -> Group:
+    """Several results: a row each, and quality against cost as bars."""
+    table = Table(
+        "sampling", "steps", "NFE", "accuracy", "Frechet", "ratio", "recall", "coverage", "images/s", box=None
+    )
+    for result in results:
+        metrics, diversity = result.metrics, result.metrics.diversity
+        table.add_row(
+            result.label, str(result.sampling.steps), str(result.nfe), f"{metrics.accuracy:.2%}",
+            _number(metrics.frechet.value, missing="-"), _number(metrics.frechet.ratio, ".2f", "-"),
+            _number(diversity.recall if diversity else None, ".3f", "-"),
+            _number(diversity.coverage if diversity else None, ".3f", "-"), f"{result.images_per_second:,.1f}",
+        )  # fmt: skip
+    measured = sorted(
+        (each.nfe, each.metrics.frechet.ratio, each.label) for each in results if each.metrics.frechet.ratio is not None
+    )
+    if not measured:
+        return Group(table, "\nno ratio to the real-data floor of the Frechet distance: there are too few test images")
+    most = max(ratio for _, ratio, _ in measured)
+    bars, bar = Table.grid(padding=(0, 1)), "█" if encodes(out.stdout, "█") else "#"
+    for nfe, ratio, name in measured:
+        length = max(1, round(BAR_WIDTH * ratio / most)) if most else 1
+        bars.add_row(str(nfe), name, bar * length, f"{ratio:.2f}")
+    return Group(table, "\nratio of the Frechet distance to the real-data floor, by NFE per image:", bars)
+
+
+def _first(names: list[str]) -> str:
+    return ", ".join(names[:WORST_CLASSES]) + (", .." if len(names) > WORST_CLASSES else "")
+
+
+def _floor(distance: "Distance") -> str:
+    if distance.floor is None:
+        return NOT_MEASURED
+    spread = "one draw" if distance.floor_std is None else f"+- {distance.floor_std:.2g} over {distance.draws} draws"
+    return f"{distance.floor:.4g} ({spread})"
+
+
+def _number(value: float | None, form: str = ".4g", missing: str = NOT_MEASURED) -> str:
+    return missing if value is None else format(value, form)
