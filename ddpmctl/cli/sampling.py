@@ -7,8 +7,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ddpmctl.cli.output import Output
-from ddpmctl.errors import CheckpointError, UsageError
-from ddpmctl.registry import Checkpoint, Registry, last_of
+from ddpmctl.errors import UsageError
+from ddpmctl.registry import Checkpoint, Registry
 from ddpmctl.sampling.request import Labels, SamplingOptions, SamplingRequest
 
 if TYPE_CHECKING:
@@ -74,15 +74,6 @@ def open_model(out: Output, reference: str | None) -> Checkpoint:
     if reference in (None, "latest"):
         out.note(f"model {checkpoint.name} ({'in use' if in_use else 'the newest'})")
     return checkpoint
-
-
-def last_commit(out: Output, checkpoint: Checkpoint) -> Checkpoint:
-    """The last checkpoint of a model, which records its whole training; the given one where that is damaged."""
-    try:
-        return last_of(checkpoint)
-    except CheckpointError as error:
-        out.warn(f"{error.message}; showing the best checkpoint instead")
-        return checkpoint
 
 
 @contextmanager

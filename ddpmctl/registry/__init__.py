@@ -10,7 +10,7 @@ from ddpmctl.registry.manifest import (
     RunRecord,
     SegmentRecord,
 )
-from ddpmctl.registry.store import Damaged, Registry, last_of
+from ddpmctl.registry.store import Damaged, Registry, last_of, last_readable
 from ddpmctl.registry.writer import ModelWriter
 
 __all__ = [
@@ -26,4 +26,5 @@ __all__ = [
     "RunRecord",
     "SegmentRecord",
     "last_of",
+    "last_readable",
 ]

@@ -14,12 +14,11 @@ def card(checkpoint: Checkpoint, licence: str | None = None) -> str:
         checkpoint: the model.
         licence: under which it is given away, an SPDX name; None for none chosen.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from ddpmctl.templates import load_template
 
     manifest = checkpoint.manifest
     config = manifest.config
-    environment = Environment(loader=PackageLoader("ddpmctl.registry", "."), undefined=StrictUndefined)
-    return environment.get_template("card.md.j2").render(
+    return load_template("ddpmctl.registry", "card.md.j2").render(
         name=checkpoint.name if "/" not in checkpoint.name else "model",
         digest=checkpoint.digest,
         licence=licence,

@@ -1,5 +1,6 @@
 """Where models live and how they are found."""
 
+import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from ddpmctl.registry.durable import (
 )
 from ddpmctl.registry.manifest import FINISHED
 from ddpmctl.registry.writer import BEST, LAST, POINTER, ModelWriter, check_name, fit_name, lock, unnamed_commits
+
+log = logging.getLogger("ddpmctl")
 
 DEFAULT = "default"
 """The file beside the models that names the one in use."""
@@ -355,6 +358,15 @@ def last_of(checkpoint: Checkpoint) -> Checkpoint:
         return checkpoint
     last = open_commit(checkpoint.name, model, LAST)
     return last if last.manifest.run.id == checkpoint.manifest.run.id else checkpoint
+
+
+def last_readable(checkpoint: Checkpoint) -> Checkpoint:
+    """The last checkpoint of the run, which records all of it; the given one, with a warning, where that is damaged."""
+    try:
+        return last_of(checkpoint)
+    except CheckpointError as error:
+        log.warning("%s; showing the best checkpoint instead", error.message)
+        return checkpoint
 
 
 def open_path(path: Path) -> Checkpoint:

@@ -1,12 +1,12 @@
-"""Curves as a page draws them: in pixels of a small picture that grows with the page."""
+"""Curves of a page, in the units of an SVG view box."""
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 WIDTH, HEIGHT = 360, 220
 LEFT, RIGHT, TOP, BOTTOM = 50, 350, 10, 186
-"""Of the area of the curves."""
+"""The area of the curves."""
 
 TICKS = 5
 
@@ -16,16 +16,14 @@ class Line:
     """One curve.
 
     Attributes:
-        name: in the legend.
         points: x and y of each, from left to right; finite.
-        told: what is said of each point when one points at it.
-        colour: number of it; the curves of one model share one.
-        dashed: to be told from another of the same colour.
+        tooltips: of the points.
+        colour: its number; the curves of one model share one.
     """
 
     name: str
     points: Sequence[tuple[float, float]]
-    told: Sequence[str]
+    tooltips: Sequence[str]
     colour: int
     dashed: bool = False
 
@@ -35,25 +33,21 @@ class Chart:
     """Curves over one axis, ready to be drawn.
 
     Attributes:
-        title: above it.
-        across: what the axis from left to right is.
-        x_ticks: positions in pixels and their names.
-        y_ticks: the same.
-        lines: those that were given.
-        places: for each line its points in pixels.
+        x_ticks: positions in the view box and their labels; so too ``y_ticks``.
+        places: for each line its points in the view box.
     """
 
     title: str
-    across: str
+    x_label: str
     x_ticks: list[tuple[float, str]]
     y_ticks: list[tuple[float, str]]
     lines: list[Line]
     places: list[list[tuple[float, float]]]
 
     def data(self) -> list[dict[str, object]]:
-        """What the page's script needs of it."""
+        """The lines for the script of the page."""
         return [
-            {"name": line.name, "points": [[x, y, told] for (x, y), told in zip(places, line.told, strict=True)]}
+            {"name": line.name, "points": [[x, y, text] for (x, y), text in zip(places, line.tooltips, strict=True)]}
             for line, places in zip(self.lines, self.places, strict=True)
         ]
 
@@ -62,16 +56,13 @@ class Chart:
         return " ".join(f"{x:.1f},{y:.1f}" for x, y in self.places[number])
 
 
-def chart(title: str, across: str, lines: Sequence[Line], *, log: bool = False) -> Chart | None:
-    """Lay curves out; None where there is no curve, which takes two points.
+def chart(title: str, x_label: str, lines: Sequence[Line], *, log: bool = False) -> Chart | None:
+    """A chart of the lines with two points or more; None where there is none.
 
     Args:
-        title: above it.
-        across: what the axis from left to right is.
-        lines: those of fewer than two points are left out.
-        log: whether the axis upwards is logarithmic; values of 0 and below are left out then.
+        log: make the y axis logarithmic and leave out values of 0 and below.
     """
-    drawn = [line for line in map(_positive if log else _same, lines) if len(line.points) > 1]
+    drawn = [line for line in (map(_positive, lines) if log else lines) if len(line.points) > 1]
     if not drawn:
         return None
     xs = [x for line in drawn for x, _ in line.points]
@@ -87,7 +78,7 @@ def chart(title: str, across: str, lines: Sequence[Line], *, log: bool = False) 
     marks = log_ticks(low, high) if log else ticks(low, high)
     return Chart(
         title,
-        across,
+        x_label,
         [(place_x(value), f"{value:,g}") for value in ticks(left, right)],
         [(place_y(value), f"{value:g}") for value in marks],
         drawn,
@@ -105,7 +96,7 @@ def ticks(low: float, high: float) -> list[float]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Round numbers between two, which are given as their logarithms; evenly spaced where the two are close."""
+    """Round numbers between two, given as their logarithms; evenly spaced where the two are close."""
     for factors in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 8)):
         found = [
             float(f"{factor * 10.0**power:.6g}")
@@ -119,15 +110,11 @@ def log_ticks(low: float, high: float) -> list[float]:
 
 
 def _span(values: list[float]) -> tuple[float, float]:
-    """The least and the largest, apart even where all are the same."""
+    """The least and the largest; half a unit around a value that is the only one."""
     low, high = min(values), max(values)
     return (low, high) if high > low else (low - 0.5, high + 0.5)
 
 
-def _same(line: Line) -> Line:
-    return line
-
-
 def _positive(line: Line) -> Line:
-    kept = [(point, told) for point, told in zip(line.points, line.told, strict=True) if point[1] > 0]
-    return Line(line.name, [point for point, _ in kept], [told for _, told in kept], line.colour, line.dashed)
+    kept = [(point, text) for point, text in zip(line.points, line.tooltips, strict=True) if point[1] > 0]
+    return replace(line, points=[point for point, _ in kept], tooltips=[text for _, text in kept])

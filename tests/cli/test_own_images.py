@@ -134,7 +134,7 @@ def test_a_class_of_one_picture_is_trained_on_inspected_and_evaluated(
     assert here("report", "own", "-o", "page.html", "--device", "cpu").returncode == 0
     page = (tmp_path / "page.html").read_text()
     assert "label accuracy" in page
-    assert "near-copies" in page
+    assert "near-duplicates" in page
 
 
 def test_a_set_without_test_pictures_cannot_be_evaluated_and_says_why(here: Cli, tmp_path: Path, pets: Path) -> None:

@@ -31,7 +31,7 @@ def test_one_point_is_no_curve_and_nothing_is_no_chart() -> None:
 def test_a_logarithmic_axis_leaves_out_what_has_no_logarithm() -> None:
     drawn = chart("title", "step", [line([1.0, 0.0, 0.5])], log=True)
     assert drawn
-    assert drawn.lines[0].told == ["1.0", "0.5"]
+    assert drawn.lines[0].tooltips == ["1.0", "0.5"]
 
 
 @given(st.lists(st.floats(1e-6, 1e6), min_size=2, max_size=40), st.booleans())

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ddpmctl.report.page import Film, Told, page
+from ddpmctl.report.page import Film, ModelReport, render_page
 
 REACHES_OUT = re.compile(r"""(src|href)=(?!"data:|"\#)|url\(|@import|https?:""")
 
@@ -23,7 +23,7 @@ def frames(count: int, shade: int = 0) -> list[NDArray[np.uint8]]:
     return list(made)
 
 
-def told(name: str = "one", **changes: Any) -> Told:
+def model(name: str = "one", **changes: Any) -> ModelReport:
     history = [
         {
             "epoch": str(epoch),
@@ -35,7 +35,7 @@ def told(name: str = "one", **changes: Any) -> Told:
     ]
     settings: dict[str, Any] = {
         "name": name,
-        "facts": [("network", "unet"), ("seed", name)],
+        "settings": [("network", "unet"), ("seed", name)],
         "history": history,
         "losses": [1.0, 0.5, 0.25],
         "first_step": 41,
@@ -43,18 +43,19 @@ def told(name: str = "one", **changes: Any) -> Told:
         "noise": [t / 1000 for t in range(1000)],
         "sheet": np.zeros((80, 200), np.uint8),
         "chain": Film(frames(50), [f"step {k + 1} of 50" for k in range(50)]),
-        "learning": Film(frames(7), [f"after {k}" for k in range(7)]),
-        "figures": {"label accuracy": "98.70%"},
-        "evaluated": "2,000 images",
+        "training": Film(frames(7), [f"after {k}" for k in range(7)]),
+        "metrics": {"label accuracy": "98.70%"},
+        "evaluation": "2,000 images",
     }
-    return Told(**settings | changes)
+    return ModelReport(**settings | changes)
 
 
 def test_the_page_reaches_out_for_nothing_and_tells_everything() -> None:
-    text = page([told(), told("two", figures={}, evaluated="", learning=None)], "three", "Made today")
+    text = render_page([model(), model("two", metrics={}, evaluation="", training=None)], "three", "Created today")
     assert not REACHES_OUT.search(text)
     assert text.startswith("<!DOCTYPE html>")
-    for words in ("one and two", "Made today", "98.70%", "two was not evaluated", "after 6", "step 50 of 50", "unet"):
+    assert "two was not evaluated" in text
+    for words in ("one and two", "Created today", "98.70%", "after 6", "step 50 of 50", "unet"):
         assert words in text
     rows = re.findall(r'<tr( class="differs")?><th scope="row">(\w+)</th>', text)
     assert (' class="differs"', "seed") in rows
@@ -63,7 +64,7 @@ def test_the_page_reaches_out_for_nothing_and_tells_everything() -> None:
 
 def test_whatever_a_name_holds_is_text_and_no_markup() -> None:
     bad = "<script>alert(1)</script>\"'"
-    text = page([told(bad)], bad, bad)
+    text = render_page([model(bad)], bad, bad)
     assert "<script>alert" not in text
     assert text.count("<script>") == 1
     data = re.search(r"data-lines='([^']*)'", text)
@@ -72,18 +73,19 @@ def test_whatever_a_name_holds_is_text_and_no_markup() -> None:
 
 
 def test_a_model_of_one_epoch_that_kept_nothing_still_has_a_page() -> None:
-    poor = told(history=told().history[:1], losses=[], learning=None, figures={}, evaluated="")
-    text = page([poor], "three", "")
+    poor = model(history=model().history[:1], losses=[], training=None, metrics={}, evaluation="")
+    text = render_page([poor], "three", "")
     assert "after each epoch" not in text
-    assert 'id="learning"' not in text
-    assert "The schedule" in text
+    assert 'id="training"' not in text
+    assert "Noise schedule" in text
 
 
 @pytest.fixture
 def opened(tmp_path: Path, browser: Any) -> Any:
     """The page of two models on a phone."""
     path = tmp_path / "report.html"
-    path.write_text(page([told(), told("two", learning=Film(frames(4), [f"at {k}" for k in range(4)]))], "three", ""))
+    other = model("two", training=Film(frames(4), [f"at {k}" for k in range(4)]))
+    path.write_text(render_page([model(), other], "three", ""))
     size = {"width": 360, "height": 800, "deviceScaleFactor": 1, "mobile": True}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     browser.get_log("performance"), browser.get_log("browser")
@@ -133,10 +135,10 @@ def test_the_slider_runs_through_the_chain_and_through_films_of_any_length(opene
     assert shown_frame(opened, "chain", 1) == 40
     slider.send_keys(Keys.HOME)
     assert (shown_frame(opened, "chain", 0), caption("chain", 1)) == (0, "step 1 of 50")
-    learning = opened.find_element("css selector", "#learning input")
-    learning.send_keys(Keys.ARROW_LEFT * 2)
-    assert [shown_frame(opened, "learning", k) for k in (0, 1)] == [4, 2]
-    assert [caption("learning", k) for k in (0, 1)] == ["after 4", "at 2"]
+    training = opened.find_element("css selector", "#training input")
+    training.send_keys(Keys.ARROW_LEFT * 2)
+    assert [shown_frame(opened, "training", k) for k in (0, 1)] == [4, 2]
+    assert [caption("training", k) for k in (0, 1)] == ["after 4", "at 2"]
     assert opened.get_log("browser") == []
 
 

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 
 from ddpmctl.cli import options
 from ddpmctl.cli.output import Output
-from ddpmctl.cli.sampling import SamplingArguments, last_commit, open_model, steps_bar
+from ddpmctl.cli.sampling import SamplingArguments, open_model, steps_bar
 from ddpmctl.cli.terminal_images import draw, play, warn_of_boxes
 from ddpmctl.config import choose
 from ddpmctl.errors import UsageError
+from ddpmctl.registry import last_readable
 
 if TYPE_CHECKING:
     from ddpmctl.imaging.animation import Timing
@@ -115,7 +116,7 @@ def _animate_training(
     from ddpmctl.sampling.training_film import TrainingFilm
 
     checkpoint = open_model(out, reference)
-    film = TrainingFilm.read(checkpoint, last_commit(out, checkpoint)).pick(timing.frames)
+    film = TrainingFilm.read(checkpoint, last_readable(checkpoint)).pick(timing.frames)
     film.check_upscale(upscale)
     path = output or film.default_file()
     check_target(path, SUFFIXES)

@@ -21,12 +21,12 @@ from ddpmctl.cli.descriptions import (
     table,
 )
 from ddpmctl.cli.output import Output, encodes, escaped
-from ddpmctl.cli.sampling import last_commit, open_model
+from ddpmctl.cli.sampling import open_model
 from ddpmctl.cli.terminal_images import draw, draw_picture, draw_sheet
 from ddpmctl.config import DiffusionConfig
 from ddpmctl.errors import CheckpointError, UsageError
 from ddpmctl.paths import expand, expand_home
-from ddpmctl.registry import Checkpoint
+from ddpmctl.registry import Checkpoint, last_readable
 from ddpmctl.sampling.request import SamplingRequest, check_timesteps
 
 PICTURES = (".png", ".gif", ".webp", ".npz")
@@ -63,7 +63,7 @@ def inspect(
         request = SamplingRequest.resolve(checkpoint, [label], seed=seed, device=device, precision="fp32")
         _probe(out, request, at, data_dir, output, show)
         return
-    last = last_commit(out, checkpoint)
+    last = last_readable(checkpoint)
     rows = last.history
     shapes = checkpoint.shapes()
     data = overview(checkpoint, last)

@@ -9,8 +9,7 @@ from ddpmctl.cli.commands import keeping
 from ddpmctl.cli.formatting import age
 from ddpmctl.cli.options import Json, Quiet
 from ddpmctl.cli.output import Output
-from ddpmctl.cli.sampling import last_commit
-from ddpmctl.registry import Checkpoint, Damaged, Registry
+from ddpmctl.registry import Checkpoint, Damaged, Registry, last_readable
 
 app = typer.Typer(
     help="List and manage the models in the registry.\n\nExample: ddpmctl models",
@@ -57,7 +56,7 @@ def show(as_json: bool, quiet: bool) -> None:
     damaged = [entry for entry in entries if isinstance(entry, Damaged)]
     for entry in damaged:
         out.warn(f"{entry.name}: {entry.problem}")
-    records = [_record(checkpoint, last_commit(out, checkpoint)) for checkpoint in whole]
+    records = [_record(checkpoint, last_readable(checkpoint)) for checkpoint in whole]
     in_use = registry.default()
     records = [{**record, "in_use": record["name"] == in_use} for record in records]
     # Names are there to be copied: they are never cut, the other columns wrap.

@@ -1,0 +1,187 @@
+"""`build_report`: models beside each other on one page."""
+
+import logging
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from ddpmctl import __version__
+from ddpmctl.build import build_diffusion
+from ddpmctl.errors import CheckpointError, UsageError
+from ddpmctl.evaluation.api import Progress, no_progress
+from ddpmctl.imaging.upscale import check_upscale
+from ddpmctl.labels import typed_label
+from ddpmctl.registry import Checkpoint, Registry, last_readable
+from ddpmctl.registry.archive import without_place
+from ddpmctl.registry.evaluations import kept_evaluation
+from ddpmctl.report.description import describe_model
+from ddpmctl.report.page import Film, ModelReport, render_page
+from ddpmctl.sampling.engine import Engine
+from ddpmctl.sampling.loop import Images, to_pixels
+from ddpmctl.sampling.request import SamplingRequest, command_line, public_name
+from ddpmctl.sampling.sheet import sample_sheet, sheet_labels
+from ddpmctl.sampling.training_film import TrainingFilm
+
+log = logging.getLogger("ddpmctl")
+
+FRAMES = 50
+"""Frames of the chain, and of the training at most."""
+
+UPSCALE = 3
+MAX_MODELS = 6
+DEFAULT_LABEL = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A page about models, and their samples: uint8[N,..] for each."""
+
+    html: str
+    models: tuple[ModelReport, ...]
+    samples: tuple[Images, ...]
+
+
+def build_report(
+    models: Sequence[str | Checkpoint | None] = (None,),
+    *,
+    label: str | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    precision: str = "auto",
+    progress: Progress = no_progress,
+) -> Report:
+    """Sample models and put all about them on one page: settings, curves, samples, a chain, metrics.
+
+    Args:
+        models: names or paths; the newest for None. A model that is named twice is shown once.
+        label: the class whose chain is shown; the fourth by default.
+        seed: of the first sample.
+    """
+    requests: dict[Any, SamplingRequest] = {}
+    for model in models:
+        checkpoint = model if isinstance(model, Checkpoint) else Registry().open(model)
+        shown = min(DEFAULT_LABEL, len(checkpoint.manifest.classes) - 1) if label is None else label
+        requests[checkpoint.digest, checkpoint.path] = SamplingRequest.resolve(
+            checkpoint, [shown], seed=seed, device=device, precision=precision
+        )
+    if len(requests) > MAX_MODELS:
+        raise UsageError(f"{len(requests)} models do not fit beside each other", f"name {MAX_MODELS} at most")
+    reports, samples = zip(*(_report(request, progress) for request in requests.values()), strict=True)
+    classes = {request.classes[0] for request in requests.values()}
+    if label is not None and len(classes) == 1:
+        # The same class for all models is recorded by its name; else each model resolves what was given.
+        first = next(iter(requests.values()))
+        label = typed_label(first.labels[0], first.checkpoint.manifest.classes)
+    argv = command_line("report", *(report.name for report in reports), seed=seed, label=label)
+    created = f"Created {datetime.now(UTC):%Y-%m-%d %H:%M} UTC by ddpmctl {__version__}: {shlex.join(argv)}"
+    return Report(render_page(reports, " and ".join(sorted(classes)), created), reports, samples)
+
+
+def _report(request: SamplingRequest, progress: Progress) -> tuple[ModelReport, Images]:
+    """One model, and its samples."""
+    checkpoint = request.checkpoint
+    shape = checkpoint.manifest.config.model
+    check_upscale(UPSCALE, "cubic", shape.num_classes, shape.image_size, shape.channels)
+    last = last_readable(checkpoint)
+    engine = Engine(checkpoint, request.device, request.precision)
+    request = engine.resolve(request)
+    every = engine.request(sheet_labels(len(engine.classes), 1), request.seed, **request.options)
+    done, total = 0, every.sampling.steps * len(every.labels)
+
+    def on_step(images: int) -> None:
+        nonlocal done
+        done += images
+        progress("sampling", done, total)
+
+    sheet = sample_sheet(engine, every, UPSCALE, on_step)
+    schedule = build_diffusion(checkpoint.manifest.config.diffusion).schedule
+    losses, first_step = _last_losses(last)
+    metrics, evaluation = _evaluation(checkpoint)
+    report = ModelReport(
+        name=public_name(checkpoint),
+        settings=_settings(checkpoint, last),
+        history=last.history,
+        losses=losses,
+        first_step=first_step,
+        signal=schedule.alpha.tolist(),
+        noise=schedule.sigma.tolist(),
+        sheet=sheet.pixels,
+        chain=_chain(engine, request, progress),
+        training=_training(checkpoint, last),
+        metrics=metrics,
+        evaluation=evaluation,
+    )
+    return report, sheet.images
+
+
+def _settings(checkpoint: Checkpoint, last: Checkpoint) -> list[tuple[str, str]]:
+    """The description of a model, without the folder of its data, which concerns nobody else."""
+    dataset = checkpoint.manifest.dataset.name
+    created = ("created", checkpoint.manifest.created[:16].replace("T", " ") + " UTC")
+    described = describe_model(checkpoint, last.manifest)
+    public = without_place(dataset)
+    return [created, *((name, text.replace(dataset, public) if name == "data" else text) for name, text in described)]
+
+
+def _chain(engine: Engine, request: SamplingRequest, progress: Progress) -> Film:
+    """From noise to an image in `FRAMES` steps of DDIM: x_t beside the predicted x_0."""
+    steps, limits = min(FRAMES, len(engine.diffusion.schedule)), engine.diffusion.pixel_range
+    shown = replace(request, sampling=replace(request.sampling, sampler="ddim", steps=steps))
+    frames, captions, size = [], [], engine.config.model.image_size
+    for step in engine.steps(shown):
+        pair = [to_pixels(image, limits, size)[0] for image in (step.x, step.x0)]
+        frames.append(np.concatenate(pair, axis=1))
+        captions.append(f"step {step.index + 1} of {steps}, from t = {step.t}")
+        progress("sampling a chain", step.index + 1, steps)
+    return Film(frames, captions)
+
+
+def _training(checkpoint: Checkpoint, last: Checkpoint) -> Film | None:
+    try:
+        film = TrainingFilm.read(checkpoint, last).pick(FRAMES)
+    except CheckpointError:
+        return None
+    return Film(film.tiles(), film.captions)
+
+
+def _last_losses(last: Checkpoint) -> tuple[list[float], int]:
+    """The loss of each step of the last epoch, and the number of its first step; none where nothing was kept."""
+    resume, run = last.manifest.resume, last.manifest.run
+    if resume is None or not run.step:
+        return [], 0
+    count = (run.step - 1) % resume.plan.steps_per_epoch + 1
+    return last.state()["progress"][:count, 0].tolist(), run.step - count + 1
+
+
+def _evaluation(checkpoint: Checkpoint) -> tuple[dict[str, str], str]:
+    """The metrics that `evaluate` saved, and how they were measured; nothing where nothing intact is saved."""
+    saved = kept_evaluation(checkpoint)
+    if saved is None:
+        return {}, ""
+    try:
+        metrics = {"label accuracy": f"{saved['accuracy']:.2%}, real {saved['real_accuracy']:.2%}"}
+        for name in ("frechet", "kernel"):
+            distance = saved[name]
+            ratio = "" if distance["ratio"] is None else f", ratio {distance['ratio']:.2f} to the real-data floor"
+            metrics[f"{name} distance"] = f"{_number(distance['value'])}{ratio} ({_number(distance['floor'])})"
+        if saved["diversity"] is not None and saved["real_diversity"] is not None:
+            for name in ("recall", "density", "coverage"):
+                metrics[name] = f"{saved['diversity'][name]:.3f}, real {saved['real_diversity'][name]:.3f}"
+        metrics["near-duplicates"] = f"{saved['memorization']['near_duplicates']:.2%}"
+        metrics["speed"] = f"{saved['images_per_second']:,.1f} images/s"
+        sampling = saved["sampling"]
+        evaluation = (
+            f"{saved['count']:,} images from seed {saved['seed']}, {sampling['sampler']} in {sampling['steps']} steps, "
+            f"guidance {sampling['guidance']:g}, {saved['device']} in {saved['precision']}, {saved['created']}"
+        )
+    except (LookupError, TypeError, ValueError):
+        return {}, ""
+    return metrics, evaluation
+
+
+def _number(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:.4g}"
