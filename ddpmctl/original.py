@@ -1,9 +1,10 @@
 """Checkpoints of the original scripts, imported as models of the `classic` preset."""
 
+import logging
 import re
 import warnings
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,12 @@ from ddpmctl.data.dataset import DIGITS
 from ddpmctl.errors import CheckpointError, DdpmctlError
 from ddpmctl.labels import class_names_problem, is_displayable
 from ddpmctl.registry import DatasetRecord, Manifest, Registry, RunRecord
+from ddpmctl.registry.writer import OTHER_NAME
 from ddpmctl.training.history import to_csv
 from ddpmctl.training.records import new_id, now
 from ddpmctl.versions import versions
+
+log = logging.getLogger("ddpmctl")
 
 MOST_BYTES = 200_000_000
 """The float32 weights take 26 MB; with an optimizer's state, or in float64, a file stays below this."""
@@ -33,25 +37,11 @@ WRAPPERS = ("module.", "_orig_mod.")
 FORMAT = "expected the original network: torch.save({'state_dict': .., 'metadata': {'classes': {0: 'zero', ..}}}, FILE)"
 
 
-def import_original(
-    registry: Registry, path: Path, name: str | None, notice: Callable[[str], None] = lambda message: None
-) -> str:
-    """Import a checkpoint of the original scripts as a `classic` model.
+def import_original(registry: Registry, path: Path, name: str | None) -> str:
+    """Import a checkpoint of the original scripts as a `classic` model and return its name.
 
-    The file is read with torch's ``weights_only``: tensors and plain values, and no code.
-
-    Args:
-        registry: the destination.
-        path: of the file.
-        name: of the model; None for a generated one.
-        notice: is called with what is assumed because the file does not record it.
-
-    Returns:
-        The name of the model.
-
-    Raises:
-        CheckpointError: when the file is not such a checkpoint; the registry is unchanged then.
-        UsageError: for a bad or taken name.
+    The file is read with torch's ``weights_only``: tensors and plain values, and no code. What is assumed because
+    it is not recorded is logged as a warning. Without ``name`` one is generated.
     """
     weights, metadata = read_original(path)
     try:
@@ -60,11 +50,11 @@ def import_original(
         hint = "correct metadata['classes'] in the file: {0: 'zero', 1: 'one', .., 9: 'nine'}"
         raise _refusal(path, str(error), hint) from error
     if classes is None:
-        notice(f"{path} records no class names: {', '.join(DIGITS)} are assumed")
+        log.warning("%s records no class names: %s are assumed", path, ", ".join(DIGITS))
         classes = DIGITS
     recorded = {f"original {key}": _line(metadata.get(key)) for key in ("creator", "version")}
-    with registry.writer(name, "original", hint="choose another --name") as writer:
-        writer.commit(
+    with registry.writer(name, "original", hint=OTHER_NAME) as writer:
+        writer.save(
             weights,
             to_csv([]),
             lambda files: Manifest(

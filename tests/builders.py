@@ -142,7 +142,7 @@ def commit(
     **changes: Any,
 ) -> Path:
     """Commit weights under a manifest with these changes."""
-    return writer.commit(weights, history, lambda files: manifest(files, step=step, **changes), best=best, state=state)
+    return writer.save(weights, history, lambda files: manifest(files, step=step, **changes), best=best, state=state)
 
 
 def rewrite_manifest(commit: Path, values: Mapping[str, Any]) -> None:

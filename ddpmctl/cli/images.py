@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from ddpmctl.cli.interactive import converse
 from ddpmctl.cli.output import Output
-from ddpmctl.cli.sampling import SamplingArguments, open_model, steps_bar
+from ddpmctl.cli.sampling import SamplingArguments, steps_bar
 from ddpmctl.cli.streams import stdout_is_closed, written_to_stdout
 from ddpmctl.cli.terminal_images import draw
 from ddpmctl.errors import UsageError
+from ddpmctl.registry import open_model
 
 if TYPE_CHECKING:
     from ddpmctl.imaging.upscale import Images
@@ -49,7 +50,7 @@ def generate_images(out: Output, sampling: SamplingArguments, wanted: ImageArgum
         raise UsageError("no label was given", "ddpmctl generate 8, or ddpmctl generate --like PICTURE")
     if target and sampling.seed is None:
         sampling = replace(sampling, seed=target.provenance.seed)
-    checkpoint = None if target and not sampling.model else open_model(out, sampling.model)
+    checkpoint = None if target and not sampling.model else open_model(sampling.model)
     request = sampling.request(checkpoint, [label for label in wanted.labels for _ in range(wanted.count)], target)
     default = (target.provenance.upscale, target.provenance.interpolation) if target else (1, "cubic")
     factor = default[0] if wanted.upscale is None else wanted.upscale

@@ -66,16 +66,6 @@ def parse_interval(text: str) -> tuple[float, float]:
         raise UsageError(f"'{text}' is not an interval", "--guidance-interval 0.3:0.85") from error
 
 
-def open_model(out: Output, reference: str | None) -> Checkpoint:
-    """Open the model that was asked for, or the newest, with a note which one that is."""
-    registry = Registry()
-    in_use = registry.default() if reference is None else None
-    checkpoint = registry.open(in_use or reference)
-    if reference in (None, "latest"):
-        out.note(f"model {checkpoint.name} ({'in use' if in_use else 'the newest'})")
-    return checkpoint
-
-
 @contextmanager
 def steps_bar(out: Output, total: int) -> Iterator[Callable[[int], None]]:
     """A progress bar over sampling steps; gives the function that advances it."""

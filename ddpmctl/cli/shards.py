@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ddpmctl.cli.output import Output
-from ddpmctl.cli.sampling import SamplingArguments, open_model, steps_bar
+from ddpmctl.cli.sampling import SamplingArguments, steps_bar
 from ddpmctl.distributed.store import report_once
 from ddpmctl.errors import DataError, Interrupted, UsageError
 from ddpmctl.paths import check_folder
 from ddpmctl.ranks import ranks
+from ddpmctl.registry import open_model
 
 if TYPE_CHECKING:
     from ddpmctl.sampling.engine import Engine
@@ -91,7 +92,7 @@ def _create_or_open(
     existing = shards.Job.read(folder)
     target = ReproductionTarget(folder / shards.JOB, existing.provenance, []) if existing else None
     draws_seed = sampling.seed is None and existing is None
-    request = sampling.request(None if existing and not sampling.model else open_model(out, sampling.model), (), target)
+    request = sampling.request(None if existing and not sampling.model else open_model(sampling.model), (), target)
     if wanted.count is None and existing is None:
         raise UsageError("the number of images is missing", EXAMPLE)
     count, shard_size, batch_size = wanted.count or 0, wanted.shard_size or shards.SHARD_SIZE, wanted.batch_size

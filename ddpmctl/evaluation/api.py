@@ -20,7 +20,7 @@ from ddpmctl.imaging.files import png
 from ddpmctl.imaging.sheet import labelled_sheet
 from ddpmctl.model_images import same_images
 from ddpmctl.registry import Checkpoint, Registry
-from ddpmctl.registry.evaluations import keep_evaluation
+from ddpmctl.registry.evaluations import store_evaluation
 from ddpmctl.sampling.engine import Engine
 from ddpmctl.sampling.loop import channels_last_pixels
 from ddpmctl.sampling.reproduce import build_provenance
@@ -223,5 +223,5 @@ def _save(evaluation: Evaluation) -> None:
     request = evaluation.request
     conditions = {"seed": request.seed, "device": request.device, "precision": request.precision}
     record = {**evaluation.results[0].to_dict(), **conditions, "created": f"{datetime.now(UTC):%Y-%m-%d}"}
-    if not keep_evaluation(request.checkpoint, record):
+    if not store_evaluation(request.checkpoint, record):
         log.info("not saved: a model that was opened by the path of a checkpoint has no place for an evaluation")

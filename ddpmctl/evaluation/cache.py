@@ -12,9 +12,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from ddpmctl.data.dataset import Dataset
+from ddpmctl.durable import replace_file
 from ddpmctl.evaluation.classifier import VERSION, Classifier, OnStep, fit, predict
 from ddpmctl.paths import user_cache_path
-from ddpmctl.registry.durable import replace_file
 
 log = logging.getLogger("ddpmctl")
 

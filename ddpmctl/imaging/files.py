@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 from PIL import Image
 
+from ddpmctl.durable import replace_file
 from ddpmctl.errors import UsageError
 from ddpmctl.imaging.provenance import KEY, Provenance, saved_with
 from ddpmctl.imaging.upscale import Images
@@ -39,13 +39,7 @@ def write_whole(path: Path, data: bytes) -> None:
     if path.exists() and not path.is_file():
         path.write_bytes(data)
         return
-    # As short as it can be: the name of the file may be the longest that the file system takes.
-    temporary = path.with_name(f".{uuid4().hex[:8]}.tmp")
-    try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    replace_file(path, data, sync=False)
 
 
 def free_path(path: Path) -> Path:

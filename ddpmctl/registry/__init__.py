@@ -1,4 +1,4 @@
-"""Models on disk: layout, manifest, durable commits, one loader. No torch."""
+"""Models on disk: layout, manifest, atomic checkpoints, one loader. No torch."""
 
 from ddpmctl.registry.checkpoint import Checkpoint
 from ddpmctl.registry.manifest import (
@@ -10,7 +10,8 @@ from ddpmctl.registry.manifest import (
     RunRecord,
     SegmentRecord,
 )
-from ddpmctl.registry.store import Damaged, Registry, last_of, last_readable
+from ddpmctl.registry.pointers import last_of, last_readable
+from ddpmctl.registry.store import Damaged, Registry, open_model
 from ddpmctl.registry.writer import ModelWriter
 
 __all__ = [
@@ -27,4 +28,5 @@ __all__ = [
     "SegmentRecord",
     "last_of",
     "last_readable",
+    "open_model",
 ]

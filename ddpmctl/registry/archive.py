@@ -1,4 +1,4 @@
-"""A model as one file: a plain zip of its weights, its manifest and its history, and the suspicious way back."""
+"""A model as one file: a plain zip of its weights, manifest and history, whose import trusts nothing in it."""
 
 import io
 import json
@@ -10,63 +10,73 @@ import zlib
 from dataclasses import replace
 from pathlib import Path
 
-from ddpmctl.errors import CheckpointError
+from ddpmctl.durable import replace_file
+from ddpmctl.errors import CheckpointError, DdpmctlError, Setting, UsageError
+from ddpmctl.paths import check_writable
 from ddpmctl.registry.card import NO_LICENCE, card
 from ddpmctl.registry.checkpoint import HISTORY, MANIFEST, WEIGHTS, Checkpoint
-from ddpmctl.registry.durable import replace_file
 from ddpmctl.registry.manifest import MAX_BYTES, Manifest
 from ddpmctl.registry.store import Registry
-from ddpmctl.registry.writer import check_name, fit_name
+from ddpmctl.registry.writer import OTHER_NAME, check_name, is_valid_name
 
 MEMBERS = (WEIGHTS, MANIFEST, HISTORY)
 CARD = "README.md"
-"""For people; nothing is read from it."""
+"""For people; it is not read."""
 
-UNPACKS_TO = 100
-"""Times its packed size: weights hardly pack at all, and a history never so well."""
+MAX_COMPRESSION = 100
+"""Unpacked size over packed size: weights hardly compress at all, and a history never so well."""
 
 HINT = "ddpmctl models export MODEL FILE.zip makes one"
 
 
+def check_export(path: Path, licence: str | None) -> None:
+    """Check the arguments of `export` before the model is opened."""
+    if path.suffix.lower() not in (".zip", ".safetensors"):
+        raise UsageError(f"{path} is not named like an archive", f"name it {path.stem}.zip")
+    if licence is not None and (not licence.strip() or "\n" in licence or len(licence) > 100):
+        raise UsageError("that is not the name of a licence", Setting("licence", "CC0-1.0"))
+    check_writable(path)
+
+
 def export(checkpoint: Checkpoint, path: Path, licence: str | None = None) -> int:
-    """Write a model to an archive, in the place of what was there; the state of its training is left out.
+    """Write a model without its training state to one file, which is overwritten; returns its size in bytes.
 
     Args:
         checkpoint: the model.
-        path: of the archive.
-        licence: for its card; None for none chosen.
-
-    Returns:
-        Its size in bytes.
-
-    Raises:
-        CheckpointError: for a damaged model.
-        OSError: where it cannot be written.
+        path: ``.zip`` for an archive, ``.safetensors`` for bare weights with their config in the metadata.
+        licence: an SPDX name for the model card.
     """
+    check_export(path, licence)
+    pack = _pack if path.suffix.lower() == ".zip" else _pack_weights
+    data = pack(checkpoint, licence)
+    try:
+        replace_file(path, data)
+    except OSError as error:
+        raise DdpmctlError(f"cannot write {path}: {error.strerror}", "choose another folder") from error
+    return len(data)
+
+
+def _pack(checkpoint: Checkpoint, licence: str | None) -> bytes:
     files = {name: checkpoint.read(name) for name in (WEIGHTS, HISTORY)}
     records = {name: checkpoint.manifest.files[name] for name in files}
-    manifest = replace(_without_places(checkpoint.manifest), resume=None, files=records)
+    manifest = replace(_without_folder(checkpoint.manifest), resume=None, files=records)
+    files[MANIFEST] = manifest.to_json().encode()
+    files[CARD] = card(replace(checkpoint, manifest=manifest), licence).encode()
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
-        told = {
-            MANIFEST: manifest.to_json().encode(),
-            CARD: card(replace(checkpoint, manifest=manifest), licence).encode(),
-        }
-        for name, data in {**files, **told}.items():
+        for name, data in files.items():
             # A fixed date: the same model makes the same archive.
             member = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
             member.external_attr = 0o644 << 16
             archive.writestr(member, data)
-    replace_file(path, packed.getvalue())
-    return len(packed.getvalue())
+    return packed.getvalue()
 
 
-def export_weights(checkpoint: Checkpoint, path: Path, licence: str | None = None) -> int:
-    """Write the bare weights, with what is needed to build their network in the metadata; the rest as `export`."""
+def _pack_weights(checkpoint: Checkpoint, licence: str | None) -> bytes:
     from safetensors.numpy import save
 
-    manifest = _without_places(checkpoint.manifest)
-    about = {
+    manifest = _without_folder(checkpoint.manifest)
+    metadata = {
         "made_by": "ddpmctl",
         "config": json.dumps(manifest.config.to_dict()),
         "classes": json.dumps(manifest.classes),
@@ -74,36 +84,24 @@ def export_weights(checkpoint: Checkpoint, path: Path, licence: str | None = Non
         "digest": checkpoint.digest,
         "licence": licence or NO_LICENCE,
     }
-    data = save(checkpoint.weights(), metadata=about)
-    replace_file(path, data)
-    return len(data)
+    return save(checkpoint.weights(), metadata=metadata)
 
 
-def _without_places(manifest: Manifest) -> Manifest:
-    """The manifest without the place where its owner keeps the images, which is nobody's business."""
-    return replace(manifest, dataset=replace(manifest.dataset, name=without_place(manifest.dataset.name)))
+def _without_folder(manifest: Manifest) -> Manifest:
+    """The manifest without the path to its owner's images."""
+    return replace(manifest, dataset=replace(manifest.dataset, name=without_folder(manifest.dataset.name)))
 
 
-def without_place(dataset: str) -> str:
-    """The name of a dataset without the folders above its own."""
-    kind, _, place = dataset.partition(":")
-    return f"{kind}:{Path(place).name}" if "/" in place or "\\" in place else dataset
+def without_folder(dataset: str) -> str:
+    """The name of a dataset without the parents of its folder."""
+    kind, _, path = dataset.partition(":")
+    return f"{kind}:{Path(path).name}" if "/" in path or "\\" in path else dataset
 
 
 def import_archive(registry: Registry, path: Path, name: str | None) -> Path:
-    """Take a model from an archive into the registry.
+    """Add a model from an archive to the registry and return the directory of its checkpoint.
 
-    Args:
-        registry: where to.
-        path: of the archive.
-        name: for the model; None for the file's, or a made-up one where that is not fit.
-
-    Returns:
-        The directory of its one commit.
-
-    Raises:
-        CheckpointError: when it is not such an archive; nothing is left then.
-        UsageError: for a bad or taken name.
+    Without ``name``, the model is named after the file, or after its dataset and preset where that is not a valid name.
     """
     if name is not None:
         check_name(name)
@@ -111,29 +109,28 @@ def import_archive(registry: Registry, path: Path, name: str | None) -> Path:
     with tempfile.TemporaryDirectory() as folder:
         for member, data in files.items():
             (Path(folder) / member).write_bytes(data)
-        # The one loader says whether it is a model.
+        # The one loader decides whether it is a model.
         try:
             checkpoint = Checkpoint.open(str(path), Path(folder))
             checkpoint.verify()
         except CheckpointError as error:
             reason = error.message.replace(f"{folder}/", "").removeprefix("damaged checkpoint: ")
-            raise CheckpointError(f"{path} is no archive of a model: {reason}", HINT) from error
+            raise _refusal(path, reason) from error
         manifest = checkpoint.manifest
     if manifest.resume is not None:
-        raise CheckpointError(f"{path} is no archive of a model: it speaks of a training that is not in it", HINT)
-    made_up = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip(".-_")[:64]
+        raise _refusal(path, "its manifest describes a training state that is not in it")
+    file_name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip(".-_")[:64]
     stem = f"{manifest.dataset.name.partition(':')[0]}-{manifest.preset}"
-    with registry.writer(
-        name or (made_up if fit_name(made_up) else None), stem, hint="choose another --name"
-    ) as writer:
-        return writer.put({WEIGHTS: files[WEIGHTS], HISTORY: files[HISTORY]}, manifest, best=True, last=True)
+    name = name or (file_name if is_valid_name(file_name) else None)
+    with registry.writer(name, stem, hint=OTHER_NAME) as writer:
+        kept = {WEIGHTS: files[WEIGHTS], HISTORY: files[HISTORY]}
+        return writer.save_files(kept, manifest, best=True, last=True)
 
 
 def read_archive(path: Path) -> dict[str, bytes]:
-    """The files of an archive by name. No name in it is used, and nothing is unpacked that cannot be a model's.
+    """The files of an archive by name; raises CheckpointError for anything that `export` would not write.
 
-    Raises:
-        CheckpointError: for anything that `export` would not write.
+    No name in the archive is used as a path, and nothing is unpacked beyond the size of a model.
     """
     try:
         size = path.stat().st_size
@@ -143,45 +140,45 @@ def read_archive(path: Path) -> dict[str, bytes]:
             if names not in (sorted(MEMBERS), sorted((*MEMBERS, CARD))):
                 raise ValueError(f"it does not hold {', '.join(MEMBERS)} and nothing else")
             for member in members.values():
-                _check(member, size)
-            manifest = Manifest.from_json(_bounded(archive, members[MANIFEST]).decode())
+                _check_member(member, size)
+            manifest = Manifest.from_json(_read_member(archive, members[MANIFEST]).decode())
             for name, record in manifest.files.items():
                 if name in members and members[name].file_size != record.size:
-                    raise ValueError(f"{name} has not the size that the manifest gives")
-            return {name: _bounded(archive, members[name]) for name in MEMBERS}
+                    raise ValueError(f"{name} does not have the size that the manifest gives")
+            return {name: _read_member(archive, members[name]) for name in MEMBERS}
     except FileNotFoundError as error:
         raise CheckpointError(f"there is no file {path}", HINT) from error
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}", HINT) from error
     except (ValueError, RuntimeError, LookupError, EOFError, OverflowError, zipfile.BadZipFile, zlib.error) as error:
-        raise CheckpointError(f"{path} is no archive of a model: {error}", HINT) from error
+        raise _refusal(path, str(error)) from error
 
 
-def _check(member: zipfile.ZipInfo, size: int) -> None:
-    """See that a member can be part of an archive of this size, as far as the table of contents tells.
+def _refusal(path: Path, reason: str) -> CheckpointError:
+    return CheckpointError(f"{path} is not an archive of a model: {reason}", HINT)
 
-    Raises:
-        ValueError: when it cannot.
-    """
+
+def _check_member(member: zipfile.ZipInfo, size: int) -> None:
+    """Check an entry of the table of contents of an archive of ``size`` bytes; raises ValueError."""
     mode = member.external_attr >> 16
     if mode and stat.S_IFMT(mode) not in (0, stat.S_IFREG):
-        raise ValueError(f"{member.filename} is no regular file")
+        raise ValueError(f"{member.filename} is not a regular file")
     if member.flag_bits & 1:
         raise ValueError(f"{member.filename} is encrypted")
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise ValueError(f"{member.filename} is packed in an unusual way")
     if member.compress_size > size:
         raise ValueError(f"{member.filename} is longer than the archive")
-    if member.file_size > UNPACKS_TO * (member.compress_size + 100):
+    if member.file_size > MAX_COMPRESSION * (member.compress_size + 100):
         raise ValueError(f"{member.filename} unpacks to {member.file_size} bytes from {member.compress_size}")
     if member.filename == MANIFEST and member.file_size > MAX_BYTES:
         raise ValueError("its manifest is far too large")
 
 
-def _bounded(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
-    """A member's bytes; no more than its size is ever unpacked."""
+def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    """A member's bytes; no more than its declared size is ever unpacked."""
     with archive.open(member) as opened:
         data = opened.read(member.file_size + 1)
     if len(data) != member.file_size:
-        raise ValueError(f"{member.filename} has not the size that the archive gives")
+        raise ValueError(f"{member.filename} does not have the size that the archive gives")
     return data

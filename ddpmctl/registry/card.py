@@ -1,4 +1,4 @@
-"""The page that goes with a model when it is given away."""
+"""The model card that accompanies an exported model."""
 
 import json
 
@@ -8,12 +8,7 @@ NO_LICENCE = "not chosen: whoever gives the model away chooses (ddpmctl models e
 
 
 def card(checkpoint: Checkpoint, licence: str | None = None) -> str:
-    """A model card in Markdown, from nothing but the manifest.
-
-    Args:
-        checkpoint: the model.
-        licence: under which it is given away, an SPDX name; None for none chosen.
-    """
+    """A model card in Markdown, from nothing but the manifest; ``licence`` is an SPDX name."""
     from ddpmctl.templates import load_template
 
     manifest = checkpoint.manifest
@@ -24,10 +19,6 @@ def card(checkpoint: Checkpoint, licence: str | None = None) -> str:
         licence=licence,
         no_licence=NO_LICENCE,
         manifest=manifest,
-        model=config.model,
-        chain=config.diffusion,
-        recipe=config.training,
-        sampling=config.sampling,
-        run=manifest.run,
+        config=config,
         settings=json.dumps(config.to_dict(), indent=2),
     )

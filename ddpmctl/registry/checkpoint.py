@@ -1,4 +1,4 @@
-"""The one loader: every command that reads a model comes through here."""
+"""The one loader of checkpoints."""
 
 import csv
 import hashlib
@@ -24,55 +24,54 @@ HISTORY = "history.csv"
 MANIFEST = "manifest.json"
 
 PREVIEWS, PREVIEW_STEP_NUMBERS = "previews.images", "previews.steps"
-"""Arrays in the state of a training: what the network made of the same noise, uint8[N,K,S,S] or [N,K,S,S,3], after so
-many steps, int64[N]. Nobody needs them to go on."""
+"""Arrays in the training state, not needed to resume: images sampled from the same noise during training,
+uint8[N,K,S,S] or [N,K,S,S,3], and the steps they were sampled at, int64[N]."""
 
+_DTYPES = {PREVIEWS: "uint8", PREVIEW_STEP_NUMBERS: "int64"}
 
-_TYPES = {PREVIEWS: "uint8", PREVIEW_STEP_NUMBERS: "int64"}
-
-
-FIGURES = ("train_mse", "validation_mse")
+MSE_COLUMNS = ("train_mse", "validation_mse")
 """Columns of the history that are drawn as curves."""
 
 
 class Vanished(CheckpointError):
-    """A commit went away under its reader: a newer one took its place, or the model was removed."""
+    """A checkpoint was removed while it was read: a newer one replaced it, or the model was removed."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One commit of a model, opened: its manifest is read and valid, its files have the right sizes.
+    """An opened checkpoint of a model: its manifest is valid, and its files have the right sizes.
 
     Attributes:
         name: of the model; the path where it was opened by path.
-        path: the directory of the commit.
-        manifest: what is known about it.
-        checksum: of the manifest, hexadecimal; empty where it is older than checksums.
+        path: the directory of the checkpoint.
+        checksum: of the manifest, hexadecimal.
     """
 
     name: str
     path: Path
     manifest: Manifest
-    checksum: str = ""
+    checksum: str
 
     @classmethod
     def open(cls, name: str, path: Path) -> "Checkpoint":
-        """Open the commit in a directory.
-
-        Raises:
-            CheckpointError: when it is missing, no checkpoint or damaged, naming the file.
-        """
+        """Open the checkpoint in a directory; raises CheckpointError naming the file that is missing or damaged."""
         manifest, checksum = read_manifest(path / MANIFEST)
         for file, record in manifest.files.items():
             _check_size(path / file, record)
         return cls(name, path, manifest, checksum)
 
-    def read(self, file: str) -> bytes:
-        """The bytes of one of its files, checked against the manifest.
+    @property
+    def digest(self) -> str:
+        """sha256 of the weights, hexadecimal."""
+        return self.manifest.files[WEIGHTS].sha256
 
-        Raises:
-            CheckpointError: when a single bit differs.
-        """
+    @property
+    def size(self) -> int:
+        """Bytes of all files but the manifest."""
+        return sum(record.size for record in self.manifest.files.values())
+
+    def read(self, file: str) -> bytes:
+        """The bytes of one of its files, whose sha256 is checked."""
         record = self.manifest.files[file]
         path = self.path / file
         _check_size(path, record)
@@ -86,27 +85,26 @@ class Checkpoint:
         return data
 
     def weights(self) -> "dict[str, np.ndarray]":
-        """Tensors by name, float32, verified: what images are made with."""
+        """The sampling weights: float32 tensors by name, verified."""
         return self._tensors(WEIGHTS)
 
     def state(self) -> "dict[str, np.ndarray]":
-        """What the training needs to go on, beside the weights: tensors by name, verified.
-
-        Raises:
-            CheckpointError: also where this commit is not one to go on from.
-        """
+        """The tensors that resuming needs beside the weights, by name, verified."""
         if STATE not in self.manifest.files:
             raise CheckpointError(
                 f"'{self.name}' holds a model and not the state of its training", "train another: ddpmctl train"
             )
         return self._tensors(STATE)
 
-    def verify(self) -> None:
-        """Read and check everything there is.
+    def previews(self) -> "tuple[np.ndarray, list[int]]":
+        """The previews drawn during training, uint8[N,K,S,S] or [N,K,S,S,3], and their steps."""
+        try:
+            return previews_of(self.state())
+        except ValueError as error:
+            raise damaged(self.path / STATE, str(error)) from error
 
-        Raises:
-            CheckpointError: naming the first file that is not what it should be.
-        """
+    def verify(self) -> None:
+        """Read and check every byte."""
         if sum(tensor.size for tensor in self.weights().values()) != self.manifest.parameters:
             raise damaged(self.path / WEIGHTS, f"it does not hold {self.manifest.parameters} parameters")
         if STATE in self.manifest.files:
@@ -126,7 +124,7 @@ class Checkpoint:
 
     @cached_property
     def history(self) -> list[dict[str, str]]:
-        """A row an epoch, as written, verified."""
+        """One row per epoch, as written, verified."""
         try:
             rows = list(csv.DictReader(io.StringIO(self.read(HISTORY).decode())))
         except (ValueError, csv.Error) as error:
@@ -136,8 +134,8 @@ class Checkpoint:
             if None in row or None in row.values():
                 raise damaged(self.path / HISTORY, "its rows differ in length")
             _check_displayable([*row, *row.values()], self.path / HISTORY)
-            for column in FIGURES:
-                _check_number(row.get(column) or "0", self.path / HISTORY)
+            for column in MSE_COLUMNS:
+                _check_mse(row.get(column) or "0", self.path / HISTORY)
         return rows
 
     def _tensors(self, file: str) -> "dict[str, np.ndarray]":
@@ -147,51 +145,27 @@ class Checkpoint:
         try:
             tensors = load(self.read(file))
         except (SafetensorError, ValueError, KeyError, TypeError, MemoryError) as error:
-            raise damaged(self.path / file, f"it is no safetensors file: {error}") from error
+            raise damaged(self.path / file, f"it is not a safetensors file: {error}") from error
         _check_displayable(tensors, self.path / file)
-        strange = [name for name, tensor in tensors.items() if tensor.dtype != _TYPES.get(name, "float32")]
-        if strange:
-            raise damaged(self.path / file, f"{strange[0]} is not {_TYPES.get(strange[0], 'float32')}")
+        for name, tensor in tensors.items():
+            if tensor.dtype != (dtype := _DTYPES.get(name, "float32")):
+                raise damaged(self.path / file, f"{name} is not {dtype}")
         return tensors
-
-    def previews(self) -> "tuple[np.ndarray, list[int]]":
-        """What the network made of the same noise while it learnt: uint8[N,K,S,S] or [N,K,S,S,3], and the steps.
-
-        Raises:
-            CheckpointError: where this commit is not one to go on from, or is damaged.
-        """
-        try:
-            return previews_of(self.state())
-        except ValueError as error:
-            raise damaged(self.path / STATE, str(error)) from error
-
-    @property
-    def digest(self) -> str:
-        """sha256 of the weights, hexadecimal."""
-        return self.manifest.files[WEIGHTS].sha256
 
 
 def previews_of(state: "Mapping[str, np.ndarray]") -> "tuple[np.ndarray, list[int]]":
-    """The strips in the state of a training and their steps; none where it has none.
-
-    Raises:
-        ValueError: when they are no strips.
-    """
+    """The previews in a training state and their steps, possibly none; raises ValueError where they do not match."""
     import numpy as np
 
     images = state.get(PREVIEWS, np.empty((0, 0, 0, 0), np.uint8))
     steps = state.get(PREVIEW_STEP_NUMBERS, np.empty(0, np.int64))
     if images.ndim not in (4, 5) or steps.shape != images.shape[:1]:
-        raise ValueError("its previews do not fit together")
+        raise ValueError("its previews and their steps do not match")
     return images, [int(step) for step in steps]
 
 
 def read_manifest(path: Path) -> tuple[Manifest, str]:
-    """Read and check a manifest; its checksum comes with it, empty where it is older than checksums.
-
-    Raises:
-        CheckpointError: when it is missing or does not hold what it must.
-    """
+    """Read and check a manifest and its checksum."""
     try:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
@@ -218,12 +192,12 @@ def _check_size(path: Path, record: FileRecord) -> None:
 
 
 def _check_displayable(texts: Iterable[str], path: Path) -> None:
-    """Refuse a file of which people would see control characters: names of tensors and cells are printed."""
+    """Refuse control characters in names of tensors and cells, which are printed."""
     if not all(map(is_displayable, texts)):
         raise damaged(path, "it holds characters that cannot be displayed")
 
 
-def _check_number(cell: str, path: Path) -> None:
+def _check_mse(cell: str, path: Path) -> None:
     try:
         number = float(cell)
     except ValueError as error:
@@ -233,14 +207,14 @@ def _check_number(cell: str, path: Path) -> None:
 
 
 def unreadable(path: Path, error: OSError) -> CheckpointError:
-    """What to say of a file that cannot be read."""
+    """The error for a file that cannot be read."""
     if isinstance(error, FileNotFoundError) and not path.parent.exists():
         return Vanished(f"{path.parent} was removed or replaced while it was being read", "run the command again")
     return damaged(path, str(error.strerror))
 
 
 def damaged(path: Path, why: str) -> CheckpointError:
-    """What to say of a file that is not what it should be."""
+    """The error for a damaged file."""
     return CheckpointError(
         f"damaged checkpoint: {path}: {why}",
         "choose another model (ddpmctl models) or train it again (ddpmctl train)",

@@ -1,41 +1,36 @@
-"""What an evaluation found of a model, kept beside it, for whoever tells of it later."""
+"""The result of a model's evaluation, stored beside it."""
 
 import json
 from contextlib import suppress
 from typing import Any
 
+from ddpmctl.durable import replace_file
 from ddpmctl.registry.checkpoint import Checkpoint
-from ddpmctl.registry.durable import replace_file
-from ddpmctl.registry.writer import BEST
+from ddpmctl.registry.pointers import BEST
 
 FILE = "evaluation.json"
 VERSION = 1
 
 
-def keep_evaluation(checkpoint: Checkpoint, found: dict[str, Any]) -> bool:
-    """Keep it; returns whether that could be done. A model that was opened by the path of a commit has no place for it.
-
-    Args:
-        checkpoint: what was evaluated.
-        found: plain values.
-    """
+def store_evaluation(checkpoint: Checkpoint, evaluation: dict[str, Any]) -> bool:
+    """Store plain values beside a model; returns False where that is not possible, as for a path to a checkpoint."""
     model = checkpoint.path.parent
     if not (model / BEST).is_file():
         return False
-    text = json.dumps({"version": VERSION, "digest": checkpoint.digest, "found": found}, indent=2)
+    text = json.dumps({"version": VERSION, "digest": checkpoint.digest, "evaluation": evaluation}, indent=2)
     with suppress(OSError):
         replace_file(model / FILE, f"{text}\n".encode())
         return True
     return False
 
 
-def kept_evaluation(checkpoint: Checkpoint) -> dict[str, Any] | None:
-    """What was found of just these weights; None where nothing was, or it cannot be read: it can be found again."""
+def stored_evaluation(checkpoint: Checkpoint) -> dict[str, Any] | None:
+    """The stored evaluation of exactly these weights; None where there is none or it cannot be read."""
     try:
-        kept = json.loads((checkpoint.path.parent / FILE).read_text(encoding="utf-8"))
-        if kept["version"] != VERSION or kept["digest"] != checkpoint.digest:
+        stored = json.loads((checkpoint.path.parent / FILE).read_text(encoding="utf-8"))
+        if stored["version"] != VERSION or stored["digest"] != checkpoint.digest:
             return None
-        found = kept["found"]
+        evaluation = stored["evaluation"]
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
-    return found if isinstance(found, dict) else None
+    return evaluation if isinstance(evaluation, dict) else None

@@ -16,8 +16,8 @@ from ddpmctl.evaluation.api import Progress, no_progress
 from ddpmctl.imaging.upscale import check_upscale
 from ddpmctl.labels import typed_label
 from ddpmctl.registry import Checkpoint, Registry, last_readable
-from ddpmctl.registry.archive import without_place
-from ddpmctl.registry.evaluations import kept_evaluation
+from ddpmctl.registry.archive import without_folder
+from ddpmctl.registry.evaluations import stored_evaluation
 from ddpmctl.report.description import describe_model
 from ddpmctl.report.page import Film, ModelReport, render_page
 from ddpmctl.sampling.engine import Engine
@@ -123,7 +123,7 @@ def _settings(checkpoint: Checkpoint, last: Checkpoint) -> list[tuple[str, str]]
     dataset = checkpoint.manifest.dataset.name
     created = ("created", checkpoint.manifest.created[:16].replace("T", " ") + " UTC")
     described = describe_model(checkpoint, last.manifest)
-    public = without_place(dataset)
+    public = without_folder(dataset)
     return [created, *((name, text.replace(dataset, public) if name == "data" else text) for name, text in described)]
 
 
@@ -159,7 +159,7 @@ def _last_losses(last: Checkpoint) -> tuple[list[float], int]:
 
 def _evaluation(checkpoint: Checkpoint) -> tuple[dict[str, str], str]:
     """The metrics that `evaluate` saved, and how they were measured; nothing where nothing intact is saved."""
-    saved = kept_evaluation(checkpoint)
+    saved = stored_evaluation(checkpoint)
     if saved is None:
         return {}, ""
     try:

@@ -20,10 +20,10 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from ddpmctl.config import check_seed
+from ddpmctl.durable import replace_file, sweep
 from ddpmctl.errors import DataError, DdpmctlError, Setting
 from ddpmctl.imaging.provenance import KEY, Provenance
 from ddpmctl.parsing import parse
-from ddpmctl.registry.durable import replace_file, sweep
 from ddpmctl.sampling.engine import Engine
 from ddpmctl.sampling.loop import Images
 from ddpmctl.sampling.reproduce import build_provenance, recorded_options

@@ -147,7 +147,7 @@ class Commits:
         writer = self._first_writer()
         self._commit_pending(besides=state.step)
         weights, arrays = tensors()
-        path = writer.commit(
+        path = writer.save(
             weights,
             to_csv(state.rows),
             self._describing(state, metric, stopped, state.resume_record(self.run)),
@@ -160,7 +160,7 @@ class Commits:
         """Commit the best so far where it is not what is committed next, at that step."""
         pending, self._pending = self._pending, None
         if pending and pending.step != besides:
-            self._first_writer().commit(pending.weights, pending.history, pending.describe, best=True, last=False)
+            self._first_writer().save(pending.weights, pending.history, pending.describe, best=True, last=False)
 
     def _first_writer(self) -> ModelWriter:
         assert self.writer is not None, "the first process has one"

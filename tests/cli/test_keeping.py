@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.filesize import decimal
 
 from ddpmctl.registry import Registry
 from tests.builders import register
@@ -25,7 +26,7 @@ def test_a_model_is_removed_and_the_bytes_are_said(here: Cli, tiny_home: Path, t
     size = sum(path.stat().st_size for path in (tmp_path / "models" / "a").rglob("*") if path.is_file())
     done = here("models", "rm", "a", "--yes")
     assert (done.returncode, done.stdout) == (0, "a\n")
-    assert done.stderr == f"removed 'a', {size / 1e6:.1f} MB freed\n"
+    assert done.stderr == f"removed 'a', {decimal(size)} freed\n"
     assert Registry(tmp_path).names() == ["b"]
     assert not (tmp_path / "models" / "a").exists()
     assert reported(here("models", "rm", "b", "-y", "--json"), "models rm") == {
@@ -35,7 +36,7 @@ def test_a_model_is_removed_and_the_bytes_are_said(here: Cli, tiny_home: Path, t
 
 def test_off_a_terminal_removal_wants_a_yes(here: Cli, tiny_home: Path, tmp_path: Path) -> None:
     copy_model(tiny_home, tmp_path, "a")
-    assert complaint(here("models", "rm", "a"), 2) == ("there is nobody to ask: remove a?", "--yes")
+    assert complaint(here("models", "rm", "a"), 2) == ("there is no terminal to ask on: remove a?", "--yes")
     assert Registry(tmp_path).names() == ["a"]
 
 
@@ -123,21 +124,21 @@ def test_prune_removes_what_crashes_left_and_nothing_else(here: Cli, tiny_home: 
         (folder / "weights.safetensors").write_bytes(bytes(1000))
     (model / "notes.txt").write_text("mine")
     dry = here("models", "prune", "--dry-run")
-    assert dry.stderr == "0.0 MB could be freed, 3 leftovers\n"
+    assert dry.stderr == "3.0 kB could be freed, 3 leftovers\n"
     assert sorted(dry.stdout.split()) == sorted(map(str, left))
     assert all(folder.exists() for folder in left)
     told = reported(here("models", "prune", "--json"), "models prune")
     assert (told["bytes"], len(told["paths"]), told["dry_run"]) == (3000, 3, False)
     (model / "notes.txt").unlink()
     assert tree(tmp_path) == before
-    assert here("models", "prune").stderr == "0.0 MB freed, 0 leftovers\n"
+    assert here("models", "prune").stderr == "0 bytes freed, 0 leftovers\n"
 
 
 def test_a_model_goes_to_a_file_and_comes_back(here: Cli, tiny_home: Path, tmp_path: Path) -> None:
     copy_model(tiny_home, tmp_path, "a")
     done = here("models", "export", "a", "kept.zip")
     size = (tmp_path / "kept.zip").stat().st_size
-    assert (done.stdout, done.stderr) == ("kept.zip\n", f"wrote 'a' to kept.zip, {size / 1e6:.1f} MB\n")
+    assert (done.stdout, done.stderr) == ("kept.zip\n", f"wrote 'a' to kept.zip, {decimal(size)}\n")
     assert here("models", "import", "kept.zip", "--name", "b").stdout == "b\n"
     for name in ("a", "b"):
         assert here("generate", "3", "-m", name, "--seed", 1, "-o", f"{name}.png").returncode == 0
@@ -150,17 +151,17 @@ def test_what_cannot_be_exported_or_imported_is_said(here: Cli, tiny_home: Path,
     copy_model(tiny_home, tmp_path, "a")
     assert complaint(here("models", "export", "a", "a.tar"), 2) == (
         "a.tar is not named like an archive",
-        "ddpmctl models export a a.zip",
+        "name it a.zip",
     )
     assert complaint(here("models", "export", "a", "no/such/a.zip"), 1)[0] == "the directory no/such does not exist"
     assert complaint(here("models", "import", "a.zip"), 1)[0] == "there is no file a.zip"
     shutil.make_archive(str(tmp_path / "other"), "zip", tmp_path / "models" / "a")
     error, hint = complaint(here("models", "import", "other.zip"), 1)
-    assert error.startswith("other.zip is no archive of a model: it does not hold weights.safetensors, ")
+    assert error.startswith("other.zip is not an archive of a model: it does not hold weights.safetensors, ")
     assert hint == "ddpmctl models export MODEL FILE.zip makes one"
     assert here("models", "export", "a", "a.safetensors").returncode == 0
     assert complaint(here("models", "import", "a.safetensors"), 1) == (
-        "a.safetensors holds bare weights, and not all that a model is",
+        "a.safetensors holds bare weights, and not a whole model",
         "export an archive: ddpmctl models export NAME x.zip",
     )
     assert Registry(tmp_path).names() == ["a"]

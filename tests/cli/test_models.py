@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from rich.filesize import decimal
 
 from tests.builders import point
 from tests.conftest import Cli
@@ -45,7 +46,7 @@ def test_each_model_has_a_row_the_newest_first(cli: Cli, tmp_path: Path, command
         "2",
         f"{manifest.best.value:.4f} ({manifest.best.parameterization})",
         f"{manifest.parameters:,}",
-        f"{bytes_of_files / 1e6:.1f} MB",
+        decimal(bytes_of_files),
     ]
     assert rows(done.stdout) == [
         COLUMNS,

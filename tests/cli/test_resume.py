@@ -12,7 +12,7 @@ import pytest
 from ddpmctl.cli.training_display import Display
 from ddpmctl.data.dataset import Dataset
 from ddpmctl.registry import Checkpoint, Registry
-from ddpmctl.registry.store import open_commit
+from ddpmctl.registry.pointers import open_pointer
 from ddpmctl.training.learner import Learner
 from ddpmctl.training.train_step import TrainStep
 from ddpmctl.training.trainer import Trainer
@@ -26,7 +26,7 @@ A_RUN = (*SMALL, "--epochs", 3)
 
 
 def last(home: Path, name: str = "a") -> Checkpoint:
-    return open_commit(name, home / "models" / name, "last")
+    return open_pointer(name, home / "models" / name, "last")
 
 
 def weights(home: Path, name: str) -> dict[str, bytes]:
@@ -82,8 +82,8 @@ def test_a_cut_training_goes_on_as_if_nothing_had_been(
 
 def test_latest_is_the_run_that_was_last_worked_on(here: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     assert complaint(here("train", "--resume", "latest"), 1) == (
-        "there is no training to go on with",
-        "begin one: ddpmctl train",
+        "there is no training to resume",
+        "start one: ddpmctl train",
     )
     signal_at(monkeypatch, 2, signal.SIGINT)
     assert here("train", *A_RUN, "--name", "b").returncode == 130

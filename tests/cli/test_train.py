@@ -26,7 +26,7 @@ from ddpmctl.core.diffusion import Diffusion
 from ddpmctl.data import mnist
 from ddpmctl.plan import Plan, RateSegment
 from ddpmctl.registry import Registry, last_of
-from ddpmctl.registry.store import open_commit
+from ddpmctl.registry.pointers import open_pointer
 from ddpmctl.training.history import EpochRow
 from ddpmctl.training.trainer import Trainer
 from tests.conftest import Cli
@@ -260,7 +260,7 @@ def test_ctrl_c_keeps_the_best_so_far_and_nobody_trains_under_its_name_meanwhile
         running.wait_for("epoch 2/")
         assert complaint(cli("train", *SMALL, "--name", "a", "--force"), 1) == (
             "another process is training 'a'",
-            "choose another name with --name",
+            "choose another --name",
         )
         # Readers see the best so far while it trains.
         assert cli("models", "-q").stdout == "a\n"
@@ -351,7 +351,7 @@ def test_a_process_that_is_suspended_does_not_use_up_its_time(tmp_path: Path) ->
 
 def commit_seconds(home: Path, name: str) -> float:
     """The time that was spent training, as the last commit of a run records it."""
-    return open_commit(name, home / "models" / name, "last").manifest.run.seconds
+    return open_pointer(name, home / "models" / name, "last").manifest.run.seconds
 
 
 def test_ctrl_c_before_anything_was_learnt_leaves_nothing(tmp_path: Path) -> None:

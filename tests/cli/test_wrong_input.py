@@ -456,7 +456,7 @@ def test_a_file_that_is_no_checkpoint(here: Cli, tmp_path: Path, command: list[s
     (tmp_path / "folder").mkdir()
     for name in ("notes.txt", "weights.safetensors", "folder"):
         assert complaint(here(*command, name), 1) == (
-            f"{name} is no checkpoint",
+            f"{name} is not a checkpoint",
             "ddpmctl models lists the models there are",
         )
 

@@ -79,7 +79,7 @@ def lost(action: str, home: Path) -> list[str]:
 def _broken(registry: Registry, name: str) -> list[str]:
     found = []
     try:
-        for checkpoint in registry.commits(name):
+        for checkpoint in registry.checkpoints(name):
             checkpoint.verify()
             found += _strange(checkpoint)
     except DdpmctlError as error:
@@ -103,7 +103,7 @@ def done(action: str, home: Path) -> list[str]:
     elif action == "export":
         problems += [] if (home / "tiny.zip").exists() else ["there is no archive"]
     elif action != "prune":
-        step = registry.commits(NAME)[-1].manifest.run.step
+        step = registry.checkpoints(NAME)[-1].manifest.run.step
         problems += [] if step == (OLD if action == "import" else NEW) else [f"it is at step {step}"]
     left = [str(path) for path in registry.leftovers()] if action != "rm" else []
     return problems + [f"{path} was left" for path in left]

@@ -49,7 +49,7 @@ def crowded(processes: int, operations: int, seed: int) -> Tally:
             for name, count in told.get("added", {}).items():
                 added[name] += count
         for name in NAMES:
-            step = registry.commits(name)[-1].manifest.run.step
+            step = registry.checkpoints(name)[-1].manifest.run.step
             tally.expect(step == added[name], f"{name}: {added[name]} additions, but it stands at {step}")
         tally.expect(not list(registry.leftovers()), "something was left behind")
     return tally
@@ -74,7 +74,7 @@ def take_part(home: Path, operations: int, seed: int) -> dict[str, object]:
         name = generator.choice(NAMES)
         try:
             if generator.random() < 0.5:
-                for checkpoint in registry.commits(name):
+                for checkpoint in registry.checkpoints(name):
                     if problem := _read(checkpoint):
                         failures.append(problem)
             else:

@@ -5,6 +5,7 @@ import random
 import resource
 import tempfile
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,6 @@ import numpy as np
 from ddpmctl.errors import CheckpointError, DataError
 from ddpmctl.registry import Manifest, Registry
 from ddpmctl.registry.archive import export, import_archive
-from ddpmctl.registry.writer import sha256
 from tests.builders import commit, reseal, rewrite_manifest
 
 from .actions import RESUME, STATE
@@ -60,7 +60,7 @@ def _damage(tally: Tally, damages: Callable[[bytes], Iterator[bytes]]) -> None:
                 path.write_bytes(data)
                 tally.trials += 1
                 try:
-                    for checkpoint in registry.commits("tiny"):
+                    for checkpoint in registry.checkpoints("tiny"):
                         checkpoint.verify()
                     tally.failures.append(f"{path.name}, case {number}: not seen")
                 except CheckpointError:
@@ -103,7 +103,7 @@ def fuzzed_weights(trials: int, seed: int) -> Tally:
             if trial % 3 == 0:
                 data = generator.choice((0, 1, 8, 2**31, 2**63)).to_bytes(8, "little") + data[8:]
             weights.write_bytes(data)
-            record = {"sha256": sha256(data), "size": len(data)}
+            record = {"sha256": sha256(data).hexdigest(), "size": len(data)}
             rewrite_manifest(path, {**values, "files": {**values["files"], "weights.safetensors": record}})
             _try(tally, f"case {trial}", lambda: registry.open("tiny").verify(), CheckpointError)
     return tally

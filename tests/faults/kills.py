@@ -54,6 +54,6 @@ def _cut(home: Path, name: str, generator: random.Random, length: float, expecte
 
 
 def _state(home: Path, name: str) -> dict[str, bytes]:
-    last = Registry(home).commits(name)[-1]
+    last = Registry(home).checkpoints(name)[-1]
     learnt = {name: array for name, array in last.state().items() if not name.startswith("previews.")}
     return {name: array.tobytes() for name, array in {**last.weights(), **learnt}.items()}

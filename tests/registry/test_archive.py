@@ -16,7 +16,7 @@ from safetensors import safe_open
 from ddpmctl.config import Config
 from ddpmctl.errors import CheckpointError, UsageError
 from ddpmctl.registry import Registry
-from ddpmctl.registry.archive import export, export_weights, import_archive
+from ddpmctl.registry.archive import export, import_archive
 from tests.builders import WEIGHTS, register, reseal
 
 from .support import tree
@@ -133,10 +133,10 @@ ONLY = "it does not hold weights.safetensors, manifest.json, history.csv and not
         (renamed("history.csv", "..\\history.csv"), ONLY),
         (lambda content: content[:2], ONLY),
         (lambda content: [], ONLY),
-        (linked, "weights.safetensors is no regular file"),
+        (linked, "weights.safetensors is not a regular file"),
         (bomb, r"weights.safetensors unpacks to 50000000 bytes from \d+"),
         (manifest_with('"seed": 0', '"seed": "x"'), r"Expected `int`, got `str` - at `\$\.run\.seed`"),
-        (manifest_with('"size": ', '"size": 9'), "weights.safetensors has not the size that the manifest gives"),
+        (manifest_with('"size": ', '"size": 9'), "weights.safetensors does not have the size that the manifest gives"),
         (manifest_with('"sha256": "', '"sha256": "0'), "sha256 must be 64 hexadecimal digits"),
         (manifest_with('"parameters": 6', '"parameters": 7'), "weights.safetensors: it does not hold 7 parameters"),
         (manifest_with('"schema": 5', '"schema": 6'), "it has schema 6 and this ddpmctl knows 5: upgrade ddpmctl"),
@@ -147,7 +147,7 @@ def test_what_export_would_not_write_is_refused_before_anything_lands(
 ) -> None:
     written(packed, edit(members(packed)))
     before = tree(registry.home)
-    with pytest.raises(CheckpointError, match=rf"^{packed} is no archive of a model: {why}") as caught:
+    with pytest.raises(CheckpointError, match=rf"^{packed} is not an archive of a model: {why}") as caught:
         import_archive(registry, packed, "evil")
     assert caught.value.hint == "ddpmctl models export MODEL FILE.zip makes one"
     assert tree(registry.home) == before
@@ -158,7 +158,7 @@ def test_a_size_that_lies_is_found_out(registry: Registry, packed: Path) -> None
     size = next(info.file_size for info, _ in members(packed) if info.filename == "weights.safetensors")
     lying = data.replace(size.to_bytes(4, "little"), (size - 1).to_bytes(4, "little"))
     packed.write_bytes(lying)
-    with pytest.raises(CheckpointError, match="is no archive of a model"):
+    with pytest.raises(CheckpointError, match="is not an archive of a model"):
         import_archive(registry, packed, "evil")
     assert registry.names() == ["tiny"]
 
@@ -166,7 +166,7 @@ def test_a_size_that_lies_is_found_out(registry: Registry, packed: Path) -> None
 @pytest.mark.parametrize("data", [b"", b"PK", b"no zip at all" * 99])
 def test_what_is_no_zip_is_refused(registry: Registry, tmp_path: Path, data: bytes) -> None:
     (tmp_path / "x.zip").write_bytes(data)
-    with pytest.raises(CheckpointError, match="is no archive of a model"):
+    with pytest.raises(CheckpointError, match="is not an archive of a model"):
         import_archive(registry, tmp_path / "x.zip", None)
     with pytest.raises(CheckpointError, match=r"^there is no file "):
         import_archive(registry, tmp_path / "missing.zip", None)
@@ -226,7 +226,7 @@ def test_an_archive_from_before_there_were_cards_is_taken(registry: Registry, pa
 def test_bare_weights_carry_their_settings(registry: Registry, tmp_path: Path) -> None:
     register(registry, "tiny", step=20)
     checkpoint, path = registry.open("tiny"), tmp_path / "tiny.safetensors"
-    assert export_weights(checkpoint, path) == path.stat().st_size
+    assert export(checkpoint, path) == path.stat().st_size
     with safe_open(path, "numpy") as opened:
         assert opened.get_tensor("layer").tolist() == WEIGHTS["layer"].tolist()
         about = opened.metadata()

@@ -94,7 +94,7 @@ def test_what_is_no_checkpoint_is_refused(registry: Registry, tmp_path: Path, wh
         path.write_bytes(b"not a checkpoint")
     with pytest.raises(CheckpointError) as caught:
         registry.open(str(path))
-    assert caught.value.message == f"{path} is no checkpoint"
+    assert caught.value.message == f"{path} is not a checkpoint"
     assert caught.value.hint == "ddpmctl models lists the models there are"
 
 
@@ -136,7 +136,7 @@ def test_a_damaged_pointer_is_an_error(registry: Registry, pointer: str, content
     model = register(registry, "tiny").parent
     (model / pointer).write_text(content, encoding="utf-8")
     with pytest.raises(
-        CheckpointError, match=r"tiny.*(names no commit|cannot be read|which is not there|names another)"
+        CheckpointError, match=r"tiny.*(does not name a checkpoint|cannot be read|which does not exist|names another)"
     ):
         both(registry, "tiny")
 

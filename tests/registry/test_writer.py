@@ -157,7 +157,7 @@ def test_a_taken_name_is_refused(registry: Registry) -> None:
     with pytest.raises(UsageError) as caught:
         registry.writer("tiny", "")
     assert caught.value.message == "there is a model 'tiny' already"
-    assert caught.value.hint == "choose another --name, or replace it with --force"
+    assert caught.value.hint == "choose another name, or replace it with force"
     check_whole(registry, "tiny", 10)
 
 
@@ -200,7 +200,7 @@ def test_another_process_may_read_a_model_in_training_but_not_write_it(registry:
             [sys.executable, "-c", WRITE_ELSEWHERE, str(registry.home)], capture_output=True, text=True, check=False
         )
     assert (done.stdout.splitlines(), done.stderr) == (
-        ["another process is training 'tiny'", "choose another name with --name", "10", "tiny-1"],
+        ["another process is training 'tiny'", "choose another name", "10", "tiny-1"],
         "",
     )
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from ddpmctl.plan import Plan
 from ddpmctl.registry import Checkpoint, Registry
-from ddpmctl.registry.store import open_commit
+from ddpmctl.registry.pointers import open_pointer
 from ddpmctl.training.history import EpochRow
 from ddpmctl.training.trainer import Trainer
 
@@ -65,7 +65,7 @@ class Trained:
 
     @property
     def last(self) -> Checkpoint:
-        return open_commit(self.name, self.registry.models / self.name, "last")
+        return open_pointer(self.name, self.registry.models / self.name, "last")
 
     @property
     def state(self) -> dict[str, np.ndarray]:

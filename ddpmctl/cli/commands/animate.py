@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from ddpmctl.cli import options
 from ddpmctl.cli.output import Output
-from ddpmctl.cli.sampling import SamplingArguments, open_model, steps_bar
+from ddpmctl.cli.sampling import SamplingArguments, steps_bar
 from ddpmctl.cli.terminal_images import draw, play, warn_of_boxes
 from ddpmctl.config import choose
 from ddpmctl.errors import UsageError
-from ddpmctl.registry import last_readable
+from ddpmctl.registry import last_readable, open_model
 
 if TYPE_CHECKING:
     from ddpmctl.imaging.animation import Timing
@@ -88,7 +88,7 @@ def _animate_sampling(
     from ddpmctl.sampling.files import Enlargement
 
     choose("view", view, VIEWS)
-    checkpoint, enlargement = open_model(out, sampling.model), Enlargement(*enlarged)
+    checkpoint, enlargement = open_model(sampling.model), Enlargement(*enlarged)
     config = checkpoint.manifest.config
     if sampling.sampler is None and sampling.steps is None:
         sampling = replace(sampling, sampler="ddim", steps=min(timing.frames, config.diffusion.timesteps))
@@ -115,7 +115,7 @@ def _animate_training(
     from ddpmctl.imaging.files import check_target, write_whole
     from ddpmctl.sampling.training_film import TrainingFilm
 
-    checkpoint = open_model(out, reference)
+    checkpoint = open_model(reference)
     film = TrainingFilm.read(checkpoint, last_readable(checkpoint)).pick(timing.frames)
     film.check_upscale(upscale)
     path = output or film.default_file()

@@ -8,12 +8,12 @@ import typer
 from ddpmctl.cli import options
 from ddpmctl.cli.orders import Order, Resumption
 from ddpmctl.cli.output import Output
-from ddpmctl.cli.sampling import SamplingArguments, open_model, steps_bar
+from ddpmctl.cli.sampling import SamplingArguments, steps_bar
 from ddpmctl.cli.terminal_images import draw, warn_of_boxes
 from ddpmctl.cli.training import carry_out, go_on
 from ddpmctl.config import load_preset
 from ddpmctl.errors import CheckpointError, DataError, DdpmctlError
-from ddpmctl.registry import Checkpoint, Registry, last_of
+from ddpmctl.registry import Checkpoint, Registry, last_of, open_model
 from ddpmctl.registry.manifest import FINISHED
 
 NAME = "demo"
@@ -114,7 +114,7 @@ def make_pictures(out: Output, device: str, show: bool | None = None) -> list[st
     from ddpmctl.sampling.sheet import sample_sheet, sheet_labels
 
     sampling = SamplingArguments(model=NAME, seed=SEED, device=device)
-    checkpoint = open_model(out, NAME)
+    checkpoint = open_model(NAME)
     classes = checkpoint.manifest.classes
     engine, request = sampling.load(out, sampling.request(checkpoint, sheet_labels(len(classes), 1)))
     eight, three = engine.request([8], SEED), engine.request([3], SEED, sampler="ddim", steps=60)

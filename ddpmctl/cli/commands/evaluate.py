@@ -5,7 +5,8 @@ from rich.console import Group, RenderableType
 from ddpmctl.cli import options
 from ddpmctl.cli.evaluation import comparison, metrics_table, parse_sweep
 from ddpmctl.cli.output import Output, task_bars
-from ddpmctl.cli.sampling import SamplingArguments, open_model
+from ddpmctl.cli.sampling import SamplingArguments
+from ddpmctl.registry import open_model
 
 
 def evaluate(
@@ -41,7 +42,7 @@ def evaluate(
         sampler=sampler, steps=steps, guidance=guidance, interval=guidance_interval, seed=seed, device=device,
         precision=precision,
     )  # fmt: skip
-    request = sampling.request(open_model(out, model))
+    request = sampling.request(open_model(model))
     # Checked above, and only now: torch takes a second to import.
     from ddpmctl.evaluation.api import evaluate as evaluate_model
 

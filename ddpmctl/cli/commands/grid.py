@@ -4,8 +4,9 @@ from pathlib import Path
 
 from ddpmctl.cli import options
 from ddpmctl.cli.output import Output
-from ddpmctl.cli.sampling import SamplingArguments, open_model, steps_bar
+from ddpmctl.cli.sampling import SamplingArguments, steps_bar
 from ddpmctl.cli.terminal_images import draw, warn_of_boxes
+from ddpmctl.registry import open_model
 
 DEFAULT = Path("test_results.png")
 
@@ -41,7 +42,7 @@ def grid(
         model=model, sampler=sampler, steps=steps, guidance=guidance, interval=guidance_interval, seed=seed,
         device=device, precision=precision,
     )  # fmt: skip
-    checkpoint = open_model(out, model)
+    checkpoint = open_model(model)
     classes = checkpoint.manifest.classes
     request = sampling.request(checkpoint, sheet_labels(len(classes), rows))
     Enlargement(upscale).check(checkpoint.manifest.config.model, len(request.labels))

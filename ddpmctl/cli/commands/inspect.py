@@ -21,12 +21,11 @@ from ddpmctl.cli.descriptions import (
     table,
 )
 from ddpmctl.cli.output import Output, encodes, escaped
-from ddpmctl.cli.sampling import open_model
 from ddpmctl.cli.terminal_images import draw, draw_picture, draw_sheet
 from ddpmctl.config import DiffusionConfig
 from ddpmctl.errors import CheckpointError, UsageError
 from ddpmctl.paths import expand, expand_home
-from ddpmctl.registry import Checkpoint, last_readable
+from ddpmctl.registry import Checkpoint, last_readable, open_model
 from ddpmctl.sampling.request import SamplingRequest, check_timesteps
 
 PICTURES = (".png", ".gif", ".webp", ".npz")
@@ -56,7 +55,7 @@ def inspect(
     if model is not None and is_picture(model):
         _inspect_picture(out, expand(model), show)
         return
-    checkpoint = open_model(out, model)
+    checkpoint = open_model(model)
     if at:
         if label is None:
             raise UsageError("a noise level is probed for one label", f"--at {at[0]} --label 8")

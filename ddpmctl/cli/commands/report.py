@@ -7,8 +7,8 @@ import typer
 
 from ddpmctl.cli import options
 from ddpmctl.cli.output import Output, task_bars
-from ddpmctl.cli.sampling import open_model
 from ddpmctl.cli.terminal_images import draw, warn_of_boxes
+from ddpmctl.registry import open_model
 
 DEFAULT = Path("report.html")
 
@@ -41,7 +41,7 @@ def report(
     path = output or free_path(DEFAULT)
     check_target(path, [".html"])
     references: list[str | None] = [*(models or [])] or [None]
-    checkpoints = [open_model(out, reference) for reference in references]
+    checkpoints = [open_model(reference) for reference in references]
     for checkpoint in checkpoints:
         warn_of_boxes(out, checkpoint.manifest.classes)
     from ddpmctl.report.build import build_report

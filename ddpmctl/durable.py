@@ -1,4 +1,4 @@
-"""Writing so that a crash leaves the old state or the new one, never half of either."""
+"""Atomic file operations: a crash leaves the old state or the new one."""
 
 import errno
 import os
@@ -9,11 +9,11 @@ import time
 from pathlib import Path
 from uuid import uuid4
 
-PATIENCE = 40
-"""Attempts at a rename where readers may hold what is renamed."""
+RENAME_ATTEMPTS = 40
+"""On Windows, where a reader may hold the target open."""
 
-LONGEST_KEPT = 100
-"""Bytes of a name that its temporary name repeats."""
+MAX_REPEATED_NAME = 100
+"""Bytes of a file name that its temporary name repeats; file systems limit names to 255 bytes, and some to 143."""
 
 _TEMPORARY = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.tmp")
 
@@ -32,10 +32,12 @@ def fsync_dir(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_file(path: Path, data: bytes) -> None:
-    """Write a new file and force it to the disk."""
+def write_file(path: Path, data: bytes, *, sync: bool = True) -> None:
+    """Write a new file and, with ``sync``, force it to the disk."""
     with path.open("xb") as file:
         file.write(data)
+        if not sync:
+            return
         file.flush()
         if sys.platform == "darwin":
             # There, fsync stops at the drive's cache.
@@ -46,9 +48,9 @@ def write_file(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
 
 
-def moved(source: Path, target: Path) -> None:
-    """Rename, taking the place of a file; on Windows once no reader holds it open any more."""
-    for left in reversed(range(PATIENCE if os.name == "nt" else 1)):
+def rename(source: Path, target: Path) -> None:
+    """Rename, replacing a file; on Windows, once no reader holds it open any more."""
+    for left in reversed(range(RENAME_ATTEMPTS if os.name == "nt" else 1)):
         try:
             source.replace(target)
             return
@@ -58,27 +60,31 @@ def moved(source: Path, target: Path) -> None:
             time.sleep(0.05)
 
 
-def replace_file(path: Path, data: bytes) -> None:
-    """Put ``data`` in place of a file: readers see the old bytes or the new ones."""
+def replace_file(path: Path, data: bytes, *, sync: bool = True) -> None:
+    """Write a file so that readers see its old bytes or the new ones.
+
+    With ``sync`` it survives a power loss; without, only a crash of the process.
+    """
     temporary = temporary_beside(path)
     try:
-        write_file(temporary, data)
-        moved(temporary, path)
+        write_file(temporary, data, sync=sync)
+        rename(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    fsync_dir(path.parent)
+    if sync:
+        fsync_dir(path.parent)
 
 
 def put_directory(path: Path, files: dict[str, bytes]) -> None:
-    """Make a directory of files, written in this order; it comes into sight whole. None of that name may be there."""
+    """Create a directory of files, written in this order, that appears atomically; ``path`` must not exist."""
     temporary = temporary_beside(path)
     try:
         temporary.mkdir()
         for name, data in files.items():
             write_file(temporary / name, data)
         fsync_dir(temporary)
-        moved(temporary, path)
+        rename(temporary, path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -86,31 +92,28 @@ def put_directory(path: Path, files: dict[str, bytes]) -> None:
 
 
 def temporary_beside(path: Path) -> Path:
-    """A hidden name on the same file system, which no reader looks at and `sweep` recognises.
-
-    It fits wherever the name itself does: only names that are much longer than those in the registry are replaced.
-    """
-    name = path.name if len(os.fsencode(path.name)) <= LONGEST_KEPT else "file"
+    """A hidden name on the same file system, which readers ignore and `sweep` recognizes."""
+    name = path.name if len(os.fsencode(path.name)) <= MAX_REPEATED_NAME else "file"
     return path.with_name(f".{name}.{uuid4().hex[:8]}.tmp")
 
 
 def remove_tree(path: Path) -> None:
     """Delete a directory: first out of sight by one rename, then piece by piece."""
     trash = temporary_beside(path)
-    moved(path, trash)
+    rename(path, trash)
     shutil.rmtree(trash, ignore_errors=True)
 
 
 def name_of_temporary(path: Path) -> str | None:
-    """What a temporary name was made beside; None for any other name."""
+    """The name that a temporary name was derived from; None for any other name."""
     match = _TEMPORARY.fullmatch(path.name)
     return match["name"] if match else None
 
 
 def temporaries(parent: Path, name: str | None = None) -> list[Path]:
-    """What crashes left under temporary names: those for ``name``, or all of them."""
+    """Temporary files and directories that crashes left: those for ``name``, or all of them."""
     found = ((path, name_of_temporary(path)) for path in parent.glob(".*.tmp"))
-    return sorted(path for path, made_for in found if made_for and name in (None, made_for))
+    return sorted(path for path, original in found if original and name in (None, original))
 
 
 def sweep(parent: Path, name: str | None = None) -> None:
@@ -120,7 +123,7 @@ def sweep(parent: Path, name: str | None = None) -> None:
 
 
 def discard(path: Path) -> None:
-    """Remove a file or a directory that nobody looks at, as far as that goes."""
+    """Remove a file or a directory that nothing refers to, as far as possible."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -128,6 +131,6 @@ def discard(path: Path) -> None:
 
 
 def size_of(path: Path) -> int:
-    """Bytes in a file, or in all files under a directory."""
+    """Bytes in a file, or in all files below a directory."""
     files = path.rglob("*") if path.is_dir() else [path]
     return sum(file.lstat().st_size for file in files if not file.is_dir())
