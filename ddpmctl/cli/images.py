@@ -50,7 +50,7 @@ def generate_images(out: Output, sampling: SamplingArguments, wanted: ImageArgum
         raise UsageError("no label was given", "ddpmctl generate 8, or ddpmctl generate --like PICTURE")
     if target and sampling.seed is None:
         sampling = replace(sampling, seed=target.provenance.seed)
-    checkpoint = None if target and not sampling.model else open_model(sampling.model)
+    checkpoint = target.find_checkpoint() if target and not sampling.model else open_model(sampling.model)
     request = sampling.request(checkpoint, [label for label in wanted.labels for _ in range(wanted.count)], target)
     default = (target.provenance.upscale, target.provenance.interpolation) if target else (1, "cubic")
     factor = default[0] if wanted.upscale is None else wanted.upscale

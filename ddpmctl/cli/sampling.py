@@ -3,12 +3,11 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 from ddpmctl.cli.output import Output
 from ddpmctl.errors import UsageError
-from ddpmctl.registry import Checkpoint, Registry
+from ddpmctl.registry import Checkpoint
 from ddpmctl.sampling.request import Labels, SamplingOptions, SamplingRequest
 
 if TYPE_CHECKING:
@@ -30,19 +29,15 @@ class SamplingArguments:
     precision: str = "auto"
 
     def request(
-        self, checkpoint: Checkpoint | None, labels: Labels = (), target: "ReproductionTarget | None" = None
+        self, checkpoint: Checkpoint, labels: Labels = (), target: "ReproductionTarget | None" = None
     ) -> SamplingRequest:
         """The request for a model, or for a picture that is to be made again."""
         interval = None if self.interval is None else parse_interval(self.interval)
         options: SamplingOptions = {
             "sampler": self.sampler, "steps": self.steps, "guidance": self.guidance, "guidance_interval": interval,
         }  # fmt: skip
-        resolve = (
-            partial(target.request, checkpoint=checkpoint)
-            if target
-            else partial(SamplingRequest.resolve, checkpoint or Registry().open(None))
-        )
-        request = resolve(labels, seed=self.seed, device=self.device, precision=self.precision, **options)
+        resolve = target.request if target else SamplingRequest.resolve
+        request = resolve(checkpoint, labels, seed=self.seed, device=self.device, precision=self.precision, **options)
         if interval and request.sampling.guidance == 1.0:
             raise UsageError("a guidance of 1.0 acts nowhere", "--guidance 1.5 --guidance-interval 0.3:0.85")
         return request

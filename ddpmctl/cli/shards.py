@@ -67,7 +67,8 @@ def generate_shards(
         pending = list(job.pending(folder, mine))
         out.note(_summary(job, mine, pending))
         try:
-            with steps_bar(out, job.provenance.steps * job.image_count(pending)) as on_step:
+            images = sum(len(job.images(shard)) for shard in pending)
+            with steps_bar(out, job.provenance.steps * images) as on_step:
                 made = shards.make_shards(engine, job, folder, pending, on_step)
         except KeyboardInterrupt:
             raise Interrupted(
@@ -92,7 +93,8 @@ def _create_or_open(
     existing = shards.Job.read(folder)
     target = ReproductionTarget(folder / shards.JOB, existing.provenance, []) if existing else None
     draws_seed = sampling.seed is None and existing is None
-    request = sampling.request(None if existing and not sampling.model else open_model(sampling.model), (), target)
+    checkpoint = target.find_checkpoint() if target and not sampling.model else open_model(sampling.model)
+    request = sampling.request(checkpoint, (), target)
     if wanted.count is None and existing is None:
         raise UsageError("the number of images is missing", EXAMPLE)
     count, shard_size, batch_size = wanted.count or 0, wanted.shard_size or shards.SHARD_SIZE, wanted.batch_size

@@ -142,7 +142,7 @@ def _chain(engine: Engine, request: SamplingRequest, progress: Progress) -> Film
 
 def _training(checkpoint: Checkpoint, last: Checkpoint) -> Film | None:
     try:
-        film = TrainingFilm.read(checkpoint, last).pick(FRAMES)
+        film = TrainingFilm.read(checkpoint, last, FRAMES)
     except CheckpointError:
         return None
     return Film(film.tiles(), film.captions)

@@ -1,1 +1,1 @@
-"""Sampling: a loaded model, the sampling loop, requests and shards."""
+"""Sampling: a `request` says which images, an `engine` runs it along the chain (`loop`); the rest builds on these."""

@@ -114,19 +114,15 @@ class ReproductionTarget:
 
     def request(
         self,
+        checkpoint: Checkpoint | None = None,
         labels: Labels = (),
         *,
-        checkpoint: Checkpoint | None = None,
         seed: int | None = None,
         device: str = "auto",
         precision: str = "auto",
         **options: Unpack[SamplingOptions],
     ) -> SamplingRequest:
-        """The request that makes it again, except for what is given; see `SamplingRequest.resolve`.
-
-        Raises:
-            CheckpointError: when the model that made it is needed, and does not exist any more.
-        """
+        """The request that makes it again, except for what is given; see `SamplingRequest.resolve`."""
         before = self.provenance
         changed: SamplingOptions = {**options}
         if changed.get("sampler") is None and changed.get("steps") is None:
@@ -136,7 +132,7 @@ class ReproductionTarget:
             if changed.get("guidance_interval") is None and before.guidance != 1.0:
                 changed["guidance_interval"] = before.guidance_interval
         return SamplingRequest.resolve(
-            checkpoint or self._checkpoint(),
+            checkpoint or self.find_checkpoint(),
             [*labels] or self.labels,
             seed=before.seed if seed is None else seed,
             device=before.device if device == "auto" else device,
@@ -161,7 +157,8 @@ class ReproductionTarget:
             return None
         return int(np.abs(before.astype(int) - images.astype(int)).max())
 
-    def _checkpoint(self) -> Checkpoint:
+    def find_checkpoint(self) -> Checkpoint:
+        """The model that made it."""
         found = find_model(self.provenance)
         if found:
             return found

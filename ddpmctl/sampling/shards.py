@@ -100,10 +100,6 @@ class Job:
         """The numbers of the images in a shard."""
         return range(shard * self.shard_size, min((shard + 1) * self.shard_size, self.count))
 
-    def image_count(self, shards: Iterable[int]) -> int:
-        """The number of images in some shards."""
-        return sum(len(self.images(shard)) for shard in shards)
-
     def labels_of(self, images: range) -> list[int]:
         """The labels of images by number."""
         return [k % self.labels for k in images]

@@ -10,7 +10,7 @@ from ddpmctl.errors import CheckpointError
 from ddpmctl.imaging.animation import Timing, pick
 from ddpmctl.imaging.files import free_path, safe_stem
 from ddpmctl.imaging.sheet import labelled_sheet, tile
-from ddpmctl.imaging.upscale import Images, check_upscale
+from ddpmctl.imaging.upscale import Images
 from ddpmctl.registry import Checkpoint
 from ddpmctl.sampling.animation import Animation
 from ddpmctl.sampling.reproduce import build_provenance
@@ -36,8 +36,8 @@ class TrainingFilm:
     steps: list[int]
 
     @classmethod
-    def read(cls, checkpoint: Checkpoint, last: Checkpoint) -> Self:
-        """Read the previews of a model from its last checkpoint."""
+    def read(cls, checkpoint: Checkpoint, last: Checkpoint, count: int) -> Self:
+        """Read the previews of a model from its last checkpoint: at most so many, the first and the last among them."""
         if last.manifest.resume is None:
             raise CheckpointError(
                 f"'{checkpoint.name}' holds a model and nothing of its training",
@@ -50,23 +50,13 @@ class TrainingFilm:
                 "train for a minute: ",
                 shlex.join(command_line("train", preset="quick", max_time="60s")),
             )
-        return cls(checkpoint, last, list(images), steps)
-
-    def pick(self, count: int) -> Self:
-        """At most so many previews, the first and the last among them."""
-        numbers = pick(len(self.steps), count)
-        previews, steps = [self.previews[k] for k in numbers], [self.steps[k] for k in numbers]
-        return type(self)(self.checkpoint, self.last, previews, steps)
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Class names by label."""
-        return self.checkpoint.manifest.classes
+        numbers = pick(len(steps), count)
+        return cls(checkpoint, last, [images[k] for k in numbers], [steps[k] for k in numbers])
 
     @property
     def labels(self) -> list[int]:
         """The labels of the images in a preview."""
-        return [k % len(self.classes) for k in range(len(self.previews[0]))]
+        return [k % len(self.checkpoint.manifest.classes) for k in range(len(self.previews[0]))]
 
     @property
     def captions(self) -> list[str]:
@@ -80,15 +70,11 @@ class TrainingFilm:
         """Each preview as one small picture."""
         return [tile(list(preview), COLUMNS) for preview in self.previews]
 
-    def check_upscale(self, upscale: int) -> None:
-        """Check that the previews can be enlarged."""
-        model = self.checkpoint.manifest.config.model
-        check_upscale(upscale, "cubic", len(self.labels) * len(self.steps), model.image_size, model.channels)
-
     def animate(self, timing: Timing, upscale: int = 4) -> Animation:
         """A titled sheet per preview, with step and epoch below."""
         starts = range(0, len(self.labels), COLUMNS)
-        titles = [[self.classes[label] for label in self.labels[k : k + COLUMNS]] for k in starts]
+        classes = self.checkpoint.manifest.classes
+        titles = [[classes[label] for label in self.labels[k : k + COLUMNS]] for k in starts]
         frames = [
             labelled_sheet([list(preview[k : k + COLUMNS]) for k in starts], titles, upscale, caption=caption)
             for preview, caption in zip(self.previews, self.captions, strict=True)

@@ -113,14 +113,15 @@ def _animate_training(
 ) -> None:
     """The previews that a training kept."""
     from ddpmctl.imaging.files import check_target, write_whole
+    from ddpmctl.sampling.files import Enlargement
     from ddpmctl.sampling.training_film import TrainingFilm
 
     checkpoint = open_model(reference)
-    film = TrainingFilm.read(checkpoint, last_readable(checkpoint)).pick(timing.frames)
-    film.check_upscale(upscale)
+    film = TrainingFilm.read(checkpoint, last_readable(checkpoint), timing.frames)
+    Enlargement(upscale).check(checkpoint.manifest.config.model, len(film.labels) * len(film.steps))
     path = output or film.default_file()
     check_target(path, SUFFIXES)
-    warn_of_boxes(out, film.classes)
+    warn_of_boxes(out, checkpoint.manifest.classes)
     animation = film.animate(timing, upscale)
     write_whole(path, animation.encode(path.suffix.lower()))
     _draw(out, animation, *drawn)
