@@ -33,6 +33,9 @@ _XMP = (
 _XMP_MADE = re.compile(r'ddpmctl:made="([^"]*)"')
 
 
+Kind = Literal["image", "images", "sheet", "animation"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
     """Everything that decided what a picture shows. No date: the same request makes the same bytes.
@@ -51,7 +54,7 @@ class Provenance:
         versions: of Python and packages, by name.
     """
 
-    kind: Literal["image", "images", "sheet", "animation"]
+    kind: Kind
     model: str
     digest: str
     labels: tuple[int, ...]

@@ -7,7 +7,7 @@ import numpy as np
 
 from ddpmctl.config import ModelConfig
 from ddpmctl.imaging.files import check_target, free_path, npz, numbered_paths, png, safe_stem, write_whole
-from ddpmctl.imaging.provenance import Provenance
+from ddpmctl.imaging.provenance import Kind, Provenance
 from ddpmctl.imaging.upscale import Images, check_upscale, upscale
 from ddpmctl.paths import FolderPath, check_folder
 from ddpmctl.sampling.reproduce import build_provenance
@@ -64,9 +64,14 @@ def plan_files(output: Path | None, request: SamplingRequest) -> list[Path]:
     return numbered
 
 
-def image_provenance(request: SamplingRequest, enlargement: Enlargement) -> Provenance:
-    """The provenance of the one image of a request, which `Engine.resolve` has completed."""
-    return _provenance(request, request, enlargement)
+def image_provenance(request: SamplingRequest, enlargement: Enlargement, *, archive: bool = False) -> Provenance:
+    """The provenance of the one image of a request, or of an archive of all its images."""
+    # An archive holds its labels, which may be too many for a command line.
+    typed = replace(request, labels=()) if archive else request
+    factor, interpolation = enlargement.factor, enlargement.interpolation
+    argv = typed.to_argv("generate", interpolation=interpolation if factor > 1 else None, upscale=factor)
+    kind: Kind = "images" if archive else "image"
+    return build_provenance(request, kind, argv, upscale=factor, interpolation=interpolation)
 
 
 def save_images(
@@ -81,18 +86,9 @@ def save_images(
     """
     paths[0].parent.mkdir(parents=True, exist_ok=True)
     if paths[0].suffix.lower() == ".npz":
-        # The archive holds its labels, which may be too many for a command line.
-        provenance = _provenance(request, replace(request, labels=()), enlargement)
         seeds = [request.seed + k for k in range(len(images))]
+        provenance = image_provenance(request, enlargement, archive=True)
         write_whole(paths[0], npz(images, list(request.labels), seeds, provenance))
         return
     for k, (path, image) in enumerate(zip(paths, images, strict=True)):
         write_whole(path, png(image, image_provenance(request.part(k), enlargement)))
-
-
-def _provenance(request: SamplingRequest, typed: SamplingRequest, enlargement: Enlargement) -> Provenance:
-    factor, interpolation = enlargement.factor, enlargement.interpolation
-    argv = typed.to_argv("generate", interpolation=interpolation if factor > 1 else None, upscale=factor)
-    return build_provenance(
-        request, "image" if typed.labels else "images", argv, upscale=factor, interpolation=interpolation
-    )

@@ -4,14 +4,14 @@ import shlex
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self, Unpack
+from typing import Any, Self, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from ddpmctl.errors import CheckpointError, DataError, Setting, UsageError
-from ddpmctl.imaging.provenance import Provenance, read_provenance
+from ddpmctl.imaging.provenance import Kind, Provenance, read_provenance
 from ddpmctl.imaging.upscale import Images
 from ddpmctl.registry import Checkpoint, Registry
 from ddpmctl.sampling.request import Labels, SamplingOptions, SamplingRequest, public_name
@@ -20,7 +20,7 @@ from ddpmctl.versions import versions
 
 def build_provenance(
     request: SamplingRequest,
-    kind: Literal["image", "images", "sheet", "animation"],
+    kind: Kind,
     argv: list[str],
     *,
     upscale: int = 1,

@@ -43,7 +43,7 @@ def growth(data_dir: Path) -> None:
         for count in (1, 8, 64, 256, 1024, 10_000):
             ran = ddpmctl(Path(folder), "generate", 8, "-n", count, "-o", Path(folder) / "x.npz", "--device", "cpu")
             rows.append([str(count), f"{ran.seconds:.2f}", f"{ran.peak:,.0f}"])
-        print(f"{engine.evaluations(engine.resolve())} evaluations of the network an image\n")
+        print(f"{engine.nfe(engine.request([0]).sampling)} evaluations of the network an image\n")
     print(markdown(["images", "s, whole process", "peak MiB"], rows))
 
 
