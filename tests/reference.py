@@ -1,8 +1,8 @@
-"""The README's command reference, from what the commands say of themselves with --help.
+"""The command reference, generated from what the commands print with --help, and the README files that tests check.
 
     python -m tests.reference
 
-writes it; a test sees that it is up to date.
+writes the reference into `ddpmctl/cli/commands/README.md`; a test checks that it is up to date.
 """
 
 import inspect
@@ -11,15 +11,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import typer
+
 from ddpmctl import plugins
 from ddpmctl.cli import group
 
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+REFERENCE = ROOT / "ddpmctl" / "cli" / "commands" / "README.md"
+READMES = [README, *sorted((ROOT / "ddpmctl").rglob("README.md")), *sorted((ROOT / "tests").glob("*/README.md"))]
 BEGIN, END = "<!-- reference: python -m tests.reference -->", "<!-- end of reference -->"
 
 
 def commands() -> Iterator[tuple[str, Any]]:
-    """Every built-in command and its subcommands, by what is typed for them, in the order of --help."""
+    """Every built-in command and its subcommands with the words that call it, in the order of --help."""
     usable = plugins.available(plugins.COMMANDS)
     for name in group.SUMMARIES:
         command = group.as_command(usable[name].load(), name)
@@ -29,21 +34,22 @@ def commands() -> Iterator[tuple[str, Any]]:
 
 
 def paragraphs(command: Any) -> list[str]:
-    """What its help says before the options."""
+    """The help text before the options."""
     text = inspect.cleandoc(command.help or "")
     return [" ".join(part.split()) for part in re.split(r"\n\s*\n", text) if part.strip()]
 
 
 def reference() -> str:
-    """All of it, as Markdown that folds."""
+    """All commands, as Markdown that folds."""
     parts = []
     for typed, command in commands():
         summary, *more = paragraphs(command)
         lines = [f"<details><summary><code>ddpmctl {typed}</code>: {summary}</summary>", ""]
         lines += [f"{_marked(paragraph)}\n" for paragraph in more]
-        rows = [row for parameter in command.params if (row := _row(parameter))]
+        context = typer.Context(command)
+        rows = [_row(parameter, context) for parameter in command.get_params(context) if parameter.name != "help"]
         if rows:
-            lines += ["| | | default |", "|---|---|---|", *rows, ""]
+            lines += ["| | |", "|---|---|", *rows, ""]
         parts.append("\n".join([*lines, "</details>"]))
     return "\n".join(parts)
 
@@ -54,30 +60,14 @@ def _marked(paragraph: str) -> str:
     return f"{before}: `ddpmctl {after}`" if colon and ";" not in after else paragraph
 
 
-def _row(parameter: Any) -> str | None:
-    if parameter.name == "help" or getattr(parameter, "hidden", False):
-        return None
-    metavar = parameter.metavar or ""
-    if parameter.param_type_name == "argument":
-        shown, told = f"`{metavar or parameter.name.upper()}`", getattr(parameter, "help", "") or ""
-    else:
-        names = ", ".join(parameter.opts) + "".join(f"/{name}" for name in parameter.secondary_opts)
-        # is_flag and the like are of Typer's own classes; what an option is called is not.
-        kind = "" if _is_flag(parameter) else metavar or parameter.name.upper()
-        shown, told = f"`{names} {kind}".rstrip() + "`", parameter.help or ""
-        if parameter.envvar:
-            told += f" Or `{parameter.envvar}`."
-    default = parameter.default
-    usual = "" if default is None or isinstance(default, bool) or callable(default) else f"`{default}`"
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in (shown, told, usual)) + " |"
-
-
-def _is_flag(parameter: Any) -> bool:
-    return bool(parameter.is_flag or parameter.secondary_opts or isinstance(parameter.default, bool))
+def _row(parameter: Any, context: typer.Context) -> str:
+    name, text = parameter.get_help_record(context)
+    cells = (f"`{name.strip()}`", " ".join(text.split()))
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def with_reference(readme: str) -> str:
-    """The README with today's reference in its place."""
+    """A README with today's reference in its place."""
     before, begin, rest = readme.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):
@@ -86,4 +76,4 @@ def with_reference(readme: str) -> str:
 
 
 if __name__ == "__main__":
-    README.write_text(with_reference(README.read_text(encoding="utf-8")), encoding="utf-8")
+    REFERENCE.write_text(with_reference(REFERENCE.read_text(encoding="utf-8")), encoding="utf-8")

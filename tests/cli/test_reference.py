@@ -1,4 +1,4 @@
-"""The README's command reference, and every example in it and in the help: true, and run."""
+"""The README files: the command reference and every link are true, and every example in them and in the help is run."""
 
 import re
 import shlex
@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import ROOT, Cli, clean_environment, run_cli
 from tests.original import random_state, save
-from tests.reference import README, commands, paragraphs, with_reference
+from tests.reference import README, READMES, REFERENCE, commands, paragraphs, with_reference
 
 from .support import OFTEN, Running, copy_model
 
@@ -28,19 +28,30 @@ IN_SMALL = {
 """What is put behind an example that begins so, to have it done in seconds."""
 
 ELSEWHERE = {
-    "ddpmctl lessons": "commands/test_lessons.py::test_every_lesson_is_told_with_its_figures_and_pictures",
-    "ddpmctl evaluate": "test_evaluation.py::test_evaluate_reports_everything_as_json",
-    "ddpmctl data fetch": "commands/test_data.py::test_what_is_there_is_not_fetched_again",
-    "ddpmctl data show fashion-mnist": "commands/test_data.py::test_packed_files_in_a_plain_folder_are_read_and_left"
+    "ddpmctl lessons": "cli/test_lessons.py::test_every_lesson_is_told_with_its_figures_and_pictures",
+    "ddpmctl evaluate": "evaluation/test_evaluation.py::test_evaluate_reports_everything_as_json",
+    "ddpmctl data fetch": "cli/test_data.py::test_what_is_there_is_not_fetched_again",
+    "ddpmctl data show fashion-mnist": "cli/test_data.py::test_packed_files_in_a_plain_folder_are_read_and_left"
     "_as_they_are",
-    "ddpmctl generate --interactive": "commands/test_interactive.py::test_labels_may_be_piped_in_and_paths_piped_out",
+    "ddpmctl generate --interactive": "cli/test_interactive.py::test_labels_may_be_piped_in_and_paths_piped_out",
 }
 """What takes minutes, a network or a keyboard even in small, and the test that does it."""
 
 
-def in_readme() -> Iterator[str]:
-    """Every command in a block of the README."""
-    for block in re.findall(r"```console\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL):
+MOST_BYTES = 9 * 1024
+"""Of the first README: what a newcomer reads; everything else is in the folder that it is about."""
+
+
+def blocks(language: str) -> Iterator[tuple[Path, str]]:
+    """Every block of code in this language, with its README."""
+    for readme in READMES:
+        for block in re.findall(rf"```{language}\n(.*?)```", readme.read_text(encoding="utf-8"), re.DOTALL):
+            yield readme, block
+
+
+def in_readmes() -> Iterator[str]:
+    """Every command in a block of a README."""
+    for _, block in blocks("console"):
         for line in block.splitlines():
             if line.startswith("ddpmctl "):
                 yield line.partition("  #")[0].strip()
@@ -53,12 +64,24 @@ def in_help() -> Iterator[str]:
             yield from re.findall(r"(?:^|: |; )(ddpmctl [^;]+?)(?= makes it again|\.?$|;)", paragraph)
 
 
-EXAMPLES = list(dict.fromkeys([*in_readme(), *in_help()]))
+EXAMPLES = list(dict.fromkeys([*in_readmes(), *in_help()]))
+PYTHON = list(blocks("python"))
 
 
-def test_the_reference_in_the_readme_is_what_the_commands_say() -> None:
-    text = README.read_text(encoding="utf-8")
+def test_the_reference_is_what_the_commands_say() -> None:
+    text = REFERENCE.read_text(encoding="utf-8")
     assert with_reference(text) == text, "python -m tests.reference"
+
+
+def test_the_first_readme_is_short() -> None:
+    assert README.stat().st_size <= MOST_BYTES
+
+
+@pytest.mark.parametrize("readme", READMES, ids=[str(path.relative_to(ROOT).parent) for path in READMES])
+def test_every_link_and_picture_of_a_readme_is_there(readme: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", readme.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (readme.parent / target.partition("#")[0]).exists(), target
 
 
 def test_there_are_examples_of_every_command() -> None:
@@ -78,7 +101,7 @@ def test_what_is_run_elsewhere_is_run_there() -> None:
 def furnished(tiny_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home with models of the names that the examples have, a run that was cut short, a picture and a checkpoint."""
     home = tmp_path_factory.mktemp("furnished")
-    for name in ("quick", "standard", "mnist-quick-1"):
+    for name in ("quick", "standard", "my-digits", "mnist-quick-1"):
         copy_model(tiny_home, home, name)
     train = shlex.split("train --preset quick --dataset strokes:300 --batch-size 64 --device cpu")
     whole = [*OFTEN, *train, "--epochs", "2", "--name", "demo"]
@@ -102,3 +125,12 @@ def test_an_example_works(here: Cli, furnished: Path, tmp_path: Path, example: s
     assert done.stdout or done.stderr
     for file in re.findall(r" -o (\S+)", example):
         assert (tmp_path / file).stat().st_size > 100
+
+
+@pytest.mark.parametrize("code", [code for _, code in PYTHON], ids=[readme.parent.name for readme, _ in PYTHON])
+def test_the_python_of_a_readme_works(
+    furnished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    shutil.copytree(furnished, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "README.md", "exec"), {})
