@@ -15,7 +15,7 @@ from ddpmctl.errors import Setting, UsageError
 from ddpmctl.evaluation.cache import cached_classifier
 from ddpmctl.evaluation.evaluator import Evaluator, Images, Metrics, as_tensor
 from ddpmctl.evaluation.metrics import check_available, nearest
-from ddpmctl.evaluation.plot import Point, quality_against_cost
+from ddpmctl.evaluation.plot import quality_against_cost
 from ddpmctl.imaging.files import png
 from ddpmctl.imaging.sheet import labelled_sheet
 from ddpmctl.model_images import same_images
@@ -38,7 +38,19 @@ Progress = Callable[[str, int, int], None]
 
 
 def no_progress(task: str, done: int, total: int) -> None:
-    """Show nothing."""
+    """Report nothing."""
+
+
+def count_steps(progress: Progress, request: SamplingRequest) -> Callable[[int], None]:
+    """An ``on_step`` of the engine that reports the progress of a request."""
+    done, total = 0, request.sampling.steps * len(request.labels)
+
+    def on_step(images: int) -> None:
+        nonlocal done
+        done += images
+        progress("sampling", done, total)
+
+    return on_step
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +134,7 @@ class Evaluation:
 
     def plot(self) -> bytes:
         """A PNG of quality against cost; settings that differ only in the number of steps are joined by a line."""
-        return quality_against_cost(
-            [Point(each.label, each.nfe, each.metrics.frechet.ratio, each.metrics.accuracy) for each in self.results]
-        )
+        return quality_against_cost(self.results)
 
 
 def evaluate(
@@ -169,9 +179,10 @@ def evaluate(
     results = []
     for sampling in settings:
         request = replace(request, sampling=sampling)
-        images, seconds = _sample(engine, request, progress)
-        metrics = evaluator.measure(images, labels)
-        results.append(SamplingResult(sampling, metrics, n / seconds, engine.nfe(sampling)))
+        started = time.perf_counter()
+        images = engine.run(request, count_steps(progress, request))
+        speed = n / (time.perf_counter() - started)
+        results.append(SamplingResult(sampling, evaluator.measure(images, labels), speed, engine.nfe(sampling)))
     evaluation = Evaluation(results=tuple(results), evaluator=evaluator, request=request, images=images)
     if not sweep:
         _save(evaluation)
@@ -201,21 +212,6 @@ def _evaluator(checkpoint: Checkpoint, data_dir: Path | None, engine: Engine, pr
         train, test, engine.device, lambda done, total: progress("training the classifier", done, total)
     )
     return Evaluator(cached.classifier, train, test)
-
-
-def _sample(engine: Engine, request: SamplingRequest, progress: Progress) -> tuple[Images, float]:
-    """The images, and the seconds that they took."""
-    done, total = 0, request.sampling.steps * len(request.labels)
-
-    def on_step(images: int) -> None:
-        nonlocal done
-        done += images
-        progress("sampling", done, total)
-
-    progress("sampling", 0, total)
-    started = time.perf_counter()
-    images = engine.run(request, on_step)
-    return images, time.perf_counter() - started
 
 
 def _save(evaluation: Evaluation) -> None:

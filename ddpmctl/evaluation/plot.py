@@ -1,38 +1,25 @@
 """A plot of quality against cost, by matplotlib."""
 
 import io
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ddpmctl.evaluation.api import SamplingResult
 
 
-@dataclass(frozen=True, slots=True)
-class Point:
-    """One sampling setting.
-
-    Attributes:
-        line: the name of the line that joins it to others.
-        nfe: network function evaluations per image.
-        ratio: Frechet distance over the real-data floor; None if that is unknown.
-        accuracy: label accuracy.
-    """
-
-    line: str
-    nfe: int
-    ratio: float | None
-    accuracy: float
-
-
-def quality_against_cost(points: list[Point]) -> bytes:
+def quality_against_cost(results: "Sequence[SamplingResult]") -> bytes:
     """Frechet distance and label accuracy over network function evaluations, as a PNG."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4.5), layout="constrained")
     left, right = figure.subplots(1, 2)
-    for line in dict.fromkeys(point.line for point in points):
-        joined = sorted((point for point in points if point.line == line), key=lambda point: point.nfe)
-        known = [(point.nfe, point.ratio) for point in joined if point.ratio is not None]
+    for label in dict.fromkeys(result.label for result in results):
+        joined = sorted((result for result in results if result.label == label), key=lambda result: result.nfe)
+        known = [(each.nfe, each.metrics.frechet.ratio) for each in joined if each.metrics.frechet.ratio is not None]
         if known:
-            left.plot(*zip(*known, strict=True), marker="o", label=line)
-        right.plot([point.nfe for point in joined], [100 * point.accuracy for point in joined], marker="o")
+            left.plot(*zip(*known, strict=True), marker="o", label=label)
+        right.plot([each.nfe for each in joined], [100 * each.metrics.accuracy for each in joined], marker="o")
     left.axhline(1, color="grey", linestyle=":", label="real images")
     left.set_ylabel("Frechet distance / real-data floor")
     right.set_ylabel("label accuracy, %")

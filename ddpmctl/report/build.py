@@ -12,7 +12,7 @@ import numpy as np
 from ddpmctl import __version__
 from ddpmctl.build import build_diffusion
 from ddpmctl.errors import CheckpointError, UsageError
-from ddpmctl.evaluation.api import Progress, no_progress
+from ddpmctl.evaluation.api import Progress, count_steps, no_progress
 from ddpmctl.imaging.upscale import check_upscale
 from ddpmctl.labels import typed_label
 from ddpmctl.registry import Checkpoint, Registry, last_readable
@@ -90,14 +90,7 @@ def _report(request: SamplingRequest, progress: Progress) -> tuple[ModelReport, 
     engine = Engine(checkpoint, request.device, request.precision)
     request = engine.resolve(request)
     every = engine.request(sheet_labels(len(engine.classes), 1), request.seed, **request.options)
-    done, total = 0, every.sampling.steps * len(every.labels)
-
-    def on_step(images: int) -> None:
-        nonlocal done
-        done += images
-        progress("sampling", done, total)
-
-    sheet = sample_sheet(engine, every, UPSCALE, on_step)
+    sheet = sample_sheet(engine, every, UPSCALE, count_steps(progress, every))
     schedule = build_diffusion(checkpoint.manifest.config.diffusion).schedule
     losses, first_step = _last_losses(last)
     metrics, evaluation = _evaluation(checkpoint)
