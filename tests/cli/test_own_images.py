@@ -124,8 +124,8 @@ def test_a_class_of_one_picture_is_trained_on_inspected_and_evaluated(
     (result,) = reported(done, "evaluate")["results"]
     assert result["accuracy_by_class"][2] is None
     assert None not in result["accuracy_by_class"][:2]
-    assert result["without_figure"] == {"newts": "no test image"}
-    assert result["spread"] is None, "two test images have no fifth neighbour"
+    assert result["unmeasured_classes"] == {"newts": "no test image"}
+    assert result["diversity"] is None, "two test images have no fifth neighbour"
     shown = here(*EVALUATED).stdout
     assert "newts" in shown.split("not measured", 1)[1].splitlines()[0]
     assert "no test image of this class" in shown
@@ -181,5 +181,5 @@ def test_more_classes_than_generated_images_leave_no_nan(here: Cli, tmp_path: Pa
             )
     own_model(tmp_path, tmp_path / "many", classes)
     (result,) = reported(here(*EVALUATED, "--json"), "evaluate")["results"]
-    assert result["without_figure"] == {"class 100": "no generated image"}
+    assert result["unmeasured_classes"] == {"class 100": "no generated image"}
     assert result["accuracy_by_class"][100] is None
