@@ -1,5 +1,6 @@
-"""The images that belong to a model: those that it was trained on, and the test images beside them."""
+"""The images that a model was trained on, and sheets of the images of a dataset."""
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,15 @@ from ddpmctl.registry import Manifest
 
 if TYPE_CHECKING:
     from ddpmctl.data.dataset import Dataset
+    from ddpmctl.imaging.upscale import Images
+
+log = logging.getLogger("ddpmctl")
+
+SHEET_ROWS = 5
+"""Images of each class on a sheet."""
+
+SHEET_COLUMNS = 10
+"""Classes side by side on a sheet."""
 
 
 def same_images(
@@ -19,10 +29,9 @@ def same_images(
     train: bool = True,
     notice: Callable[[str], None] = lambda sentence: None,
 ) -> "Dataset":
-    """The images that a model was trained on, at the side of its network, or the test images of the same data set.
+    """The training images of a model, at the side of its network, or the test images of the same dataset.
 
-    Raises:
-        DataError: when they cannot be loaded, or show other classes than those of the model.
+    Raises DataError where the dataset no longer has the classes of the model.
     """
     model = manifest.config.model
     own = manifest.dataset.name.startswith(f"{OWN}:")
@@ -38,6 +47,26 @@ def same_images(
             "restore its folders, or train another model: ddpmctl train",
         )
     return data
+
+
+def sheet_rows(data: "Dataset") -> "tuple[list[list[Images]], list[list[str]]]":
+    """Rows of images of each class for `imaging.sheet.labelled_sheet`, and the titles of each row.
+
+    Classes without images are left out with a logged warning; a class of few images repeats them.
+    """
+    by_class = [(data.labels == label).nonzero()[:SHEET_ROWS, 0].tolist() for label in range(len(data.classes))]
+    if empty := [name for name, ids in zip(data.classes, by_class, strict=True) if not ids]:
+        log.warning("%s has no images of: %s", data.name, ", ".join(empty))
+    present = [label for label, ids in enumerate(by_class) if ids]
+    pixels = data.images.permute(0, 2, 3, 1).numpy()
+    rows, titles = [], []
+    for start in range(0, len(present), SHEET_COLUMNS):
+        shown = present[start : start + SHEET_COLUMNS]
+        for row in range(SHEET_ROWS):
+            images = pixels[[by_class[label][row % len(by_class[label])] for label in shown]]
+            rows.append(list(images[..., 0] if images.shape[-1] == 1 else images))
+            titles.append([data.classes[label] for label in shown] if row == 0 else [])
+    return rows, titles
 
 
 def _difference(now: tuple[str, ...], before: tuple[str, ...]) -> str:

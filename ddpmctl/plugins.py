@@ -3,7 +3,6 @@
 Nothing is imported until it is used, and what does not import fails alone.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
@@ -16,17 +15,12 @@ DATASETS = "ddpmctl.datasets"
 SAMPLERS = "ddpmctl.samplers"
 
 
+KINDS = {COMMANDS: "command", DATASETS: "dataset", SAMPLERS: "sampler"}
+
+
 @dataclass(frozen=True, slots=True)
 class Plugin:
-    """Something that a package adds under a name.
-
-    Attributes:
-        name: what the user types.
-        entry: where the code is.
-        distribution: the package that adds it.
-        version: of that package.
-        summary: one line, from the package's metadata.
-    """
+    """A command, dataset or sampler that a package adds under a name; the summary is the package's."""
 
     name: str
     entry: metadata.EntryPoint
@@ -36,15 +30,11 @@ class Plugin:
 
     @property
     def builtin(self) -> bool:
-        """Whether it is one of our own."""
+        """Whether it is part of ddpmctl itself."""
         return self.distribution == "ddpmctl"
 
     def load(self) -> Any:
-        """Import it.
-
-        Raises:
-            DdpmctlError: naming the package, when it does not import for whatever reason.
-        """
+        """Import it; raises DdpmctlError naming the package if that fails."""
         try:
             return self.entry.load()
         except DdpmctlError:
@@ -60,9 +50,20 @@ class Plugin:
             ) from error
 
 
+@dataclass(frozen=True, slots=True)
+class PluginStatus:
+    """A plugin of another package, and why it cannot be used; None where it can."""
+
+    kind: str
+    name: str
+    package: str
+    version: str
+    problem: str | None
+
+
 @cache
 def discover(group: str) -> tuple[Plugin, ...]:
-    """Everything installed in an entry-point group, our own first, each package's once."""
+    """Everything installed in an entry-point group, once per package, the built-in ones first."""
     found: dict[tuple[str, str], Plugin] = {}
     for distribution in metadata.distributions():
         for entry in distribution.entry_points.select(group=group):
@@ -74,14 +75,30 @@ def discover(group: str) -> tuple[Plugin, ...]:
 
 
 def available(group: str) -> dict[str, Plugin]:
-    """What may be used, by name: nobody takes the name of a built-in, nor one that is taken."""
+    """What can be used, by name: a plugin cannot take the name of a built-in one or of another plugin."""
     usable: dict[str, Plugin] = {}
     for plugin in discover(group):
         usable.setdefault(plugin.name, plugin)
     return usable
 
 
-def shadowed(group: str) -> Iterator[Plugin]:
-    """What is installed but not usable, since its name is taken."""
-    usable = available(group)
-    return (plugin for plugin in discover(group) if usable[plugin.name] is not plugin)
+def check_plugins() -> list[PluginStatus]:
+    """Import every plugin of other packages."""
+    found = []
+    for group, kind in KINDS.items():
+        usable = available(group)
+        for plugin in discover(group):
+            if not plugin.builtin:
+                problem = _problem(plugin, is_usable=usable[plugin.name] is plugin)
+                found.append(PluginStatus(kind, plugin.name, plugin.distribution, plugin.version, problem))
+    return found
+
+
+def _problem(plugin: Plugin, *, is_usable: bool) -> str | None:
+    if not is_usable:
+        return f"ignored: the name '{plugin.name}' is taken"
+    try:
+        plugin.load()
+    except DdpmctlError as error:
+        return error.message
+    return None

@@ -8,37 +8,46 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ddpmctl import plugins
-from ddpmctl.config import ModelConfig, choose
+from ddpmctl.config import FITS, ModelConfig, choose
 from ddpmctl.data.report import LoadReport
-from ddpmctl.errors import DataError, UsageError
+from ddpmctl.errors import DataError, Setting, UsageError
 from ddpmctl.labels import class_names_problem, is_displayable
 from ddpmctl.paths import expand
 
 if TYPE_CHECKING:
     from ddpmctl.data.dataset import Dataset
 
+OWN = "folder"
+"""The dataset of a user's own pictures, of any shape and colour."""
+
+STROKES_COUNT = 20_000
+STROKES_TEST_COUNT = 10_000
+
+NATIVE_SIZES = {"mnist": 28, "fashion-mnist": 28, "strokes": 28}
+"""Side of the images as they are stored, before they are resized; other datasets have pictures of any size."""
+
+DEFAULT_SIZE = 32
+"""Side of these images in files, unless another is asked for."""
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a loader is asked for.
-
-    Attributes:
-        image_size: side of an image in pixels.
-        data_dir: where to find the files; when given, neither the cache nor the network is asked.
-        argument: what follows ``name:``, empty where nothing does.
-        train: training images, or else test images, which no model sees.
-        fit: ``crop`` or ``pad``, for pictures that are not square; empty for the default.
-        channels: 1 for grey, 3 for colour; None for what the pictures have.
-        report: records what is not used of the data set, and what was done to the rest.
-    """
+    """What a loader is asked for."""
 
     image_size: int
+    """Side of an image in pixels."""
     data_dir: Path | None = None
+    """Folder of the files; if given, neither the cache nor the network is used."""
     argument: str = ""
+    """What follows ``name:``."""
     train: bool = True
+    """Training images, or else test images, which no model is trained on."""
     fit: str = ""
+    """``crop`` or ``pad``, for pictures that are not square; empty for the default."""
     channels: int | None = None
+    """1 for grey, 3 for colour; None for what the pictures have."""
     report: LoadReport = field(default_factory=LoadReport)
+    """Takes what is not used of the dataset, and what was done to the rest."""
 
     @property
     def notice(self) -> Callable[[str], None]:
@@ -49,26 +58,24 @@ class Request:
 Loader = Callable[[Request], "Dataset"]
 """What a dataset is: a plugin adds one under the entry point group ``ddpmctl.datasets``."""
 
-STROKES_COUNT = 20_000
-STROKES_TEST_COUNT = 10_000
-
 
 def _mnist(request: Request) -> "Dataset":
     from ddpmctl.data.mnist import load_mnist
 
-    if request.argument:
-        raise UsageError(f"the dataset mnist takes nothing after a colon: '{request.argument}'", "--dataset mnist")
+    _check_no_argument("mnist", request.argument)
     return load_mnist(request.image_size, request.data_dir, train=request.train)
 
 
 def _fashion_mnist(request: Request) -> "Dataset":
     from ddpmctl.data.mnist import FASHION, load_mnist
 
-    if request.argument:
-        raise UsageError(
-            f"the dataset fashion-mnist takes nothing after a colon: '{request.argument}'", "--dataset fashion-mnist"
-        )
+    _check_no_argument("fashion-mnist", request.argument)
     return load_mnist(request.image_size, request.data_dir, train=request.train, source=FASHION)
+
+
+def _check_no_argument(name: str, argument: str) -> None:
+    if argument:
+        raise UsageError(f"the dataset {name} takes nothing after a colon: '{argument}'", Setting("dataset", name))
 
 
 def _strokes(request: Request) -> "Dataset":
@@ -79,7 +86,9 @@ def _strokes(request: Request) -> "Dataset":
 
     argument = request.argument
     if argument and not (argument.isdecimal() and 10 <= int(argument) <= 1_000_000):
-        raise UsageError(f"strokes:{argument}: the count lies in 10..1000000", f"--dataset strokes:{STROKES_COUNT}")
+        raise UsageError(
+            f"strokes:{argument}: the count must be in 10..1000000", Setting("dataset", f"strokes:{STROKES_COUNT}")
+        )
     drawn, labels = draw(int(argument or STROKES_COUNT), seed=0) if request.train else draw(STROKES_TEST_COUNT, seed=1)
     images = resized(torch.from_numpy(drawn)[:, None], request.image_size)
     return Dataset("strokes", images, torch.from_numpy(labels), DIGITS)
@@ -90,7 +99,9 @@ def _folder(request: Request) -> "Dataset":
     from ddpmctl.data.layout import HINT
 
     if not request.argument:
-        raise UsageError("the dataset folder needs a path after a colon", f"--dataset folder:PATH, {HINT}")
+        raise UsageError(
+            "the dataset folder needs a path after a colon", Setting("dataset", "folder:PATH"), f", {HINT}"
+        )
     return load_folder(
         full_path(request.argument),
         request.image_size,
@@ -101,74 +112,67 @@ def _folder(request: Request) -> "Dataset":
     )
 
 
-OWN = "folder"
-"""The dataset whose pictures are of any shape and colour."""
-
-
-def full_path(typed: str) -> Path:
-    """The folder that is meant by ``folder:typed``, absolute and without links.
-
-    Raises:
-        UsageError: where it cannot be the path of anything.
-        DataError: when it cannot be found out.
-    """
-    try:
-        return Path(os.path.realpath(expand(typed)))  # Path.resolve raises where links form a circle
-    except OSError as error:
-        raise DataError(f"'{typed}' cannot be found: {error.strerror}", "--dataset folder:/full/path") from error
-
-
 DATASETS: dict[str, Loader] = {"mnist": _mnist, "fashion-mnist": _fashion_mnist, "strokes": _strokes, OWN: _folder}
 
 
-NATIVE_SIZES = {"mnist": 28, "fashion-mnist": 28, "strokes": 28}
-"""Side of the images as they are stored, before they are resized; other data sets have pictures of any size."""
-
-RESIZED_TO = 32
-"""Side of these images in files, where nothing else is asked for."""
+def full_path(typed: str) -> Path:
+    """The folder that ``folder:typed`` names, absolute and without links."""
+    try:
+        return Path(os.path.realpath(expand(typed)))  # Path.resolve raises where links form a circle
+    except OSError as error:
+        raise DataError(
+            f"'{typed}' cannot be found: {error.strerror}", Setting("dataset", "folder:/full/path")
+        ) from error
 
 
 def default_sample_size(model: ModelConfig, name: str, kind: str, precision: str) -> int:
-    """The side at which a network computes the images of a data set unless it is given.
+    """The side at which a network computes the images of a dataset unless it is given.
 
     MNIST has 28x28 pixels and is resized to 32x32 for files. At 28x28 a step costs less and an image teaches less. On a
-    GPU, and in float32 on a CPU, the first counts for more; in bf16 on a CPU the step is hardly faster (all measured:
-    tests/benchmarks/LOG.md). The classic network stays as the original has it.
-
-    Args:
-        model: the network's settings.
-        name: of the data set.
-        kind: of the device: ``cpu``, ``cuda`` or ``mps``.
-        precision: ``fp32`` or ``bf16``.
+    GPU, and in fp32 on a CPU, the first counts for more; in bf16 on a CPU the step is hardly faster (all measured:
+    tests/benchmarks/LOG.md). The classic network stays as the original has it. ``kind`` is the type of the device.
     """
     native = NATIVE_SIZES.get(name.partition(":")[0])
     pays = kind == "cuda" or precision == "fp32"
-    computes_less = pays and model.network == "unet" and model.image_size == RESIZED_TO
+    computes_less = pays and model.network == "unet" and model.image_size == DEFAULT_SIZE
     return native if native is not None and computes_less else model.image_size
 
 
-def find_loader(name: str, usage: str = "--dataset") -> tuple[Loader, str]:
-    """The loader of ``name`` or ``name:argument``, also from a plugin, and that argument.
-
-    Args:
-        name: as typed.
-        usage: what is typed before the name of a dataset, for hints.
-
-    Raises:
-        UsageError: for an unknown dataset.
-    """
-    stem = known_kind(name, usage)
-    loader: Loader = DATASETS[stem] if stem in DATASETS else plugins.available(plugins.DATASETS)[stem].load()
+def find_loader(name: str) -> tuple[Loader, str]:
+    """The loader of ``name`` or ``name:argument``, also from a plugin, and that argument."""
+    kind = known_kind(name)
+    loader: Loader = DATASETS[kind] if kind in DATASETS else plugins.available(plugins.DATASETS)[kind].load()
     return loader, name.partition(":")[2]
 
 
-def known_kind(name: str, usage: str = "--dataset") -> str:
-    """What comes before the colon in the name of a dataset that exists. Arguments and errors as `find_loader`."""
-    stem = name.partition(":")[0]
+def known_kind(name: str) -> str:
+    """What comes before the colon in the name of a dataset that exists; raises UsageError for any other."""
+    kind = name.partition(":")[0]
     known = [*DATASETS, *plugins.available(plugins.DATASETS)]
-    if stem not in known and (os.sep in name or name.startswith("~") or os.path.isdir(name)):  # noqa: PTH112  never raises
-        raise UsageError(f"there is no dataset '{name}'", f"{usage} {shlex.quote(f'{OWN}:{name}')}")
-    return choose("dataset", stem, known)
+    if kind not in known and (os.sep in name or name.startswith("~") or os.path.isdir(name)):  # noqa: PTH112  never raises
+        raise UsageError(f"there is no dataset '{name}'", f"for a folder: {shlex.quote(f'{OWN}:{name}')}")
+    return choose("dataset", kind, known)
+
+
+def resolve_dataset(name: str, fit: str | None = None, channels: str | None = None) -> tuple[str, str, int | None]:
+    """The name of a dataset with the full path of its folder, and the fit and channels of its pictures.
+
+    ``fit`` is empty and ``channels`` None for datasets that are no folders, for which they must not be given.
+    """
+    kind, path = known_kind(name), name.partition(":")[2]
+    full = f"{OWN}:{full_path(path)}" if kind == OWN and path else name
+    # It goes into the manifest, which would be refused when it is read again.
+    if not is_displayable(full):
+        raise UsageError(f"the dataset '{full}' holds characters that cannot be displayed", "rename the folder")
+    if kind == OWN:
+        number = None if channels is None else int(choose("number of channels", channels, ("1", "3")))
+        return full, choose("fit", fit or "crop", FITS), number
+    for setting, value in (("fit", fit), ("channels", channels)):
+        if value is not None:
+            raise UsageError(
+                f"{setting} is for folders of pictures, and {kind} is not one", "leave out ", Setting(setting)
+            )
+    return name, "", None
 
 
 def load_dataset(
@@ -187,16 +191,12 @@ def load_dataset(
     Args:
         name: ``mnist``, ``fashion-mnist``, ``strokes`` or ``strokes:COUNT``, ``folder:PATH``, or one of a plugin.
         image_size: side of an image in pixels.
-        data_dir: where its files are; if given, neither the cache nor the network is used.
+        data_dir: folder of its files; if given, neither the cache nor the network is used.
         train: training images, or else test images, which no model is trained on.
         fit: ``crop`` or ``pad``, for pictures that are not square; empty for the default.
         channels: 1 for grey, 3 for colour; None for what the pictures have.
         notice: called with each sentence of a short report, also when loading fails.
         report: takes the whole report.
-
-    Raises:
-        UsageError: for an unknown dataset.
-        DataError: when its images cannot be loaded, or its names cannot be shown or told apart.
     """
     loader, argument = find_loader(name)
     if not is_displayable(name):

@@ -122,10 +122,10 @@ def test_a_plain_folder_is_verified_as_pictures(here: Cli, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("typed", "hint"),
     [
-        (("data", "show", "{}"), "ddpmctl data show {}"),
-        (("train", "--preset", "quick", "--dataset", "{}"), "--dataset {}"),
-        (("train", "--preset", "quick", "--fit", "pad", "--dataset", "{}"), "--dataset {}"),
-        (("lessons", "range", "--dataset", "{}"), "--dataset {}"),
+        (("data", "show", "{}"), "for a folder: {}"),
+        (("train", "--preset", "quick", "--dataset", "{}"), "for a folder: {}"),
+        (("train", "--preset", "quick", "--fit", "pad", "--dataset", "{}"), "for a folder: {}"),
+        (("lessons", "range", "--dataset", "{}"), "for a folder: {}"),
     ],
 )
 @pytest.mark.parametrize("name", ["pets", "/nowhere/pets"])

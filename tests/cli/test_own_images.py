@@ -81,8 +81,8 @@ def test_larger_images_take_a_level_more(here: Cli, tmp_path: Path) -> None:
     [
         (("--dataset", "folder:none"), "the folder .*none cannot be read: No such file or directory"),
         (("--dataset", "folder"), "the dataset folder needs a path after a colon"),
-        (("--fit", "crop"), "--fit is for pictures of one's own, and mnist is not"),
-        (("--channels", 3), "--channels is for pictures of one's own, and mnist is not"),
+        (("--fit", "crop"), "fit is for folders of pictures, and mnist is not one"),
+        (("--channels", 3), "channels is for folders of pictures, and mnist is not one"),
         (("--dataset", "folder:.", "--fit", "stretch"), "there is no fit 'stretch'"),
         (("--dataset", "folder:.", "--channels", 2), "there is no number of channels '2'"),
         (("--image-size", 48), "there is no image size '48'"),

@@ -38,8 +38,8 @@ def test_the_test_strokes_are_others_than_the_training_ones(monkeypatch: pytest.
 def test_an_impossible_number_of_strokes_is_refused(argument: str) -> None:
     with pytest.raises(UsageError) as caught:
         load_dataset(f"strokes:{argument}", 32)
-    assert caught.value.message == f"strokes:{argument}: the count lies in 10..1000000"
-    assert caught.value.hint == "--dataset strokes:20000"
+    assert caught.value.message == f"strokes:{argument}: the count must be in 10..1000000"
+    assert caught.value.hint == "dataset='strokes:20000'"
 
 
 def test_the_classifier_reads_at_least_four_fifths_of_the_strokes_of_each_digit() -> None:

@@ -10,7 +10,7 @@ from PIL import Image
 import ddpmctl
 from ddpmctl.errors import UsageError
 from ddpmctl.registry import Registry
-from ddpmctl.registry.evaluations import kept_evaluation
+from ddpmctl.registry.evaluations import stored_evaluation
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def test_one_setting_is_measured_saved_and_shown(capfd: pytest.CaptureFixture[st
     assert result.metrics.real_accuracy > 0.9
     assert calls[-1] == ("sampling", 200, 200)
     assert evaluation.images.shape == (100, 32, 32)
-    saved = kept_evaluation(Registry().open("tiny"))
+    saved = stored_evaluation(Registry().open("tiny"))
     assert saved is not None
     assert {name: saved[name] for name in result.to_dict()} == json.loads(json.dumps(result.to_dict()))
     with Image.open(io.BytesIO(evaluation.nearest_sheet())) as sheet:

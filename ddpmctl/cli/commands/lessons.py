@@ -12,12 +12,12 @@ from rich.table import Table
 from rich.text import Text
 
 from ddpmctl.cli import options
-from ddpmctl.cli.commands.train import check_words, own_images
+from ddpmctl.cli.commands.train import check_words
 from ddpmctl.cli.formatting import parse_duration, words
 from ddpmctl.cli.output import Output, encodes
 from ddpmctl.cli.training import fit_to
 from ddpmctl.config import choose, load_preset
-from ddpmctl.data import OWN, find_loader, load_dataset
+from ddpmctl.data import OWN, find_loader, load_dataset, resolve_dataset
 from ddpmctl.errors import DataError, DdpmctlError, Interrupted, UsageError
 from ddpmctl.lessons.findings import NAMES, Finding
 from ddpmctl.paths import check_folder
@@ -111,7 +111,7 @@ def open_workshop(
     where = choose_device(device)
     preset = load_preset(PRESET).config
     size = preset.model.image_size
-    dataset, fit, _ = own_images(dataset, None, None)
+    dataset, fit, _ = resolve_dataset(dataset)
     data = load_dataset(dataset, size, data_dir, fit=fit, notice=out.warn)
     channels = int(data.images.shape[1]) if dataset.startswith(f"{OWN}:") else None
     test = load_dataset(dataset, size, data_dir, train=False, fit=fit, channels=channels)

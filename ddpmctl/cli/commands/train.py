@@ -15,7 +15,6 @@ from ddpmctl.cli.training import Trained, carry_out, go_on
 from ddpmctl.config import (
     DEVICES,
     EPOCHS,
-    FITS,
     IMAGE_SIZES,
     PIXEL_RANGES,
     PRECISIONS,
@@ -25,9 +24,8 @@ from ddpmctl.config import (
     choose,
     load_preset,
 )
-from ddpmctl.data import OWN, full_path, known_kind
+from ddpmctl.data import resolve_dataset
 from ddpmctl.errors import DdpmctlError, UsageError
-from ddpmctl.labels import is_displayable
 from ddpmctl.ranks import ranks
 from ddpmctl.registry import Registry, last_of
 from ddpmctl.training.saving import Every
@@ -126,7 +124,7 @@ def _order(typed: dict[str, Any], config: Config, every: Every | None, watch: Wa
         raise UsageError(
             "BatchNorm in parts of a batch is another BatchNorm", "leave --accumulate out, or --norm group"
         )
-    dataset, fit, channels = own_images(typed["dataset"], typed["fit"], typed["channels"])
+    dataset, fit, channels = resolve_dataset(typed["dataset"], typed["fit"], typed["channels"])
     same = ("preset", "device", "precision", "seed", "name", "force", "accumulate", "compiled")
     return Order(
         config=config,
@@ -170,35 +168,6 @@ def _resumption(
         watch=watch,
         keeps={name: value for name, value in given.items() if name in PLANNED},
     )
-
-
-def own_images(
-    dataset: str, fit: str | None, channels: str | None, usage: str = "--dataset"
-) -> tuple[str, str, int | None]:
-    """The dataset, by its full path if it is a folder, with the fit and the channels of its pictures.
-
-    Args:
-        dataset: as typed.
-        fit: as typed.
-        channels: as typed.
-        usage: what is typed before the name of a dataset, for hints.
-
-    Raises:
-        UsageError: for an unknown dataset, or an option that it does not have.
-        DataError: for a folder whose path cannot be found out.
-    """
-    kind, path = known_kind(dataset, usage), dataset.partition(":")[2]
-    full = f"{OWN}:{full_path(path)}" if kind == OWN and path else dataset
-    # It goes into the manifest, which would be refused when it is read again.
-    if not is_displayable(full):
-        raise UsageError(f"the dataset '{full}' holds characters that cannot be displayed", "rename the folder")
-    if kind != OWN:
-        for option, value in (("fit", fit), ("channels", channels)):
-            if value is not None:
-                raise UsageError(f"--{option} is for pictures of one's own, and {kind} is not", "leave it out")
-        return dataset, "", None
-    number = None if channels is None else int(choose("number of channels", channels, ("1", "3")))
-    return full, choose("fit", fit or "crop", FITS), number
 
 
 def sized(config: Config, image_size: str | None, sample_size: int | None) -> Config:

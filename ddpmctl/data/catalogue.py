@@ -1,0 +1,133 @@
+"""The datasets there are: where their files are, whether they are complete, downloading and verifying them."""
+
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ddpmctl import plugins
+from ddpmctl.data import DATASETS, OWN, known_kind, load_dataset, resolve_dataset
+from ddpmctl.data.report import LoadReport, counted
+from ddpmctl.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from ddpmctl.data.mnist import Source
+
+log = logging.getLogger("ddpmctl")
+
+VERIFIED_SIZE = 32
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetStatus:
+    """A dataset, where its images come from, and the state of its files."""
+
+    name: str
+    place: str
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetVerification:
+    """The outcome of reading a whole dataset."""
+
+    name: str
+    images: int
+    digest: str
+    classes: int
+    test_images: int | None
+    """Of a folder, whose test images are files of the user too; None for other datasets."""
+    problems: list[str] = field(default_factory=list)
+    """One for each file or folder that is not used."""
+    notes: list[str] = field(default_factory=list)
+    """What was done to the pictures that are used."""
+
+    @property
+    def summary(self) -> str:
+        """One line for people."""
+        size = counted(self.images, "image", "images")
+        if self.test_images is not None:
+            size = counted(self.images, "training image", "training images")
+            size += f" and {counted(self.test_images, 'test image', 'test images')}"
+        return f"{self.name}: {size} of {counted(self.classes, 'class', 'classes')}, digest {self.digest}"
+
+
+def list_datasets(data_dir: Path | None = None) -> list[DatasetStatus]:
+    """All datasets, built-in ones first; ``data_dir`` is where to look for files instead of the cache."""
+    plugin_datasets = plugins.available(plugins.DATASETS)
+    found = []
+    for name in [*DATASETS, *plugin_datasets]:
+        if name == "strokes":
+            status = DatasetStatus(name, "drawn in code", "always whole")
+        elif name == OWN:
+            status = DatasetStatus(name, "folder:PATH", "pictures of your own, one folder per class")
+        elif name in plugin_datasets:
+            status = DatasetStatus(name, f"the plugin {plugin_datasets[name].distribution}", "not looked at")
+        else:
+            status = _file_status(_source(name), data_dir)
+        found.append(status)
+    return found
+
+
+def fetch(name: str) -> Path:
+    """Download a dataset into the cache unless it is complete there, and return its folder."""
+    from ddpmctl.data.mnist import cached_root, download, is_whole
+
+    source, root = _source(name), cached_root()
+    if is_whole(root, source):
+        log.info("%s is there already", source.title)
+    else:
+        log.info("downloading %s into %s", source.title, root)
+        download(root, source)
+    return root / source.title
+
+
+def verify_dataset(name: str, data_dir: Path | None = None) -> DatasetVerification:
+    """Read a whole dataset, and of a folder the test images too."""
+    name, fit, _ = resolve_dataset(name)
+    report = LoadReport()
+    loaded = load_dataset(name, VERIFIED_SIZE, data_dir, fit=fit, report=report)
+    test_images = None
+    if name.startswith(f"{OWN}:"):
+        test_images = _count_test_images(name, fit, int(loaded.images.shape[1]), report)
+    return DatasetVerification(
+        name=name,
+        images=len(loaded),
+        digest=loaded.digest(),
+        classes=len(loaded.classes),
+        test_images=test_images,
+        problems=report.unused_lines(),
+        notes=report.notes(),
+    )
+
+
+def _count_test_images(name: str, fit: str, channels: int, report: LoadReport) -> int:
+    try:
+        return len(load_dataset(name, VERIFIED_SIZE, train=False, fit=fit, channels=channels, report=report))
+    except DataError as error:
+        report.remark(error.message)
+        return 0
+
+
+def _file_status(source: "Source", data_dir: Path | None) -> DatasetStatus:
+    from ddpmctl.data.mnist import cached_root, check_whole
+
+    root = data_dir or cached_root()
+    state = "whole"
+    try:
+        check_whole(root, source)
+    except DataError as error:
+        missing = data_dir is None and not (root / source.title).exists()
+        state = f"not here: ddpmctl data fetch {source.name}" if missing else error.message
+    return DatasetStatus(source.name, str(root), state)
+
+
+def _source(name: str) -> "Source":
+    """The dataset of this name that can be downloaded; raises UsageError for any other."""
+    from ddpmctl.data.mnist import FASHION, MNIST
+
+    sources: dict[str, Source] = {source.name: source for source in (MNIST, FASHION)}
+    known_kind(name)
+    if name not in sources:
+        raise UsageError(f"{name} is not downloaded", f"one of: {', '.join(sources)}")
+    return sources[name]
