@@ -6,18 +6,40 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ddpmctl.errors import DdpmctlError
     from ddpmctl.evaluation.api import evaluate
     from ddpmctl.sampling.engine import Engine
     from ddpmctl.sampling.request import SamplingRequest
+    from ddpmctl.training.callbacks import Callback
+    from ddpmctl.training.run_spec import RunSpec
+    from ddpmctl.training.runs import TrainedModel, resume, train
 
     load = Engine.load
 
-__all__ = ["Engine", "SamplingRequest", "__version__", "evaluate", "load"]
+__all__ = [
+    "Callback",
+    "DdpmctlError",
+    "Engine",
+    "RunSpec",
+    "SamplingRequest",
+    "TrainedModel",
+    "__version__",
+    "evaluate",
+    "load",
+    "resume",
+    "train",
+]
 
 _MODULES = {
+    "Callback": "ddpmctl.training.callbacks",
+    "DdpmctlError": "ddpmctl.errors",
     "Engine": "ddpmctl.sampling.engine",
+    "RunSpec": "ddpmctl.training.run_spec",
     "SamplingRequest": "ddpmctl.sampling.request",
+    "TrainedModel": "ddpmctl.training.runs",
     "evaluate": "ddpmctl.evaluation.api",
+    "resume": "ddpmctl.training.runs",
+    "train": "ddpmctl.training.runs",
 }
 
 # As a library it prints nothing unless logging is configured; the command line shows the records as notes and warnings.

@@ -39,6 +39,22 @@ class Setting:
         return self.name if self.value is None else f"{self.name}={self.value!r}"
 
 
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command named in a hint: ``ddpmctl.resume('a')`` in Python, ``ddpmctl train --resume a`` on the command line.
+
+    Attributes:
+        command_line: its spelling there.
+        python: the call that does the same.
+    """
+
+    command_line: str
+    python: str
+
+    def __str__(self) -> str:
+        return self.python
+
+
 class DdpmctlError(Exception):
     """A failure that the user can act on.
 
@@ -49,7 +65,7 @@ class DdpmctlError(Exception):
 
     exit_code: ExitCode = ExitCode.FAILED
 
-    def __init__(self, message: str, *hint: str | Setting | None) -> None:
+    def __init__(self, message: str, *hint: str | Setting | Command | None) -> None:
         super().__init__(message)
         self.message = message
         self.hint_parts = tuple(part for part in hint if part is not None)
@@ -59,7 +75,7 @@ class DdpmctlError(Exception):
         """The hint in Python's spelling."""
         return self.hint_as(str)
 
-    def hint_as(self, spell: Callable[[Setting], str]) -> str | None:
+    def hint_as(self, spell: Callable[[Setting | Command], str]) -> str | None:
         """The hint with its settings spelled by a function; None where there is no hint."""
         return "".join(part if isinstance(part, str) else spell(part) for part in self.hint_parts) or None
 

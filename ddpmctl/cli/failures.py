@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ddpmctl.config import choose
-from ddpmctl.errors import MEMORY_MESSAGES, DdpmctlError, ExitCode, Setting, UsageError, is_memory_error
+from ddpmctl.errors import MEMORY_MESSAGES, Command, DdpmctlError, ExitCode, Setting, UsageError, is_memory_error
 from ddpmctl.paths import CURRENT_DIRECTORY_IS_GONE, current_directory_is_gone
 
 DISTRIBUTIONS = {
@@ -36,8 +36,10 @@ class Failure:
     code: ExitCode = ExitCode.FAILED
 
 
-def option(setting: Setting) -> str:
+def option(setting: Setting | Command) -> str:
     """A setting as an option of the command line: ``--batch-size 4``, ``-n 4``, ``--no-show``."""
+    if isinstance(setting, Command):
+        return setting.command_line
     name = setting.name.replace("_", "-")
     dashes = "-" if len(name) == 1 else "--"
     if setting.value is None or setting.value is True:

@@ -108,12 +108,12 @@ DataDir = Annotated[
 ]
 Fit = Annotated[config.FitName | None, _data(help="How images of a folder become square.", show_default="crop")]
 Channels = Annotated[
-    str | None,
+    int | None,
     _data(metavar="<1|3>", help="Grey or colour, for images of a folder.", show_default="3 if any image has colour"),
 ]
 Flip = Annotated[bool, _data("--flip", help="Mirror half of the images at random; not for digits or letters.")]
 ImageSize = Annotated[
-    str | None,
+    int | None,
     _data(metavar="<32|64>", help="Side of the images in pixels; the network follows.", show_default=OF_PRESET),
 ]
 

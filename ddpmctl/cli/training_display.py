@@ -14,6 +14,7 @@ from rich.text import Text
 from ddpmctl.cli.formatting import words
 from ddpmctl.cli.output import Output, encodes
 from ddpmctl.cli.terminal_images import in_characters
+from ddpmctl.training.callbacks import Callback, RunInfo
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,40 +49,28 @@ FEWEST_ROWS = 3
 HEAD = 4
 """Lines for the table's head, the two bars, and the one where the cursor waits."""
 
-FEWEST_STRIP_LINES, STRIP_LINES, STRIP_COLUMNS = 7, 21, 110
+FEWEST_PREVIEW_LINES, PREVIEW_LINES, PREVIEW_COLUMNS = 7, 21, 110
 CURVE_LINES = 4
 NARROW = 30
 """Columns below which there is no room for a curve."""
 
 
-class Display:
-    """Shows a run while it goes on; an `Observer`.
+class Display(Callback):
+    """Shows a run while it trains.
 
     Args:
-        out: the voice of the command.
-        name: of the model.
-        patience: epochs without a better MSE that the run allows.
-        where: what it computes on, in words.
-        show: whether to draw a curve and a strip of images, too; None for the usual.
-        max_time: seconds that are left of a time limit, if any.
-
-    Attributes:
-        clock: seconds, as the training measures them.
-        suggest_quick: whether to name the quick preset where a run will take hours.
+        show: whether to draw a curve and a preview, too; None for where it is usual.
     """
 
-    def __init__(
-        self, out: Output, name: str, patience: int, where: str, show: bool | None = None, max_time: float | None = None
-    ) -> None:
+    def __init__(self, out: Output, show: bool | None = None) -> None:
         self.out = out
-        self.name = name
-        self.patience = patience
-        self.where = where
-        self.max_time = max_time
+        self.name = self.where = ""
+        self.patience = 0
+        self.max_time: float | None = None
         self.clock: Callable[[], float] = time.perf_counter
         self.suggest_quick = False
         self.rows: list[tuple[EpochRow, int]] = []
-        self.strip: tuple[int, list[Images]] | None = None
+        self.preview: tuple[int, list[Images]] | None = None
         self.draws = out.draws(show) and out.animated
         self.bars = Progress(
             TextColumn("{task.description:>5}"),
@@ -99,19 +88,31 @@ class Display:
 
     @contextmanager
     def showing(self) -> Iterator[None]:
-        """Keep the live picture up while the run goes on."""
-        if not self.out.animated:
+        """Remove the live display at the end, whichever end it is."""
+        try:
             yield
-            return
-        # Rich would otherwise take stdout over, and piped results would vanish.
-        with Live(
-            self._picture(), console=self.out.stderr, redirect_stdout=False, redirect_stderr=False, refresh_per_second=2
-        ) as live:
-            self._live = live
-            yield
-            live.update(self._picture())
+        finally:
+            if self._live:
+                self._live.update(self._picture())
+                self._live.stop()
 
-    def started(self, plan: "Plan", step: int) -> None:
+    def on_setup(self, run: RunInfo) -> None:
+        """Note what will be shown, and start the live display."""
+        device, precision = run.execution.device, run.execution.precision
+        processes = f", by {run.execution.group.size} processes" if run.execution.group.size > 1 else ""
+        reason = "" if run.resumed else f" ({run.precision_reason})"
+        self.name, self.where = run.name, f"on {device} in {precision}{reason}{processes}"
+        self.patience, self.max_time, self.clock = run.config.training.patience, run.seconds_left, run.clock
+        self.suggest_quick = not run.resumed and device.type == "cpu" and run.spec.preset != "quick"
+        if self.out.animated:
+            # Rich would otherwise take stdout over, and piped results would vanish.
+            self._live = Live(
+                self._picture(), console=self.out.stderr, redirect_stdout=False, redirect_stderr=False,
+                refresh_per_second=2,
+            )  # fmt: skip
+            self._live.start()
+
+    def on_start(self, plan: "Plan", step: int) -> None:
         """Lay the bars out, and say the name under which the run can be resumed from now on."""
         self.plan = plan
         begun = "going on with" if step else "training"
@@ -125,7 +126,7 @@ class Display:
         else:
             self._show_plan(f"after {step:,} of " if step else "")
 
-    def stepped(self, step: int, images_per_second: float) -> None:
+    def on_step(self, step: int, images_per_second: float) -> None:
         """Move the bars; once the speed is known, say how long it will take."""
         left = (self.plan.steps - step) * self.plan.batch_size / images_per_second
         if self.max_time:  # the clock ends what takes longer
@@ -147,7 +148,7 @@ class Display:
         self.bars.update(self._epoch_bar, total=in_all, completed=in_epoch, note=note)
         self.bars.update(self._run_bar, completed=step, note=f"{words(left)} left at most")
 
-    def epoch_done(self, row: "EpochRow", patience_left: int, figures: "NDArray[np.float32]") -> None:
+    def on_epoch_end(self, row: "EpochRow", patience_left: int, step_metrics: "NDArray[np.float32]") -> None:
         """Add a row to the table, or print it as a line."""
         self.rows.append((row, patience_left))
         if self._live:
@@ -160,23 +161,25 @@ class Display:
                 f"lr {row.lr:.2g}, {row.images_per_second:,.0f} images/s, {words(row.seconds)}"
             )
 
-    def strip_drawn(self, step: int, images: "Images") -> None:
+    def on_preview(self, step: int, images: "Images") -> None:
         """Show what the network makes now of the noise that it was given before."""
-        self.strip = step, list(images)
+        self.preview = step, list(images)
         if self._live and self.draws:
             self._live.update(self._picture())
 
-    def replanned(self, plan: "Plan", step: int) -> None:
+    def on_replan(self, plan: "Plan", step: int) -> None:
         """Show the new number of steps: in the bar, or as a line where it is another one by far."""
         self.plan, self._is_guess = plan, False
         self.bars.update(self._run_bar, total=plan.steps)
         if self._estimated and not self.out.animated:
             self._show_notable_plan()
 
-    def rolled_back(self, why: str, plan: "Plan", step: int) -> None:
+    def on_rollback(self, reason: str, plan: "Plan", step: int) -> None:
         """Say that the run went back, and how it goes on."""
         self.plan = plan
-        self.out.warn(f"{why}: going back to step {step:,}, with half the learning rate ({plan.peak_lr:.2g}) from here")
+        self.out.warn(
+            f"{reason}: going back to step {step:,}, with half the learning rate ({plan.peak_lr:.2g}) from here"
+        )
 
     def _show_plan(self, before: str = "") -> None:
         plan = self.plan
@@ -219,19 +222,19 @@ class Display:
         return Group(table, *parts, self.bars) if self.rows else Group(*parts, self.bars)
 
     def _drawn(self) -> "Iterator[tuple[int, RenderableType]]":
-        """The loss curve and the strip, as far as there is room for them, each with its height."""
+        """The loss curve and the preview, as far as there is room for them, each with its height."""
         from ddpmctl.cli.terminal import curve, laid_out
 
         console = self.out.stderr
         room = console.height - HEAD - FEWEST_ROWS
-        if self.strip and room > FEWEST_STRIP_LINES:
-            step, images = self.strip
-            lines = max(FEWEST_STRIP_LINES, min(STRIP_LINES, room - CURVE_LINES - FEWEST_ROWS))
-            strip, _ = laid_out(images, min(console.width, STRIP_COLUMNS), lines)
-            lines = (len(strip) + 1) // 2
+        if self.preview and room > FEWEST_PREVIEW_LINES:
+            step, images = self.preview
+            lines = max(FEWEST_PREVIEW_LINES, min(PREVIEW_LINES, room - CURVE_LINES - FEWEST_ROWS))
+            preview, _ = laid_out(images, min(console.width, PREVIEW_COLUMNS), lines)
+            lines = (len(preview) + 1) // 2
             room -= lines + 1
             title = f"after {step:,} steps, from the same noise:" if step else "the noise that it begins with:"
-            yield lines + 1, Group(Text(title), in_characters(self.out, strip))
+            yield lines + 1, Group(Text(title), in_characters(self.out, preview))
         values = [row.train_mse if row.validation_mse is None else row.validation_mse for row, _ in self.rows]
         if len(values) > 1 and room > CURVE_LINES and console.width > NARROW:
             plain = not encodes(console, "\u2800")

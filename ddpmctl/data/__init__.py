@@ -154,7 +154,7 @@ def known_kind(name: str) -> str:
     return choose("dataset", kind, known)
 
 
-def resolve_dataset(name: str, fit: str | None = None, channels: str | None = None) -> tuple[str, str, int | None]:
+def resolve_dataset(name: str, fit: str | None = None, channels: int | None = None) -> tuple[str, str, int | None]:
     """The name of a dataset with the full path of its folder, and the fit and channels of its pictures.
 
     ``fit`` is empty and ``channels`` None for datasets that are no folders, for which they must not be given.
@@ -165,8 +165,9 @@ def resolve_dataset(name: str, fit: str | None = None, channels: str | None = No
     if not is_displayable(full):
         raise UsageError(f"the dataset '{full}' holds characters that cannot be displayed", "rename the folder")
     if kind == OWN:
-        number = None if channels is None else int(choose("number of channels", channels, ("1", "3")))
-        return full, choose("fit", fit or "crop", FITS), number
+        if channels is not None:
+            choose("number of channels", str(channels), ("1", "3"))
+        return full, choose("fit", fit or "crop", FITS), channels
     for setting, value in (("fit", fit), ("channels", channels)):
         if value is not None:
             raise UsageError(

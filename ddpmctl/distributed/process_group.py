@@ -80,6 +80,9 @@ class ProcessGroup:
 
 SINGLE_PROCESS = ProcessGroup()
 
+_joined: list[ProcessGroup] = []
+"""The group that this process has joined, if any: to join it again within is to have the same one."""
+
 
 class TorchProcessGroup(ProcessGroup):
     """Several processes, in the initialized default group of torch.distributed."""
@@ -187,8 +190,8 @@ def join_process_group() -> Iterator[ProcessGroup]:
     An error of the network that follows from another process's end is raised as `PeerLost`.
     """
     here = ranks()
-    if here.size == 1:
-        yield SINGLE_PROCESS
+    if here.size == 1 or _joined:
+        yield _joined[0] if _joined else SINGLE_PROCESS
         return
     import torch
     import torch.distributed as dist
@@ -212,6 +215,7 @@ def join_process_group() -> Iterator[ProcessGroup]:
                 "GLOO_SOCKET_IFNAME and NCCL_SOCKET_IFNAME name the network between the machines",
             ) from error
         group = TorchProcessGroup(here)
+        _joined.append(group)
         try:
             yield group
             group.any_rank(False)  # a barrier: nobody leaves while others still wait for a collective
@@ -225,6 +229,8 @@ def join_process_group() -> Iterator[ProcessGroup]:
                 "torchrun --max-restarts 3 resumes automatically; or: ddpmctl train ",
                 Setting("resume", "latest"),
             ) from error
+        finally:
+            _joined.clear()
         dist.destroy_process_group()
         left.set()
         watcher.join()

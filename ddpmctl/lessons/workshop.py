@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -24,9 +24,11 @@ from ddpmctl.lessons.findings import Network, Picture, Setting
 from ddpmctl.plan import Plan, make_plan, steps_within
 from ddpmctl.registry import Checkpoint, Registry, last_of
 from ddpmctl.sampling.engine import Engine
+from ddpmctl.training.callbacks import Callback
+from ddpmctl.training.execution import Execution
 from ddpmctl.training.history import EpochRow
-from ddpmctl.training.learner import Learner
-from ddpmctl.training.run import Run
+from ddpmctl.training.run_spec import RunSpec
+from ddpmctl.training.train_step import TrainStep
 from ddpmctl.training.trainer import Trainer
 
 POINTS = 60
@@ -70,7 +72,8 @@ class Workshop:
         folder: takes a registry of the networks, and pictures.
         base: the settings that all networks share, but for the one that a lesson is about.
         data: the training images.
-        about: the circumstances of all trainings.
+        about: what all trainings have in common.
+        execution: what all of them are computed on.
         budget: seconds of training a network.
         count: images a figure is taken over.
         judge: takes the figures.
@@ -82,7 +85,8 @@ class Workshop:
         folder: Path,
         base: Config,
         data: Dataset,
-        about: Run,
+        about: RunSpec,
+        execution: Execution,
         budget: float,
         count: int,
         judge: Judge,
@@ -92,6 +96,7 @@ class Workshop:
         self.base = base
         self.data = data
         self.about = about
+        self.execution = execution
         self.budget = budget
         self.count = count
         self.judge = judge
@@ -103,11 +108,11 @@ class Workshop:
     def steps(self, config: Config, share: float = 1.0) -> int:
         """How many steps of such a network fit into a share of the budget; measured once."""
         if config not in self._steps:
-            train_set, _ = self.data.to(self.about.device).split(config.training.validation_images)
-            learner = Learner(config, train_set, self.about)
+            train_set, _ = self.data.to(self.execution.device).split(config.training.validation_images)
+            step = TrainStep(config, train_set, self.about, self.execution)
             seconds = share * self.budget
             batch_size = make_plan(config.training, len(train_set)).batch_size
-            per_step = _seconds_per_step(learner, batch_size, min(PROBE, 0.03 * seconds))
+            per_step = _seconds_per_step(step, batch_size, min(PROBE, 0.03 * seconds))
             self._steps[config] = steps_within(seconds, per_step)
         return self._steps[config]
 
@@ -136,11 +141,11 @@ class Workshop:
             self.teller.progress(f"training '{name}'", steps) as progress,
         ):
             watcher = _Watcher(progress)
-            trainer = Trainer(config, self.data, run, writer, watcher)
+            trainer = Trainer(config, self.data, run, self.execution, writer, callbacks=watcher)
             try:
                 trainer.train()
             except DdpmctlError as error:
-                if trainer.commits.saved is None:
+                if trainer.checkpoints.saved is None:
                     raise
                 trouble = error.message
             trouble = trouble or "; ".join(watcher.troubles)
@@ -152,7 +157,7 @@ class Workshop:
         network = Network(
             name=name,
             role=role,
-            command=command(config, run, name),
+            command=command(config, run, self.execution, name),
             steps=manifest.run.step,
             seconds=manifest.run.seconds,
             mse=kept.manifest.metric.value if kept.manifest.metric else None,
@@ -160,7 +165,7 @@ class Workshop:
             gradients=_thinned(norms),
             trouble=trouble,
         )
-        return Taught(network, Engine(kept, str(self.about.device), self.about.precision), losses, norms)
+        return Taught(network, Engine(kept, str(self.execution.device), self.execution.precision), losses, norms)
 
     def setting(self) -> Setting:
         """Under what circumstances all of it is found."""
@@ -168,8 +173,8 @@ class Workshop:
             dataset=self.about.dataset,
             budget=self.budget,
             seed=self.about.seed,
-            device=describe_device(self.about.device),
-            precision=self.about.precision,
+            device=describe_device(self.execution.device),
+            precision=self.execution.precision,
             count=self.count,
             judged_by=self.judge.name,
             date=datetime.now(UTC).date().isoformat(),
@@ -181,34 +186,25 @@ class Workshop:
         return Picture(file=file, caption=caption)
 
 
-class _Watcher:
-    """An observer that keeps the loss and the gradient's norm of each step."""
+class _Watcher(Callback):
+    """Keeps the loss and the gradient's norm of each step."""
 
     def __init__(self, progress: Callable[[int], None]) -> None:
         self.progress = progress
         self.troubles: list[str] = []
         self.epochs: dict[int, NDArray[np.float32]] = {}
 
-    def started(self, plan: Plan, step: int) -> None:
-        """Nothing to prepare."""
-
-    def stepped(self, step: int, images_per_second: float) -> None:
+    def on_step(self, step: int, images_per_second: float) -> None:
         """Tell how far it is."""
         self.progress(step)
 
-    def epoch_done(self, row: EpochRow, patience_left: int, figures: NDArray[np.float32]) -> None:
-        """Keep the epoch's figures."""
-        self.epochs[row.epoch] = figures
+    def on_epoch_end(self, row: EpochRow, patience_left: int, step_metrics: NDArray[np.float32]) -> None:
+        """Keep the losses and norms of the epoch's steps."""
+        self.epochs[row.epoch] = step_metrics
 
-    def strip_drawn(self, step: int, images: NDArray[np.uint8]) -> None:
-        """The lessons have pictures of their own."""
-
-    def replanned(self, plan: Plan, step: int) -> None:
-        """Networks of the lessons have a number of steps and no time limit."""
-
-    def rolled_back(self, why: str, plan: Plan, step: int) -> None:
+    def on_rollback(self, reason: str, plan: Plan, step: int) -> None:
         """Keep what went wrong."""
-        self.troubles.append(f"{why}; it went on from step {step:,} at half the rate")
+        self.troubles.append(f"{reason}; it went on from step {step:,} at half the rate")
 
     def curves(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Losses and norms of all steps."""
@@ -217,14 +213,14 @@ class _Watcher:
         return both[:, 0], both[:, 1]
 
 
-def _seconds_per_step(learner: Learner, batch_size: int, seconds: float) -> float:
-    """The median time of real steps, measured for so many seconds; the learner is of no use afterwards."""
-    ids = torch.arange(batch_size, device=learner.run.device)
+def _seconds_per_step(train_step: TrainStep, batch_size: int, seconds: float) -> float:
+    """The median time of real steps, measured for so many seconds; the step is of no use afterwards."""
+    ids = torch.arange(batch_size, device=train_step.execution.device)
     durations: list[float] = []
     # The first step sets things up and is slower than all that follow.
     while len(durations) < 4 or sum(durations) < seconds:
         started = time.perf_counter()
-        learner.step(ids, 0, learner.config.training.lr).sum().item()
+        train_step(ids, 0, train_step.config.training.lr).sum().item()
         durations.append(time.perf_counter() - started)
     return statistics.median_high(durations[1:])
 
@@ -236,23 +232,23 @@ def _thinned(values: NDArray[np.float32]) -> tuple[float, ...]:
     return tuple(float(np.median(part)) for part in finite if len(part))
 
 
-def command(config: Config, run: Run, name: str) -> str:
-    """What one types to train such a network."""
-    preset, typed = load_preset(run.preset).config, [f"ddpmctl train --preset {run.preset}"]
-    options = {
+def command(config: Config, run: RunSpec, execution: Execution, name: str) -> str:
+    """The command that trains such a network."""
+    preset = load_preset(run.preset).config
+    side = default_sample_size(preset.model, run.dataset, execution.device.type, execution.precision)
+    settings = {
         "target": (preset.diffusion.parameterization, config.diffusion.parameterization),
-        "pixel-range": (_range(preset), _range(config)),
+        "pixel_range": (_range(preset), _range(config)),
         "norm": (preset.model.norm, config.model.norm),
-        "sample-size": (
-            default_sample_size(preset.model, run.dataset, run.device.type, run.precision),
-            config.model.sample_size,
-        ),
-        "batch-size": (preset.training.batch_size, config.training.batch_size),
+        "sample_size": (side, config.model.sample_size),
+        "batch_size": (preset.training.batch_size, config.training.batch_size),
     }
-    typed += [f"--{option} {value}" for option, (usual, value) in options.items() if value != usual]
-    typed += ["--one-timestep"] if config.training.one_timestep else []
-    typed += [f"--max-steps {run.max_steps}", f"--seed {run.seed}", f"--dataset {run.dataset}"]
-    return " ".join([*typed, f"--name {name}"])
+    changed: dict[str, Any] = {setting: value for setting, (usual, value) in settings.items() if value != usual}
+    spec = RunSpec(
+        preset=run.preset, dataset=run.dataset, max_steps=run.max_steps, seed=run.seed, name=name,
+        one_timestep=config.training.one_timestep, **changed,
+    )  # fmt: skip
+    return " ".join(spec.to_argv())
 
 
 def _range(config: Config) -> str:
@@ -263,5 +259,5 @@ def _kept(registry: Registry, name: str, trainer: Trainer) -> Checkpoint:
     """The best of a training; where no figure of it was finite, what was saved last."""
     if name in registry.names() and registry.open(name).manifest.run.id == trainer.state.id:
         return registry.open(name)
-    assert trainer.commits.saved is not None, "a training is saved before its first step"
-    return trainer.commits.saved
+    assert trainer.checkpoints.saved is not None, "a training is saved before its first step"
+    return trainer.checkpoints.saved

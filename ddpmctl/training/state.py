@@ -1,31 +1,34 @@
-"""How far a run has come: what changes as it goes on, beside the tensors."""
+"""The progress of a run: what changes while it trains, beside the tensors."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Self
+from typing import Literal, Self
+
+import torch
 
 from ddpmctl.plan import Plan
 from ddpmctl.registry import Manifest, Metric, ResumeRecord, RunRecord, SegmentRecord
 from ddpmctl.training import records
+from ddpmctl.training.execution import Execution
 from ddpmctl.training.history import EpochRow, from_csv
-from ddpmctl.training.run import Run, Stopped
+from ddpmctl.training.run_spec import RunSpec
+
+StopReason = Literal["running", "done", "early", "interrupted"]
+"""Why a run ended: its plan was done, its patience was used up, or it was asked to; ``running`` until then."""
 
 
 @dataclass(slots=True, kw_only=True)
 class RunState:
-    """Where a run is.
+    """The progress of a run.
 
     Attributes:
-        plan: the steps of the whole run and their learning rates.
-        id: tells this run from others under the same name.
+        id: distinguishes this run from others under the same name.
         step: optimizer steps done.
         seconds: spent training, without evaluation and saving.
         max_time: the time limit in seconds; None for none.
-        rows: its history.
-        best: the figure to beat; None before the first.
+        best: the metric to beat; None before the first.
         epochs_without_better: patience that is used up.
-        rollbacks: how often a figure that is not finite sent the run back.
-        segments: the parts in which it went on.
+        rollbacks: how often a value that is not finite sent the run back.
     """
 
     plan: Plan
@@ -41,16 +44,12 @@ class RunState:
 
     @classmethod
     def of(cls, manifest: Manifest, history: Sequence[Mapping[str, str]]) -> Self:
-        """Where a commit was made.
-
-        Raises:
-            ValueError: for a history that cannot be read.
-        """
+        """The state at a checkpoint; raises a `ValueError` for a history that cannot be parsed."""
         run, resume = manifest.run, manifest.resume
-        assert resume is not None, "a commit with a state says how to go on"
+        assert resume is not None, "a checkpoint with a state has a resume record"
         rows = from_csv(history)
-        # What was kept of an epoch that nobody judged is the best for others, not for the run.
-        judged = manifest.best is not None and manifest.best.step in {row.step for row in rows}
+        # What was saved of an interrupted first epoch is the best for those who sample, not for the run.
+        validated = manifest.best is not None and manifest.best.step in {row.step for row in rows}
         return cls(
             plan=resume.plan,
             id=run.id,
@@ -58,7 +57,7 @@ class RunState:
             seconds=run.seconds,
             max_time=run.max_time or None,
             rows=rows,
-            best=manifest.best if judged else None,
+            best=manifest.best if validated else None,
             epochs_without_better=resume.epochs_without_better,
             rollbacks=resume.rollbacks,
             segments=run.segments,
@@ -66,31 +65,38 @@ class RunState:
 
     @property
     def epoch(self) -> int:
-        """Epochs begun."""
+        """Epochs begun, the current one included."""
         return -(-self.step // self.plan.steps_per_epoch)
 
     @property
     def steps_in_epoch(self) -> int:
-        """Steps done of the epoch that the last step belongs to; 0 before the first."""
+        """Steps done in the epoch of the last step; 0 before the first."""
         return (self.step - 1) % self.plan.steps_per_epoch + 1 if self.step else 0
+
+    @property
+    def epoch_in_progress(self) -> int:
+        """The epoch, counted from 0, that has to be trained or validated next."""
+        number, done = divmod(self.step, self.plan.steps_per_epoch)
+        validated = bool(self.rows) and self.rows[-1].step == self.step
+        return number - 1 if done == 0 and self.step and not validated else number
 
     def end_of(self, epoch: int) -> int:
         """The step at which an epoch counted from 0 ends, or the run within it."""
         return min((epoch + 1) * self.plan.steps_per_epoch, self.plan.steps)
 
     def change_plan(self, plan: Plan) -> None:
-        """Go on with another plan, in the same part of the run."""
+        """Continue under another plan, in the same segment of the run."""
         self.plan = plan
         *earlier, last = self.segments
         self.segments = (*earlier, replace(last, planned_steps=plan.steps))
 
-    def begin_segment(self, why: str, run: Run, *, exact: bool) -> None:
-        """Note that a part of the run begins here and now."""
-        new = records.segment(why, run, self.plan, self.step, exact=exact)
-        self.segments = records.joined(self.segments, new)
+    def begin_segment(self, why: str, execution: Execution, *, exact: bool) -> None:
+        """Begin a segment of the run here and now."""
+        new = records.new_segment(why, execution, self.plan, self.step, exact=exact)
+        self.segments = records.append_segment(self.segments, new)
 
-    def run_record(self, run: Run, stopped: Stopped) -> RunRecord:
-        """How the training went so far, for the manifest."""
+    def run_record(self, spec: RunSpec, execution: Execution, stopped: StopReason) -> RunRecord:
+        """The run so far, for the manifest."""
         return RunRecord(
             id=self.id,
             step=self.step,
@@ -98,23 +104,23 @@ class RunState:
             epochs=self.epoch,
             images=self.step * self.plan.batch_size,
             seconds=round(self.seconds, 3),
-            seed=run.seed,
-            device=records.where(run),
-            precision=run.precision,
-            threads=records.threads(),
+            seed=spec.seed,
+            device=execution.describe(),
+            precision=execution.precision,
+            threads=torch.get_num_threads(),
             stopped=stopped,
             max_time=self.max_time or 0.0,
-            accumulate=run.accumulate,
-            compiled=run.compiled,
+            accumulate=spec.accumulate,
+            compiled=spec.compile,
             segments=self.segments,
         )
 
-    def resume_record(self, run: Run) -> ResumeRecord:
-        """What the manifest holds for going on."""
+    def resume_record(self, spec: RunSpec, execution: Execution) -> ResumeRecord:
+        """What the manifest holds for resuming."""
         return ResumeRecord(
             plan=self.plan,
-            device=str(run.device),
-            within_epochs=run.within_epochs,
+            device=str(execution.device),
+            within_epochs=spec.epochs is not None,
             epochs_without_better=self.epochs_without_better,
             rollbacks=self.rollbacks,
         )

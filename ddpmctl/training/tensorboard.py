@@ -1,4 +1,4 @@
-"""A run as TensorBoard shows it, through the extra ``tensorboard``."""
+"""A callback that logs for TensorBoard, through the extra ``tensorboard``."""
 
 from pathlib import Path
 
@@ -7,40 +7,41 @@ from numpy.typing import NDArray
 
 from ddpmctl.plan import Plan
 from ddpmctl.sampling.loop import Images
+from ddpmctl.training.callbacks import Callback, RunInfo
 from ddpmctl.training.history import EpochRow
 
 POINTS = 100
-"""Of the curves over steps, an epoch: each is a mean over the steps since the one before."""
+"""Points per epoch of the curves over steps; each is a mean over the steps since the one before."""
 
 
-class TensorBoard:
-    """An observer that writes losses, rates and strips of images.
+class TensorBoard(Callback):
+    """Logs losses, learning rates and previews.
 
     Args:
-        folder: of the run, for ``tensorboard --logdir``.
+        folder: for ``tensorboard --logdir``; each run has its own below it.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def started(self, plan: Plan, step: int) -> None:
-        """Begin, or go on: what an earlier part wrote beyond this step is forgotten."""
+    def on_setup(self, run: RunInfo) -> None:
+        self.name = run.name
+
+    def on_start(self, plan: Plan, step: int) -> None:
+        """Start logging; what an earlier process logged beyond this step is dropped."""
         from torch.utils.tensorboard import SummaryWriter
 
-        self.writer = SummaryWriter(str(self.folder), purge_step=step + 1)
+        self.writer = SummaryWriter(str(self.folder / self.name), purge_step=step + 1)
         self.plan = plan
 
-    def stepped(self, step: int, images_per_second: float) -> None:
-        """Steps are written with their epoch: to read their losses would make a GPU wait."""
-
-    def epoch_done(self, row: EpochRow, patience_left: int, figures: NDArray[np.float32]) -> None:
-        """Write the epoch's figures, and those of its steps."""
+    def on_epoch_end(self, row: EpochRow, patience_left: int, step_metrics: NDArray[np.float32]) -> None:
+        """Log the epoch and its steps, whose losses cannot be read earlier without making a GPU wait."""
         add = self.writer.add_scalar
-        first = row.step - len(figures)
-        for part in np.array_split(np.arange(len(figures)), min(POINTS, len(figures))):
+        first = row.step - len(step_metrics)
+        for part in np.array_split(np.arange(len(step_metrics)), min(POINTS, len(step_metrics))):
             step = first + int(part[-1]) + 1
-            add("step/loss", float(figures[part, 0].mean()), step)
-            add("step/gradient", float(figures[part, 1].mean()), step)
+            add("step/loss", float(step_metrics[part, 0].mean()), step)
+            add("step/gradient", float(step_metrics[part, 1].mean()), step)
             add("step/learning_rate", self.plan.lr(step - 1), step)
         add("mse/train", row.train_mse, row.step)
         if row.validation_mse is not None:
@@ -49,19 +50,16 @@ class TensorBoard:
         add("patience_left", patience_left, row.step)
         self.writer.flush()
 
-    def strip_drawn(self, step: int, images: Images) -> None:
-        """Write the strip as one wide picture."""
+    def on_preview(self, step: int, images: Images) -> None:
+        """Log the preview as one wide picture."""
         wide = np.concatenate(list(images), axis=1)
-        form = "HW" if wide.ndim == 2 else "HWC"
-        self.writer.add_image("samples", wide, step, dataformats=form)
+        self.writer.add_image("samples", wide, step, dataformats="HW" if wide.ndim == 2 else "HWC")
         self.writer.flush()
 
-    def replanned(self, plan: Plan, step: int) -> None:
-        """Take the learning rates of the steps to come from this plan."""
+    def on_replan(self, plan: Plan, step: int) -> None:
         self.plan = plan
 
-    def rolled_back(self, why: str, plan: Plan, step: int) -> None:
-        """Forget what lies beyond the step that the run went back to."""
-        self.writer.add_text("rolled_back", why, step)
+    def on_rollback(self, reason: str, plan: Plan, step: int) -> None:
+        self.writer.add_text("rolled_back", reason, step)
         self.writer.close()
-        self.started(plan, step)
+        self.on_start(plan, step)

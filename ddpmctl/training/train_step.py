@@ -15,9 +15,11 @@ from ddpmctl.core.diffusion import stratified_timesteps
 from ddpmctl.core.ema import EMA
 from ddpmctl.data.dataset import Dataset, to_model_range
 from ddpmctl.devices import is_out_of_memory
-from ddpmctl.distributed.process_group import SINGLE_PROCESS, ProcessGroup
+from ddpmctl.errors import DdpmctlError, Setting
+from ddpmctl.training.execution import Execution
+from ddpmctl.training.memory import batch_too_large
 from ddpmctl.training.optimizers import copy_into, load_state_dict, make_optimizers, set_learning_rate, state_dict
-from ddpmctl.training.run import Run
+from ddpmctl.training.run_spec import RunSpec
 
 WARM_UP = 3
 """Eager steps before a capture, in which libraries allocate their workspaces; what they change is undone."""
@@ -34,67 +36,66 @@ class TrainStep:
     step and waits for nothing. A static step that is not captured runs the same operations on the same tensors.
 
     Args:
-        config: all settings.
         train_set: the training images, on the device.
-        run: device, precision and seed.
-        group: the processes that train together, all with the same settings and images.
         static: whether a step reads its inputs from fixed tensors; None for where it is to be captured.
 
     Attributes:
         model: the trained network.
         ema: its average.
-        optimizers: that hold its parameters.
         captured: whether steps replay a CUDA graph.
     """
 
     def __init__(
-        self,
-        config: Config,
-        train_set: Dataset,
-        run: Run,
-        group: ProcessGroup = SINGLE_PROCESS,
-        *,
-        static: bool | None = None,
+        self, config: Config, train_set: Dataset, spec: RunSpec, execution: Execution, *, static: bool | None = None
     ) -> None:
+        device, group = execution.device, execution.group
         self.config = config
         self.train_set = train_set
-        self.run = run
-        self.group = group
-        self.static = run.device.type == "cuda" and group.size == 1 if static is None else static
-        torch.manual_seed(run.seed)
-        self.diffusion = build_diffusion(config.diffusion).to(run.device)
+        self.spec = spec
+        self.execution = execution
+        self.static = device.type == "cuda" and group.size == 1 if static is None else static
+        torch.manual_seed(spec.seed)
+        self.diffusion = build_diffusion(config.diffusion).to(device)
         network = build_network(config.model)
-        self.model: nn.Module = network.to(run.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        if run.compiled:
+        self.model: nn.Module = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if spec.compile:
             self.model.compile()
         self.wrapped = group.wrap(self.model)
         self.ema = EMA(self.model, config.training.ema_lag)
         self.optimizers = make_optimizers(self.model, config.training, on_gpu=self.static)
-        self.generator = torch.Generator(run.device)
+        self.generator = torch.Generator(device)
         self.captured = False
         self._graph: torch.cuda.CUDAGraph | None = None
-        self._ids = torch.empty(0, dtype=torch.int64, device=run.device)
-        self._ema_weight = torch.zeros((), dtype=torch.float32, device=run.device)
-        self._figures = torch.zeros(2, dtype=torch.float32, device=run.device)
+        self._ids = torch.empty(0, dtype=torch.int64, device=device)
+        self._ema_weight = torch.zeros((), dtype=torch.float32, device=device)
+        self._metrics = torch.zeros(2, dtype=torch.float32, device=device)
 
     def __call__(self, ids: Tensor, step: int, lr: float) -> Tensor:
         """Take one step.
 
         Args:
-            ids: which images, int64[B] on the device.
+            ids: indices of the batch's images, int64[B] on the device.
             step: its number, counted from 0.
-            lr: the learning rate.
 
         Returns:
-            The loss and the norm of its gradient before clipping, float32[2] on the device, not awaited. The next step
+            The loss and its gradient's norm before clipping, float32[2] on the device, not awaited. The next step
             overwrites it where the step is static.
         """
-        self.model.train()
-        set_learning_rate(self.optimizers, lr)
-        weight = self.ema.next_weight()
-        if not self.static:
-            self._seed(step)
-            return self._steps(ids, weight)
+        try:
+            self.model.train()
+            set_learning_rate(self.optimizers, lr)
+            weight = self.ema.next_weight()
+            if not self.static:
+                self._seed(step)
+                return self._optimize(ids, weight)
+            return self._static_step(ids, step, weight)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        raise batch_too_large(self, len(ids))
+
+    def _static_step(self, ids: Tensor, step: int, weight: float) -> Tensor:
+        """The same through tensors that stay in place, replayed as a CUDA graph where one could be captured."""
         self._ema_weight.fill_(weight)
         if len(ids) != len(self._ids):
             self._ids = ids.clone()
@@ -104,17 +105,16 @@ class TrainStep:
         if self._graph:
             self._graph.replay()
         else:
-            self._figures.copy_(self._steps(self._ids, self._ema_weight))
-        return self._figures
+            self._metrics.copy_(self._optimize(self._ids, self._ema_weight))
+        return self._metrics
 
-    def _steps(self, ids: Tensor, ema_weight: float | Tensor) -> Tensor:
-        """The operations of one step, in their order; no read by the host among them."""
-        settings = self.config.training
+    def _optimize(self, ids: Tensor, ema_weight: float | Tensor) -> Tensor:
+        """Draw, forward, backward, clip, step, average: without any read by the host among them."""
         self.clear_gradients()
-        loss = self._gradients(ids)
+        loss = self._forward_backward(ids)
         parameters = list(self.model.parameters())
-        if settings.clip_norm:
-            norm = nn.utils.clip_grad_norm_(parameters, settings.clip_norm)
+        if self.config.training.clip_norm:
+            norm = nn.utils.clip_grad_norm_(parameters, self.config.training.clip_norm)
         else:
             norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         for optimizer in self.optimizers:
@@ -122,28 +122,60 @@ class TrainStep:
         self.ema.move(self.model, ema_weight)
         return torch.stack([loss, norm.detach()])
 
-    def gradients(self, ids: Tensor, step: int) -> Tensor:
-        """Add the gradients of a step to those of the network; returns the loss, not awaited."""
-        self._seed(step)
-        return self._gradients(ids)
-
-    def _gradients(self, ids: Tensor) -> Tensor:
-        # Everything is drawn for the whole batch, so that its parts change nothing but the order of a sum: neither
+    def _forward_backward(self, ids: Tensor) -> Tensor:
+        # Everything is drawn for the whole batch, so that its shards change nothing but the order of a sum: neither
         # those that processes compute nor those that one computes one after the other.
-        drawn = [self.group.shard(whole) for whole in self._draw(ids)]
-        return self.group.all_reduce_sum(self.backward(self.wrapped, drawn, len(ids)))
+        group = self.execution.group
+        shards = [group.shard(whole) for whole in self._draw(ids)]
+        return group.all_reduce_sum(self.backward(self.wrapped, shards, len(ids)))
 
     def backward(self, network: nn.Module, drawn: Sequence[Tensor], count: int) -> Tensor:
-        """Add the gradients of what was drawn, a part of a batch of ``count`` images; returns its share of the loss."""
-        total = torch.zeros((), dtype=torch.float32, device=self.run.device)
-        parts = list(zip(*(part.chunk(self.run.accumulate) for part in drawn), strict=True))
+        """Add the gradients of (a shard of) a batch of ``count`` images; returns its share of the mean loss."""
+        total = torch.zeros((), dtype=torch.float32, device=self.execution.device)
+        parts = list(zip(*(part.chunk(self.spec.accumulate) for part in drawn), strict=True))
         for number, (x0, t, epsilon, label) in enumerate(parts, 1):
-            with self.group.no_sync(network) if number < len(parts) else nullcontext():
+            with self.execution.group.no_sync(network) if number < len(parts) else nullcontext():
                 with self.autocast():
                     loss = self.diffusion.loss(network, x0, t, epsilon, label).sum() / count
                 loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         return total
+
+    def gradients(self, ids: Tensor, step: int) -> Tensor:
+        """Add the gradients of a step to those of the network; returns the loss, not awaited."""
+        self._seed(step)
+        return self._forward_backward(ids)
+
+    def warm_up_sums(self) -> None:
+        """Have DistributedDataParallel choose the order of its sums, as it does after a first pass.
+
+        Otherwise a resumed run would begin with sums in another order than an uninterrupted one.
+        """
+        if self.execution.group.size == 1:
+            return
+        count = min(self.config.training.batch_size, len(self.train_set))
+        try:
+            self.gradients(torch.arange(count, device=self.execution.device), step=0)
+            self.clear_gradients()
+            return
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        raise batch_too_large(self, count)
+
+    def warm_up_compiler(self) -> None:
+        """Have ``torch.compile`` build its kernels before the clock starts."""
+        self.model.train()
+        size = min(self.config.training.batch_size, len(self.train_set))
+        count = size // self.execution.group.size
+        try:
+            self.backward(self.model, self.draw(torch.arange(count, device=self.execution.device), step=0), count)
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise batch_too_large(self, self.config.training.batch_size) from error
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise DdpmctlError(f"torch.compile does not work here: {reason}", Setting("compile", False)) from error
+        self.clear_gradients()
 
     def draw(self, ids: Tensor, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Images float32[B,C,S,S], timesteps int64[B], noise like the images and labels int64[B] of a step."""
@@ -151,7 +183,7 @@ class TrainStep:
         return self._draw(ids)
 
     def _draw(self, ids: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        settings, device, generator = self.config.training, self.run.device, self.generator
+        settings, device, generator = self.config.training, self.execution.device, self.generator
         x0 = self.pixels(self.train_set.images[ids])
         label = self.train_set.labels[ids]
         count, timesteps = len(ids), self.config.diffusion.timesteps
@@ -171,25 +203,24 @@ class TrainStep:
         return x0, t, epsilon, label
 
     def pixels(self, images: Tensor) -> Tensor:
-        """uint8[N,C,S,S] as the network takes them."""
+        """uint8[N,C,S,S] in the network's range and memory format."""
         pixels = to_model_range(images, self.config.diffusion.pixel_range)
         return pixels.contiguous(memory_format=torch.channels_last)
 
     def autocast(self) -> torch.autocast:
         """The precision of the network's arithmetic."""
         # A graph must not depend on casts that were cached before its capture.
-        return torch.autocast(
-            self.run.device.type, torch.bfloat16, enabled=self.run.precision == "bf16", cache_enabled=not self.static
-        )
+        kind, bf16 = self.execution.device.type, self.execution.precision == "bf16"
+        return torch.autocast(kind, torch.bfloat16, enabled=bf16, cache_enabled=not self.static)
 
     def clear_gradients(self) -> None:
-        """Forget the gradients of all parameters."""
+        """Set the gradients of all parameters to None."""
         for parameter in self.model.parameters():
             parameter.grad = None
 
     def _seed(self, step: int) -> None:
         """Make all random numbers of a step a function of the run's seed and the step's number alone."""
-        self.generator.manual_seed(seed_of(self.run.seed, "step", step))
+        self.generator.manual_seed(seed_of(self.spec.seed, "step", step))
 
     def _prepare(self) -> None:
         """Capture the step, once the size of its batch is known; eager steps remain where that fails."""
@@ -211,22 +242,22 @@ class TrainStep:
                     tensor.copy_(value)
 
     def _can_capture(self) -> bool:
-        return self.run.device.type == "cuda"
+        return self.execution.device.type == "cuda"
 
     def _capture(self) -> "torch.cuda.CUDAGraph":
         """Run the step on a stream of its own, then record it with its static inputs."""
-        device = self.run.device
+        device = self.execution.device
         side = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(side):
             for _ in range(WARM_UP):
-                self._figures.copy_(self._steps(self._ids, self._ema_weight))
+                self._metrics.copy_(self._optimize(self._ids, self._ema_weight))
         torch.cuda.current_stream(device).wait_stream(side)
         self.clear_gradients()
         graph = torch.cuda.CUDAGraph()
         graph.register_generator_state(self.generator)
         with torch.cuda.graph(graph):
-            self._figures.copy_(self._steps(self._ids, self._ema_weight))
+            self._metrics.copy_(self._optimize(self._ids, self._ema_weight))
         return graph
 
     def _changed(self) -> list[Tensor]:
@@ -239,7 +270,7 @@ class TrainStep:
         return {name: _copied(tensor) for name, tensor in self.ema.module.state_dict().items()}
 
     def state(self) -> dict[str, np.ndarray]:
-        """All that `load_state` needs beside the averaged weights: the trained ones and the optimizers' state."""
+        """What `load_state` needs beside the averaged weights: the trained ones and the optimizers' state."""
         trained = {f"model.{name}": _copied(tensor) for name, tensor in self.model.state_dict().items()}
         return trained | {name: _copied(tensor) for name, tensor in state_dict(self.optimizers).items()}
 
@@ -247,8 +278,7 @@ class TrainStep:
     def load_state(self, weights: Mapping[str, np.ndarray], state: Mapping[str, np.ndarray], step: int) -> None:
         """Copy back what `weights` and `state` returned after ``step`` steps; a captured graph stays valid.
 
-        Raises:
-            ValueError: when they are not those of such a training step; its own state is undefined then.
+        Raises a `ValueError` when they are not those of such a training step, whose own state is undefined then.
         """
         trained = {name.removeprefix("model."): array for name, array in state.items() if name.startswith("model.")}
         for module, arrays in ((self.ema.module, weights), (self.model, trained)):

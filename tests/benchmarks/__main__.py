@@ -12,12 +12,12 @@ from .contenders import CONTENDERS
 from .device import device, full, with_compile
 from .growth import growth
 from .original import original
+from .previews import previews
 from .saving import saving
 from .scaling import scaling
 from .side_by_side import compare, one
 from .speed import race, sampling, training
 from .startup import startup
-from .strips import strips
 
 KINDS = (
     "startup",
@@ -27,7 +27,7 @@ KINDS = (
     "growth",
     "side-by-side",
     "race",
-    "strips",
+    "previews",
     "original",
     "scaling",
     "device",
@@ -65,7 +65,7 @@ def main() -> None:
         "saving": lambda: saving(given.data_dir),
         "growth": lambda: growth(given.data_dir),
         "side-by-side": lambda: compare(given.data_dir, given.minutes, given.n or 100, names),
-        "strips": lambda: strips(given.data_dir),
+        "previews": lambda: previews(given.data_dir),
         "original": lambda: original(given.data_dir, given.minutes),
         "scaling": lambda: scaling(given.data_dir, given.n or 4000),
         "device": lambda: (full if given.full else with_compile if given.compile else device)(

@@ -25,9 +25,8 @@ from ddpmctl.data import default_sample_size, load_dataset
 from ddpmctl.devices import choose_device, choose_precision, describe_device
 from ddpmctl.registry import Registry
 from ddpmctl.sampling.engine import Engine
-from ddpmctl.training.learner import Learner
-from ddpmctl.training.run import Run
-from ddpmctl.training.saving import Every
+from ddpmctl.training.execution import Execution
+from ddpmctl.training.run_spec import RunSpec
 from ddpmctl.training.train_step import TrainStep
 from ddpmctl.training.trainer import Trainer
 from tests.builders import register_random
@@ -76,8 +75,8 @@ def _agreement(data_dir: Path, where: torch.device) -> str:
     """How far the losses and gradient norms of captured steps are from those of eager ones, in float32."""
     config = config_now("quick", where.type)
     data = load_dataset("mnist", config.model.sample_size, data_dir).to(where)
-    run = Run(preset="it", dataset="mnist", device=where, precision="fp32", seed=0)
-    captured, eager = TrainStep(config, data, run, static=True), TrainStep(config, data, run, static=False)
+    execution = Execution(device=where, precision="fp32")
+    captured, eager = (TrainStep(config, data, RunSpec(), execution, static=static) for static in (True, False))
     batches = torch.arange(64 * AGREEING_STEPS, device=where).split(64)
     figures = [[step(ids, k, 1e-3).tolist() for k, ids in enumerate(batches)] for step in (captured, eager)]
     apart = (torch.tensor(figures[0]) / torch.tensor(figures[1]) - 1).abs()
@@ -156,15 +155,15 @@ def _train(
     twice = replace(data, images=data.images[ids], labels=data.labels[ids])
     config = replace(config, training=replace(config.training, epochs=2, validation_images=0))
     precision, _ = choose_precision("auto", where)
-    run = Run(preset="it", dataset="mnist", device=where, precision=precision, seed=0, compiled=compiled)
+    spec = RunSpec(compile=compiled, checkpoint_every="999999s")
     with (
         tempfile.TemporaryDirectory() as folder,
         Registry(Path(folder)).writer("it", "") as writer,
-        mock.patch("ddpmctl.training.learner.TrainStep", kind),
+        mock.patch("ddpmctl.training.trainer.TrainStep", kind),
     ):
         ends = _Epochs()
-        trainer = Trainer(config, twice, run, writer, ends, every=Every(1e9, "s"))
-        trainer.strips.offer = lambda *_, **__: 0.0  # type: ignore[method-assign]
+        trainer = Trainer(config, twice, spec, Execution(device=where, precision=precision), writer, callbacks=ends)
+        trainer.previews.offer = lambda *_, **__: 0.0  # type: ignore[method-assign]
         with _watched(where) as busy:
             trainer.train()
     return steps * config.training.batch_size / (ends.times[1] - ends.times[0]), _told(busy)
@@ -177,20 +176,20 @@ class _Epochs(Clock):
         super().__init__()
         self.times: list[float] = []
 
-    def stepped(self, step: int, images_per_second: float) -> None: ...
+    def on_step(self, step: int, images_per_second: float) -> None: ...
 
-    def epoch_done(self, row: object, patience_left: int, figures: object) -> None:
+    def on_epoch_end(self, row: object, patience_left: int, step_metrics: object) -> None:
         self.times.append(time.perf_counter())
 
 
 def _flops(config: Config, data_dir: Path) -> float:
     """Operations of a step for one image, forward and backward."""
-    run = Run(preset="it", dataset="mnist", device=torch.device("cpu"), precision="fp32", seed=0)
+    execution = Execution(device=torch.device("cpu"), precision="fp32")
     data = load_dataset("mnist", config.model.sample_size, data_dir)
     few = replace(data, images=data.images[:8], labels=data.labels[:8])
-    learner, counter = Learner(config, few, run), FlopCounterMode(display=False)
+    step, counter = TrainStep(config, few, RunSpec(), execution), FlopCounterMode(display=False)
     with counter:
-        learner.train_step.gradients(torch.arange(8), step=0)
+        step.gradients(torch.arange(8), step=0)
     return counter.get_total_flops() / 8
 
 

@@ -14,8 +14,9 @@ from ddpmctl.config import PRESETS, load_preset
 from ddpmctl.data import load_dataset
 from ddpmctl.devices import choose_precision
 from ddpmctl.registry import Registry
-from ddpmctl.training.run import Run
-from ddpmctl.training.saving import HALF_A_MINUTE, Every
+from ddpmctl.training.execution import Execution
+from ddpmctl.training.intervals import DEFAULT_INTERVAL
+from ddpmctl.training.run_spec import RunSpec
 from ddpmctl.training.trainer import Trainer
 
 from .machine import about_this_machine, band, markdown
@@ -34,24 +35,25 @@ def saving(data_dir: Path) -> None:
     for preset in PRESETS:
         config = load_preset(preset).config
         config = replace(config, training=replace(config.training, epochs=1, batch_size=64, validation_images=0))
-        run = Run(preset=preset, dataset="mnist", device=device, precision=choose_precision("auto", device)[0], seed=0)
+        spec = RunSpec(preset=preset, checkpoint_every="1step")
+        execution = Execution(device=device, precision=choose_precision("auto", device)[0])
         costs: list[float] = []
         with tempfile.TemporaryDirectory() as folder, Registry(Path(folder)).writer("it", "") as writer:
-            trainer = Trainer(config, few, run, writer, Clock(), every=Every(1, "steps"))
-            inner = trainer._save
+            trainer = Trainer(config, few, spec, execution, writer, callbacks=Clock())
+            inner = trainer.save
 
             def timed(
                 *arguments: object, inner: object = inner, trainer: Trainer = trainer, costs: list[float] = costs
             ) -> None:
                 inner(*arguments)  # type: ignore[operator]
-                costs.append(trainer.commits.cost)
+                costs.append(trainer.checkpoints.cost)
 
-            trainer._save = timed  # type: ignore[method-assign]
+            trainer.save = timed  # type: ignore[method-assign]
             trainer.train()
-            saved = trainer.commits.saved
+            saved = trainer.checkpoints.saved
         assert saved is not None
         size = sum(record.size for record in saved.manifest.files.values())
-        interval = max(HALF_A_MINUTE.number, statistics.median(costs) / HALF_A_MINUTE.share)
+        interval = max(DEFAULT_INTERVAL.number, statistics.median(costs) / DEFAULT_INTERVAL.share)
         share = statistics.median(costs) / interval
         rows.append([preset, f"{size / 1e6:.1f}", band(costs[:COMMITS]), f"{interval:.0f}", f"{share:.2%}"])
     print(markdown(["preset", "MB", "seconds a commit", "usual interval, s", "of the time"], rows))

@@ -24,12 +24,12 @@ from ddpmctl.core.schedule import linear
 from ddpmctl.data import load_dataset
 from ddpmctl.data.dataset import Dataset, to_model_range
 from ddpmctl.devices import choose_precision
-from ddpmctl.plan import Plan
 from ddpmctl.registry import Registry
 from ddpmctl.sampling.engine import Engine
 from ddpmctl.sampling.loop import Images, to_pixels
-from ddpmctl.training.history import EpochRow
-from ddpmctl.training.run import Run
+from ddpmctl.training.callbacks import Callback
+from ddpmctl.training.execution import Execution
+from ddpmctl.training.run_spec import RunSpec
 from ddpmctl.training.trainer import Trainer
 from tests import judge
 
@@ -45,24 +45,14 @@ BUDGETS = ("60s", "75s", "90s")
 """Of `quick`, tried until one is enough; the plain loop races against that one alone."""
 
 
-class Clock:
-    """An observer that takes the time of each step."""
+class Clock(Callback):
+    """Takes the time of each step."""
 
     def __init__(self) -> None:
         self.times: list[float] = []
 
-    def started(self, plan: Plan, step: int) -> None: ...
-
-    def stepped(self, step: int, images_per_second: float) -> None:
+    def on_step(self, step: int, images_per_second: float) -> None:
         self.times.append(time.perf_counter())
-
-    def epoch_done(self, row: EpochRow, patience_left: int, figures: object) -> None: ...
-
-    def strip_drawn(self, step: int, images: Images) -> None: ...
-
-    def replanned(self, plan: Plan, step: int) -> None: ...
-
-    def rolled_back(self, why: str, plan: Plan, step: int) -> None: ...
 
 
 def _median_gap(times: list[float]) -> float:
@@ -111,11 +101,11 @@ def one_epoch(config: Config, data: Dataset, images: int) -> tuple[nn.Module, fl
     watcher = Clock()
     device = torch.device("cpu")
     precision, _ = choose_precision("auto", device)
-    about = Run(preset="quick", dataset="mnist", device=device, precision=precision, seed=0)
+    spec, execution = RunSpec(preset="quick"), Execution(device=device, precision=precision)
     with tempfile.TemporaryDirectory() as folder, Registry(Path(folder)).writer("it", "") as writer:
-        trainer = Trainer(once, few, about, writer, watcher)
+        trainer = Trainer(once, few, spec, execution, writer, callbacks=watcher)
         trainer.train()
-    return trainer.learner.train_step.model, trainer.state.plan.batch_size / _median_gap(watcher.times)
+    return trainer.train_step.model, trainer.state.plan.batch_size / _median_gap(watcher.times)
 
 
 @torch.no_grad()

@@ -100,9 +100,9 @@ def frames(path: Path) -> tuple[list[NDArray[np.uint8]], list[int]]:
 OFTEN = (
     sys.executable,
     "-c",
-    "from ddpmctl.training import strips; strips.SHARE = 1e9; from ddpmctl.cli.main import main; main()",
+    "from ddpmctl.training import previews; previews.SHARE = 1e9; from ddpmctl.cli.main import main; main()",
 )
-"""A ddpmctl that draws a strip after each step, however long that takes."""
+"""A ddpmctl that draws a preview after each step, however long that takes."""
 
 
 class Running:

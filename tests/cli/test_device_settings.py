@@ -21,7 +21,7 @@ def a_cpu_with_settings(monkeypatch: pytest.MonkeyPatch) -> None:
         preset = load_preset(name)
         return type(preset)(preset.name, preset.summary, preset.config, {"cpu": {"batch_size": 10, "lr": 1e-3}})
 
-    monkeypatch.setattr("ddpmctl.cli.commands.train.load_preset", patched)
+    monkeypatch.setattr("ddpmctl.training.run_spec.load_preset", patched)
     monkeypatch.setattr(config, "FEWEST_BATCHES", 2)
 
 
@@ -32,7 +32,7 @@ def training_of(home: Path, name: str) -> Any:
 def test_they_are_taken_recorded_and_said(here: Cli, tmp_path: Path) -> None:
     done = here("train", *SMALL, "--name", "a")
     assert done.returncode == 0, done.stderr
-    assert "batches of 10 images, as 'standard' has on cpu; --batch-size gives others\n" in done.stderr
+    assert "batches of 10 images, as 'standard' has on cpu unless a batch size is given\n" in done.stderr
     assert (training_of(tmp_path, "a").batch_size, training_of(tmp_path, "a").lr) == (10, 1e-3)
 
 

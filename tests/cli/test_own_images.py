@@ -49,7 +49,9 @@ def test_pictures_of_one_s_own_are_trained_on_and_made(here: Cli, tmp_path: Path
     assert here("animate", "dogs", "-m", "pets", "--frames", 3, "-o", "dog.gif").returncode == 0
     # A set smaller than the batch trained; it goes on from where it was, with the same pictures.
     assert here("train", "--resume", "pets", "--epochs", 1).returncode == 0
-    assert complaint(here("train", "--resume", "pets", "--fit", "crop"), 2)[0].endswith("--fit pad and not crop")
+    assert complaint(here("train", "--resume", "pets", "--fit", "crop"), 2)[0].endswith(
+        "fit pad and cannot be resumed with crop"
+    )
 
 
 def test_where_pictures_are_kept_is_not_given_away(here: Cli, tmp_path: Path, pets: Path) -> None:

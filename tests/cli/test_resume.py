@@ -13,9 +13,9 @@ from ddpmctl.cli.training_display import Display
 from ddpmctl.data.dataset import Dataset
 from ddpmctl.registry import Checkpoint, Registry
 from ddpmctl.registry.pointers import open_pointer
-from ddpmctl.training.learner import Learner
 from ddpmctl.training.train_step import TrainStep
 from ddpmctl.training.trainer import Trainer
+from ddpmctl.training.validation import Validator
 from tests.conftest import Cli
 
 from .support import Running, alter_manifest, complaint, copy_model, reported, tell_of_another_run
@@ -37,14 +37,14 @@ def weights(home: Path, name: str) -> dict[str, bytes]:
 
 def signal_at(monkeypatch: pytest.MonkeyPatch, step: int, *signals: int) -> None:
     """Send real signals to this process after a step."""
-    inner, left = Display.stepped, list(signals)
+    inner, left = Display.on_step, list(signals)
 
     def stepped(self: Display, number: int, rate: float) -> None:
         inner(self, number, rate)
         while number == step and left:
             os.kill(os.getpid(), left.pop(0))
 
-    monkeypatch.setattr(Display, "stepped", stepped)
+    monkeypatch.setattr(Display, "on_step", stepped)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_a_finished_training_says_so(here: Cli, tmp_path: Path) -> None:
     before = last(tmp_path)
     done = here("train", "--resume", "a")
     assert (done.returncode, done.stdout) == (0, "a\n")
-    assert done.stderr.startswith("'a' is trained to its end, 9 steps; --epochs N gives it N more\n")
+    assert done.stderr.startswith("'a' is trained to its end, 9 steps; it can be given more epochs\n")
     assert last(tmp_path) == before
 
 
@@ -116,14 +116,14 @@ def test_a_finished_training_is_given_more_epochs(here: Cli, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("option", "value", "said"),
     [
-        ("batch-size", 32, "--batch-size 18 and not 32"),
-        ("preset", "classic", "--preset quick and not classic"),
-        ("dataset", "mnist", "--dataset strokes:60 and not mnist"),
-        ("lr", 0.5, "--lr 0.0045 and not 0.5"),
-        ("seed", 3, "--seed 0 and not 3"),
-        ("max-time", "10s", "--max-time none and not 10.0"),
-        ("name", "b", "--name a and not b"),
-        ("target", "epsilon", "--target v and not epsilon"),
+        ("batch-size", 32, "batch size 18 and cannot be resumed with 32"),
+        ("preset", "classic", "preset quick and cannot be resumed with classic"),
+        ("dataset", "mnist", "dataset strokes:60 and cannot be resumed with mnist"),
+        ("lr", 0.5, "lr 0.0045 and cannot be resumed with 0.5"),
+        ("seed", 3, "seed 0 and cannot be resumed with 3"),
+        ("max-time", "10s", "max time none and cannot be resumed with 10"),
+        ("name", "b", "name a and cannot be resumed with b"),
+        ("target", "epsilon", "target v and cannot be resumed with epsilon"),
     ],
 )
 def test_what_was_planned_cannot_be_changed(
@@ -136,8 +136,8 @@ def test_what_was_planned_cannot_be_changed(
     config["training"]["batch_size"] = 18
     alter_manifest(commit, dataset=data, config=config, run={**asdict(run), "stopped": "interrupted"})
     error, hint = complaint(here("train", "--resume", "a", f"--{option}", value), 2)
-    assert error == f"'a' goes on as it was planned, with {said}"
-    assert hint == "leave the option out, or begin another training without --resume"
+    assert error == f"'a' was planned with {said}"
+    assert hint == f"leave --{option} out, or train another model"
 
 
 def test_what_was_planned_may_be_said_again(here: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,7 +175,7 @@ def test_on_other_threads_it_goes_on_and_says_that_it_is_not_exact(cli: Cli, tmp
     done = cli("train", "--resume", "a", "--epochs", 1, OMP_NUM_THREADS="1")
     assert done.returncode == 0
     assert re.search(
-        r"^warning: from here on not bit for bit what an uncut run gives: "
+        r"^warning: from here on not bit for bit what an uninterrupted run gives: "
         r"device cpu \(.*, 2 threads\) then, cpu \(.*, 1 threads\) now$",
         done.stderr,
         re.MULTILINE,
@@ -190,7 +190,7 @@ def test_a_second_ctrl_c_stops_at_once_and_leaves_the_last_commit(
 ) -> None:
     signal_at(monkeypatch, 5, signal.SIGINT, signal.SIGINT)
     error, hint = complaint(here("train", *A_RUN, "--name", "a", "--checkpoint-every", "2steps"), 130)
-    assert (error, hint) == ("stopped at once; the last commit is kept", "ddpmctl train --resume a")
+    assert (error, hint) == ("stopped at once; the last checkpoint is kept", "ddpmctl train --resume a")
     # Two steps, and then the end of the first epoch: the next would have come after the fifth.
     assert last(tmp_path).manifest.run.step == 3
     assert here("train", "--resume", "a").returncode == 0
@@ -204,7 +204,7 @@ def test_signals_are_heard_while_an_epoch_is_judged_and_while_it_is_saved(
 ) -> None:
     assert here("train", *A_RUN, "--name", "uncut").returncode == 0
     for kind, method in (
-        (Learner, "validate"),
+        (Validator, "mse"),
         (TrainStep, "weights"),
     ):  # the latter is called by a commit, for the first time before the first step
         inner, calls = getattr(kind, method), iter(range(99))
@@ -237,7 +237,7 @@ def test_a_run_of_which_no_epoch_is_finished_is_named_by_those_who_look_for_a_mo
     def die(self: Display, step: int, rate: float) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(Display, "stepped", die)
+    monkeypatch.setattr(Display, "on_step", die)
     assert here("train", *A_RUN, "--name", "a").returncode == 1
     for command in (("generate", 3), ("inspect",), ("generate", 3, "-m", "a")):
         assert complaint(here(*command), 1) == ("no epoch of 'a' is finished yet", "ddpmctl train --resume a")
@@ -247,7 +247,7 @@ def test_a_run_of_which_no_epoch_is_finished_is_named_by_those_who_look_for_a_mo
 @pytest.mark.parametrize("text", ["often", "0s", "3 weeks"])
 def test_an_interval_that_is_none_is_refused(here: Cli, text: str) -> None:
     assert complaint(here("train", *A_RUN, "--checkpoint-every", text), 2) == (
-        f"'{text}' is no interval",
+        f"'{text}' is not an interval",
         "--checkpoint-every 30s, 200steps or 1epoch",
     )
 

@@ -131,7 +131,7 @@ def test_playing_off_a_terminal_is_said_to_be_nothing(tiny_here: Cli, tmp_path: 
     assert "nothing is drawn: this is no terminal" in done.stderr
 
 
-def test_train_shows_a_strip_and_a_curve_and_keeps_them_off_where_unwanted(tmp_path: Path) -> None:
+def test_train_shows_a_preview_and_a_curve_and_keeps_them_off_where_unwanted(tmp_path: Path) -> None:
     typed = ("train", "--preset", "quick", "--dataset", "strokes:300", "--batch-size", 32, "--device", "cpu")
     with Terminal(tmp_path, *typed, "--epochs", 6, program=OFTEN, **COLOURS) as terminal:
         assert terminal.finish() == 0, terminal.text

@@ -7,7 +7,7 @@ import pytest
 
 from ddpmctl.cli.commands import train
 from ddpmctl.registry import Registry, last_of
-from ddpmctl.training import pacing, strips
+from ddpmctl.training import pacing, previews
 from tests.conftest import Cli
 
 from .support import complaint
@@ -21,8 +21,8 @@ def events(folder: Path) -> Any:
     return EventAccumulator(str(folder), size_guidance={"scalars": 0, "images": 0}).Reload()
 
 
-def test_losses_rates_and_strips_are_there(here: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(strips, "SHARE", 1e9)
+def test_losses_rates_and_previews_are_there(here: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(previews, "SHARE", 1e9)
     done = here(*TRAIN, "--epochs", 2, "--name", "a", "--log", "tensorboard")
     assert done.returncode == 0, done.stderr
     assert f"watch it: tensorboard --logdir '{tmp_path / 'tensorboard'}'" in done.stderr

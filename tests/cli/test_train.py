@@ -27,8 +27,12 @@ from ddpmctl.data import mnist
 from ddpmctl.plan import Plan, RateSegment
 from ddpmctl.registry import Registry, last_of
 from ddpmctl.registry.pointers import open_pointer
+from ddpmctl.training.callbacks import RunInfo
+from ddpmctl.training.execution import Execution
 from ddpmctl.training.history import EpochRow
+from ddpmctl.training.run_spec import RunSpec
 from ddpmctl.training.trainer import Trainer
+from tests.builders import tiny_config
 from tests.conftest import Cli
 
 from .support import Running, Terminal, complaint, reported, tiny_checkpoint, tree
@@ -411,6 +415,24 @@ def plan_of(steps: int, steps_per_epoch: int, limit: int | None = None) -> Plan:
     )
 
 
+def display_of(console: Console, max_time: float | None = None, preset: str = "standard") -> Display:
+    """The display of a run that is about to start on a CPU."""
+    watcher = Display(Output("train", stderr=console))
+    watcher.on_setup(
+        RunInfo(
+            name="a",
+            resumed=False,
+            spec=RunSpec(preset=preset),
+            config=tiny_config(training={"patience": 15}),
+            execution=Execution(device=torch.device("cpu"), precision="fp32"),
+            precision_reason="as given",
+            seconds_left=max_time,
+            clock=time.perf_counter,
+        )
+    )
+    return watcher
+
+
 def shown(
     rate: float,
     steps: int,
@@ -423,20 +445,19 @@ def shown(
     """What a display says after the first step of a run, some seconds into it."""
     monkeypatch.setattr(display, "ESTIMATE_AFTER", -1.0)
     console = Console(record=True, width=200, force_terminal=False)
-    watcher = Display(Output("train", stderr=console), "a", 15, "on paper", max_time=max_time)
-    watcher.suggest_quick = suggest_quick
+    watcher = display_of(console, max_time, "standard" if suggest_quick else "quick")
     plan = plan_of(steps, 100, limit)
     with watcher.showing():
-        watcher.started(plan, 0)
-        watcher.stepped(1, rate)
-        watcher.stepped(2, rate)
+        watcher.on_start(plan, 0)
+        watcher.on_step(1, rate)
+        watcher.on_step(2, rate)
     return console.export_text()
 
 
 def test_after_a_few_seconds_the_whole_run_is_estimated_once(monkeypatch: pytest.MonkeyPatch) -> None:
     said = shown(640, 1001, monkeypatch, suggest_quick=True)
     assert said == (
-        "training 'a' on paper\n1,001 steps of 64 images: 10.01 epochs\n"
+        "training 'a' on cpu in fp32 (as given)\n1,001 steps of 64 images: 10.01 epochs\n"
         "about 2 min to go at 640 images/s, unless it stops early\n"
     )
 
@@ -456,14 +477,14 @@ def test_a_time_in_which_nothing_can_be_learnt_is_called_out(monkeypatch: pytest
 def followed(monkeypatch: pytest.MonkeyPatch, totals: list[int], *, limit: int | None = None) -> list[str]:
     """What a display off a terminal says of a run of two minutes whose number of steps changes so."""
     console = Console(record=True, width=200, force_terminal=False)
-    watcher = Display(Output("train", stderr=console), "a", 15, "on paper", max_time=120.0)
+    watcher = display_of(console, 120.0)
     with watcher.showing():
-        watcher.started(plan_of(9000, 100, limit), 0)
+        watcher.on_start(plan_of(9000, 100, limit), 0)
         for step, total in enumerate(totals, 1):
             monkeypatch.setattr(display, "ESTIMATE_AFTER", 1e9 if step == 1 else -1.0)
-            watcher.stepped(step, 640.0)
-            watcher.replanned(plan_of(total, 100, limit), step)
-        watcher.stepped(step + 1, 640.0)
+            watcher.on_step(step, 640.0)
+            watcher.on_replan(plan_of(total, 100, limit), step)
+        watcher.on_step(step + 1, 640.0)
     return console.export_text().splitlines()[1:]
 
 
@@ -494,11 +515,11 @@ def test_steps_that_are_a_limit_themselves_are_named_at_once(monkeypatch: pytest
 
 def test_the_bar_of_the_run_follows_the_plan() -> None:
     console = Console(record=True, width=100, force_terminal=True, color_system=None)
-    watcher = Display(Output("train", stderr=console), "a", 15, "on paper", max_time=120.0)
+    watcher = display_of(console, 120.0)
     with watcher.showing():
-        watcher.started(plan_of(9000, 100), 0)
-        watcher.stepped(100, 640.0)
-        watcher.replanned(plan_of(400, 100), 100)
+        watcher.on_start(plan_of(9000, 100), 0)
+        watcher.on_step(100, 640.0)
+        watcher.on_replan(plan_of(400, 100), 100)
     assert re.search(r"run [━╸╺ ]+ +25%", console.export_text())
 
 
@@ -511,15 +532,15 @@ def test_where_it_will_take_hours_the_quick_preset_is_named(monkeypatch: pytest.
 
 def test_the_live_table_shows_the_last_epochs_the_best_marked(monkeypatch: pytest.MonkeyPatch) -> None:
     console = Console(record=True, width=100, force_terminal=True, color_system=None)
-    watcher = Display(Output("train", stderr=console), "a", 15, "on paper")
+    watcher = display_of(console)
     with watcher.showing():
-        watcher.started(plan_of(30, 1), 0)
+        watcher.on_start(plan_of(30, 1), 0)
         for epoch in range(1, 21):
             row = EpochRow(
                 epoch=epoch, step=epoch, train_mse=0.5, validation_mse=0.25, lr=1e-3,
                 images_per_second=1234.5, seconds=100 * epoch, best=epoch == 19,
             )  # fmt: skip
-            watcher.epoch_done(row, 14 if epoch == 20 else 15, np.ones((1, 2), np.float32))
+            watcher.on_epoch_end(row, 14 if epoch == 20 else 15, np.ones((1, 2), np.float32))
     table = [line.split() for line in console.export_text().splitlines() if re.match(r" +\d+ +0\.5000", line)]
     assert table[-2:] == [
         ["19", "0.5000", "0.2500", "*", "15/15", "0.001", "1,234", "32", "min"],

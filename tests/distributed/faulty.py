@@ -15,30 +15,30 @@ FAULTY_STEP = 4
 
 
 def break_at_a_step() -> None:
-    from ddpmctl.training.learner import Learner
+    from ddpmctl.training.train_step import TrainStep
 
-    inner = Learner.step
+    inner = TrainStep.__call__
 
-    def step(self: Learner, ids: Any, number: int, lr: float) -> Any:
+    def step(self: TrainStep, ids: Any, number: int, lr: float) -> Any:
         if number == FAULTY_STEP:
             raise RuntimeError("a planted fault")
         return inner(self, ids, number, lr)
 
-    Learner.step = step  # type: ignore[method-assign]
+    TrainStep.__call__ = step  # type: ignore[method-assign]
 
 
 def run_out_of_disk() -> None:
     from ddpmctl.registry import ModelWriter
 
-    inner, calls = ModelWriter.commit, []
+    inner, calls = ModelWriter.save, []
 
-    def commit(self: ModelWriter, *arguments: Any, **options: Any) -> Any:
+    def save(self: ModelWriter, *arguments: Any, **options: Any) -> Any:
         calls.append(1)
         if len(calls) == 3:
             raise OSError(28, "No space left on device")
         return inner(self, *arguments, **options)
 
-    ModelWriter.commit = commit  # type: ignore[method-assign]
+    ModelWriter.save = save  # type: ignore[method-assign]
 
 
 def live_faster() -> None:

@@ -14,8 +14,10 @@ from ddpmctl.config import Config, load_preset
 from ddpmctl.data import load_dataset
 from ddpmctl.data.dataset import Dataset
 from ddpmctl.distributed.process_group import ProcessGroup, join_process_group
-from ddpmctl.training.learner import Learner
-from ddpmctl.training.run import Run
+from ddpmctl.training.execution import Execution
+from ddpmctl.training.run_spec import RunSpec
+from ddpmctl.training.train_step import TrainStep, seed_of
+from ddpmctl.training.validation import Validator
 
 BATCH = 10
 """Which three and four processes cannot divide evenly."""
@@ -33,32 +35,33 @@ def images() -> Dataset:
     return load_dataset("strokes:60", 32)
 
 
-def learner(group: ProcessGroup) -> Learner:
-    run = Run(preset="quick", dataset="strokes:60", device=torch.device("cpu"), precision="fp32", seed=7)
-    return Learner(settings(), images(), run, group)
+def train_step(group: ProcessGroup) -> TrainStep:
+    execution = Execution(device=torch.device("cpu"), precision="fp32", group=group)
+    return TrainStep(settings(), images(), RunSpec(seed=7), execution)
 
 
 def learn(group: ProcessGroup) -> dict[str, np.ndarray]:
-    one = learner(group)
-    one.settle()
+    one = train_step(group)
+    one.warm_up_sums()
     told: dict[str, list[torch.Tensor]] = {name: [] for name in ("ids", "x0", "t", "epsilon", "label", "loss")}
-    order = torch.split(one.order(1), BATCH)
+    generator = torch.Generator().manual_seed(seed_of(7, "order", 1))
+    order = torch.split(torch.randperm(60, generator=generator), BATCH)
     for step in range(STEPS):
         if step == STEPS - 1:
-            kept = one.train_step.weights(), one.train_step.state()
+            kept = one.weights(), one.state()
         told["ids"].append(group.shard(order[step]))
-        for name, whole in zip(("x0", "t", "epsilon", "label"), one.train_step.draw(order[step], step), strict=True):
+        for name, whole in zip(("x0", "t", "epsilon", "label"), one.draw(order[step], step), strict=True):
             told[name].append(group.shard(whole))
-        told["loss"].append(one.step(order[step], step, LR))
-    again = learner(group)
-    again.train_step.load_state(*kept, STEPS - 1)
-    again.settle()
-    repeated = again.step(order[STEPS - 1], STEPS - 1, LR)
+        told["loss"].append(one(order[step], step, LR))
+    again = train_step(group)
+    again.load_state(*kept, STEPS - 1)
+    again.warm_up_sums()
+    repeated = again(order[STEPS - 1], STEPS - 1, LR)
     arrays = {name: torch.stack(values).numpy() for name, values in told.items()}
-    arrays["heldout"] = np.array(one.validate(images(), lambda: False))
+    arrays["validation"] = np.array(Validator(one, images()).mse(lambda: False))
     arrays["repeated"] = repeated.numpy()
-    arrays |= {f"weights.{name}": array for name, array in one.train_step.state().items()}
-    return arrays | {f"again.{name}": array for name, array in again.train_step.state().items()}
+    arrays |= {f"weights.{name}": array for name, array in one.state().items()}
+    return arrays | {f"again.{name}": array for name, array in again.state().items()}
 
 
 if __name__ == "__main__":

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from ddpmctl.cli.restarts import Earlier
 from ddpmctl.distributed.process_group import ProcessGroup, check_divisible, peer_failure
 from ddpmctl.distributed.store import first_line
 from ddpmctl.errors import DdpmctlError, UsageError
 from ddpmctl.registry import Registry, last_of
+from ddpmctl.training.restarts import EarlierRun
 from tests.builders import SEGMENT
 from tests.cli.support import copy_model
 from tests.conftest import Cli
@@ -54,7 +54,7 @@ def test_any_number_of_processes_learns_the_same_from_the_same(tmp_path: Path, p
     for there in told:
         # To rounding: sums over the images are taken in another order.
         assert np.allclose(there["loss"], alone["loss"], rtol=1e-4)
-        assert np.isclose(there["heldout"], alone["heldout"], rtol=1e-4)
+        assert np.isclose(there["validation"], alone["validation"], rtol=1e-4)
         learnt = [name for name in there if name.startswith("weights.")]
         assert all(np.array_equal(there[name], told[0][name]) for name in learnt), "the processes drift apart"
         # What was left after two steps and taken up again goes on bit for bit.
@@ -70,7 +70,7 @@ def test_a_run_whose_process_is_killed_ends_as_one_that_never_was(tmp_path: Path
         job.wait_for("epoch 1/2")
         os.kill(job.workers()[1], signal.SIGKILL)
         assert job.finish() == 0, job.said
-    assert "started again by torchrun: going on with 'cut'" in job.said
+    assert "restarted by torchrun: resuming 'cut'" in job.said
     assert len(job.errors()) == 1
     assert "ended unexpectedly" in job.errors()[0]
     assert same_bits(weights(tmp_path, "cut"), weights(tmp_path, "uncut"))
@@ -117,7 +117,7 @@ def test_a_failure_to_write_is_told_to_all(tmp_path: Path) -> None:
         assert job.finish() != 0
         assert time.monotonic() - started < HANGS
     assert job.errors() == ["'it' cannot be saved: No space left on device"], job.said
-    assert "hint: once that is mended: ddpmctl train --resume it" in job.said
+    assert "hint: once that is solved: ddpmctl train --resume it" in job.said
 
 
 def test_the_clock_of_the_first_decides_for_all(tmp_path: Path) -> None:
@@ -215,7 +215,7 @@ def test_two_machines_go_on_after_a_process_of_one_was_killed(tmp_path: Path) ->
         (killed,) = one.workers().values()
         os.kill(killed, signal.SIGKILL)
         assert (one.finish(), other.finish()) == (0, 0), one.said + other.said
-    assert "started again by torchrun: going on with 'it'" in one.said + other.said
+    assert "restarted by torchrun: resuming 'it'" in one.said + other.said
     run_of_it = last_of(Registry(tmp_path).open("it")).manifest.run
     assert (run_of_it.step, run_of_it.stopped) == (18, "done")
     assert [part.why for part in run_of_it.segments] == ["begun", "resumed"]
@@ -232,23 +232,23 @@ def test_a_batch_too_large_for_several_processes_is_answered_with_one_that_fits(
         if len(inputs[0]) > 2:
             raise torch.OutOfMemoryError("out of memory")
 
-    learner = steps.learner(Two())
-    learner.train_step.model.register_forward_pre_hook(limited)
+    step = steps.train_step(Two())
+    step.model.register_forward_pre_hook(limited)
     with pytest.raises(DdpmctlError) as caught:
-        learner.settle()
+        step.warm_up_sums()
     assert caught.value.message == "a batch of 10 does not fit in memory; one of 4 does"
-    assert (caught.value.hint or "").startswith("--batch-size 4")
+    assert (caught.value.hint or "").startswith("batch_size=4")
 
 
 def test_epochs_that_a_job_was_to_add_are_added_once_however_often_it_is_restarted() -> None:
-    earlier = Earlier(name="it", identity="0", since="2026-01-01T00:00:00.000+00:00", is_begun=True)
+    earlier = EarlierRun(name="it", identity="0", since="2026-01-01T00:00:00.000+00:00", is_begun=True)
     begun = replace(SEGMENT, created="2026-01-01T00:00:00.000+00:00")
     added = replace(begun, why="extended", created="2026-01-01T00:00:01.000+00:00")
     taken_up = replace(begun, why="resumed", created="2026-01-01T00:00:02.000+00:00")
     assert [earlier.has_extended(parts) for parts in ((begun,), (begun, added), (begun, added, taken_up))] == [
         False, True, True,
     ]  # fmt: skip
-    assert not Earlier().has_extended((begun, added))
+    assert not EarlierRun().has_extended((begun, added))
 
 
 def test_the_loss_of_a_process_is_told_even_where_sigterm_comes_on_top() -> None:

@@ -12,8 +12,8 @@ from ddpmctl.config import Config
 from ddpmctl.data import load_dataset
 from ddpmctl.data.dataset import Dataset
 from ddpmctl.registry import Registry
-from ddpmctl.training.run import Run
-from ddpmctl.training.saving import HALF_A_MINUTE, Every
+from ddpmctl.training.execution import Execution
+from ddpmctl.training.run_spec import RunSpec
 from ddpmctl.training.trainer import Trainer
 from tests.builders import tiny_config
 
@@ -47,7 +47,7 @@ def train(registry: Registry, digits: Dataset) -> Train:
         accumulate: int = 1,
         compiled: bool = False,
         precision: str = "fp32",
-        every: Every = HALF_A_MINUTE,
+        every: str | None = None,
         resume: str | None = None,
         more_epochs: int | None = None,
         best_is_lost: bool = False,
@@ -56,27 +56,25 @@ def train(registry: Registry, digits: Dataset) -> Train:
     ) -> Trained:
         watcher = watcher or Watcher()
         config = config or tiny_config(training=training)
-        about = Run(
+        spec = RunSpec(
             preset="quick",
             dataset="strokes:300",
-            device=torch.device("cpu"),
-            precision=precision,
             seed=seed,
             max_time=max_time,
-            within_epochs=within_epochs,
+            epochs=config.training.epochs if within_epochs else None,
             accumulate=accumulate,
-            compiled=compiled,
+            compile=compiled,
+            checkpoint_every=every,
         )
+        execution = Execution(device=torch.device("cpu"), precision=precision)
         timing = {"clock": clock} if clock else {}
         name = resume or f"run-{next(numbers)}"
         writer, resumed = registry.resume(name) if resume else (registry.writer(name, ""), None)
         with writer:
-            trainer = Trainer(
-                config, data, about, writer, watcher, stop,
-                every=every, resumed=resumed, more_epochs=more_epochs, best_is_lost=best_is_lost, **timing,
-            )  # fmt: skip
+            trainer = Trainer(config, data, spec, execution, writer, callbacks=watcher, **timing)
+            trainer.should_stop = stop
             on_trainer(trainer)
-            stopped = trainer.train()
+            stopped = trainer.train(resumed, more_epochs, best_is_lost=best_is_lost)
         return Trained(name, stopped, watcher, trainer, registry)
 
     return run

@@ -52,7 +52,7 @@ def test_a_busy_moment_at_the_start_costs_no_more_than_it_lasts(train: Train) ->
         if step == 5:
             clock.tick = 0.05
 
-    trained = train(clock=clock, max_time=12.0, watcher=Watcher(on_step=speed_up))
+    trained = train(clock=clock, max_time=12.0, watcher=Watcher(after_step=speed_up))
     assert uses_its_time(trained, 12.0, 0.5)
     assert trained.trainer.state.plan.steps > 80
 
@@ -65,7 +65,7 @@ def test_a_machine_that_becomes_slow_ends_in_time(train: Train, when: int) -> No
         if step == when:
             clock.tick = 0.5
 
-    trained = train(clock=clock, max_time=10.0, watcher=Watcher(on_step=slow_down))
+    trained = train(clock=clock, max_time=10.0, watcher=Watcher(after_step=slow_down))
     assert uses_its_time(trained, 10.0, 1.0)
 
 
@@ -80,11 +80,11 @@ def test_on_a_device_that_is_seldom_waited_for_the_time_is_used_too(train: Train
     def wait_seldom(trainer: Trainer) -> None:
         def reading() -> int:
             read.append(trainer.state.step)
-            return next_reading(trainer.state.plan, trainer.state.step, trainer.begun, 50)
+            return next_reading(trainer.state.plan, trainer.state.step, trainer.begun_at, 50)
 
         trainer._next_reading = reading  # type: ignore[method-assign]
 
-    watcher = Watcher(on_step=slow_down)
+    watcher = Watcher(after_step=slow_down)
     trained = train(clock=clock, max_time=20.0, watcher=watcher, on_trainer=wait_seldom, batch_size=9)
     assert uses_its_time(trained, 20.0, 1.0)
     assert len(read) < trained.trainer.state.plan.steps
@@ -97,7 +97,7 @@ def test_a_clock_that_shows_a_stall_shortens_the_run(train: Train) -> None:
         if step == 40:
             clock.now += 6.0
 
-    trained = train(clock=clock, max_time=10.0, watcher=Watcher(on_step=stall))
+    trained = train(clock=clock, max_time=10.0, watcher=Watcher(after_step=stall))
     assert uses_its_time(trained, 10.0, 0.1)
 
 
@@ -133,8 +133,8 @@ def timed(train: Train, until: int | None = None, **settings: Any) -> Trained:
         changing(step, clock)
 
     return train(
-        clock=clock, max_time=5.0, watcher=Watcher(on_step=on_step), stop=lambda: until is not None and done >= until,
-        **settings,
+        clock=clock, max_time=5.0, watcher=Watcher(after_step=on_step),
+        stop=lambda: until is not None and done >= until, **settings,
     )  # fmt: skip
 
 
@@ -200,7 +200,7 @@ def test_a_run_that_is_rolled_back_keeps_to_its_time(train: Train) -> None:
     def spoil(step: int) -> None:
         if step == 60 and not watcher.rollbacks:
             with torch.no_grad():
-                next(trainers[0].learner.train_step.model.parameters()).fill_(torch.nan)
+                next(trainers[0].train_step.model.parameters()).fill_(torch.nan)
 
     watcher = Watcher(spoil)
     trained = train(clock=clock, max_time=6.0, watcher=watcher, on_trainer=trainers.append)

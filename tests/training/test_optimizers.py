@@ -25,17 +25,12 @@ def test_every_weight_is_trained_once(train: Train, optimizer: str) -> None:
     torch.manual_seed(0)
     start = build_network(trainer.config.model).state_dict()
     assert [
-        name
-        for name, tensor in trainer.learner.train_step.model.state_dict().items()
-        if torch.equal(tensor, start[name])
+        name for name, tensor in trainer.train_step.model.state_dict().items() if torch.equal(tensor, start[name])
     ] == []
     held = sum(
-        p.numel()
-        for made in trainer.learner.train_step.optimizers
-        for group in made.param_groups
-        for p in group["params"]
+        p.numel() for made in trainer.train_step.optimizers for group in made.param_groups for p in group["params"]
     )
-    assert held == sum(parameter.numel() for parameter in trainer.learner.train_step.model.parameters())
+    assert held == sum(parameter.numel() for parameter in trainer.train_step.model.parameters())
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last], ids=str)

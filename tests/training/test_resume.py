@@ -9,11 +9,11 @@ import torch
 
 from ddpmctl.config import load_preset
 from ddpmctl.data import load_dataset
-from ddpmctl.errors import CheckpointError
+from ddpmctl.errors import CheckpointError, UsageError
 from ddpmctl.plan import RateSegment, extend_plan, make_plan
 from ddpmctl.registry import Registry, SegmentRecord
-from ddpmctl.training.records import MOST_SEGMENTS, joined
-from ddpmctl.training.saving import HALF_A_MINUTE, Every
+from ddpmctl.training.intervals import DEFAULT_INTERVAL, CheckpointInterval
+from ddpmctl.training.records import MAX_SEGMENTS, append_segment
 from ddpmctl.training.trainer import Trainer
 from tests.builders import tiny_config
 
@@ -35,7 +35,7 @@ def cut_after(train: Train, step: int, **settings: Any) -> Trained:
         nonlocal done
         done = number
 
-    return train(watcher=Watcher(on_step=count), stop=lambda: done >= step, **settings)
+    return train(watcher=Watcher(after_step=count), stop=lambda: done >= step, **settings)
 
 
 def told(run: Trained) -> list[tuple[Any, ...]]:
@@ -94,7 +94,7 @@ def test_a_run_that_dies_before_its_first_step_can_be_resumed(train: Train, regi
         raise Killed
 
     with pytest.raises(Killed):
-        train(watcher=Watcher(on_step=die), epochs=2)
+        train(watcher=Watcher(after_step=die), epochs=2)
     assert registry.names() == []
     assert apart(train(resume="run-0", epochs=2), train(epochs=2)) == []
 
@@ -193,42 +193,42 @@ def test_a_resumed_run_on_other_threads_is_recorded_as_not_exact(train: Train) -
      ("1epoch", (1, "epochs")), ("0.5epochs", (0.5, "epochs"))],
 )  # fmt: skip
 def test_an_interval_is_read_as_people_type_it(text: str, expected: tuple[float, str]) -> None:
-    every = Every.parse(text)
+    every = CheckpointInterval.parse(text)
     assert (every.number, every.unit, every.share) == (*expected, 1.0)
 
 
 @pytest.mark.parametrize("text", ["", "30", "0s", "-1s", "1.5steps", "one epoch", "5 parsecs"])
 def test_what_is_no_interval_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is no interval"):
-        Every.parse(text)
+    with pytest.raises(UsageError, match="is not an interval"):
+        CheckpointInterval.parse(text)
 
 
 def test_commits_come_when_they_are_due_and_cost_little() -> None:
     usual = {"steps": 5, "steps_per_epoch": 10}
-    assert not HALF_A_MINUTE.is_over(seconds=29, cost=0.1, **usual)
-    assert HALF_A_MINUTE.is_over(seconds=30, cost=0.1, **usual)
+    assert not DEFAULT_INTERVAL.is_over(seconds=29, cost=0.1, **usual)
+    assert DEFAULT_INTERVAL.is_over(seconds=30, cost=0.1, **usual)
     # Three seconds are two per cent of 150.
-    assert not HALF_A_MINUTE.is_over(seconds=149, cost=3, **usual)
-    assert HALF_A_MINUTE.is_over(seconds=150, cost=3, **usual)
+    assert not DEFAULT_INTERVAL.is_over(seconds=149, cost=3, **usual)
+    assert DEFAULT_INTERVAL.is_over(seconds=150, cost=3, **usual)
     # Who says how often, gets it.
-    assert Every.parse("5s").is_over(seconds=5, cost=3, **usual)
-    assert Every.parse("5steps").is_over(seconds=0, cost=3, **usual)
-    assert not Every.parse("0.6epoch").is_over(seconds=999, cost=3, **usual)
+    assert CheckpointInterval.parse("5s").is_over(seconds=5, cost=3, **usual)
+    assert CheckpointInterval.parse("5steps").is_over(seconds=0, cost=3, **usual)
+    assert not CheckpointInterval.parse("0.6epoch").is_over(seconds=999, cost=3, **usual)
 
 
 def test_a_run_is_made_safe_as_often_as_was_asked(train: Train) -> None:
     commits: list[int] = []
 
     def watch(trainer: Trainer) -> None:
-        inner = trainer.commits.writer.commit
+        inner = trainer.checkpoints.writer.save
 
         def commit(*arguments: Any, **settings: Any) -> Any:
             commits.append(trainer.state.step)
             return inner(*arguments, **settings)
 
-        trainer.commits.writer.commit = commit  # type: ignore[method-assign]
+        trainer.checkpoints.writer.save = commit  # type: ignore[method-assign]
 
-    train(epochs=2, every=Every(3, "steps"), on_trainer=watch)
+    train(epochs=2, every="3steps", on_trainer=watch)
     assert commits == [0, 3, 6, 8, 11, 14, 16]
     commits.clear()
     train(load_dataset("strokes:60", 32), epochs=6, on_trainer=watch, batch_size=54)
@@ -273,7 +273,7 @@ def test_more_epochs_after_roll_backs_begin_at_the_rate_that_worked(train: Train
     def spoil(step: int) -> None:
         if step == 11 and len(watcher.rollbacks) < 2:
             with torch.no_grad():
-                next(trainers[0].learner.train_step.model.parameters()).fill_(torch.nan)
+                next(trainers[0].train_step.model.parameters()).fill_(torch.nan)
 
     watcher, trainers = Watcher(spoil), list[Trainer]()
     begun = train(epochs=2, lr=4e-3, watcher=watcher, on_trainer=trainers.append)
@@ -286,6 +286,6 @@ def test_of_very_many_parts_the_first_and_the_last_are_told(train: Train) -> Non
     part = train(epochs=1).last.manifest.run.segments[0]
     parts: tuple[SegmentRecord, ...] = ()
     for step in range(1000):
-        parts = joined(parts, replace(part, step=step))
-    assert len(parts) == MOST_SEGMENTS
-    assert [parts[0].step, parts[1].step, parts[-1].step] == [0, 1001 - MOST_SEGMENTS, 999]
+        parts = append_segment(parts, replace(part, step=step))
+    assert len(parts) == MAX_SEGMENTS
+    assert [parts[0].step, parts[1].step, parts[-1].step] == [0, 1001 - MAX_SEGMENTS, 999]

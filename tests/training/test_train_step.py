@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from ddpmctl.data.dataset import Dataset
-from ddpmctl.training.run import Run
+from ddpmctl.training.execution import Execution
+from ddpmctl.training.run_spec import RunSpec
 from ddpmctl.training.train_step import TrainStep
 from tests.builders import tiny_config
 
@@ -17,11 +18,8 @@ STEPS = 4
 
 def make(digits: Dataset, *, static: bool, accumulate: int = 1, **training: Any) -> TrainStep:
     config = tiny_config(training={"optimizer": "muon", "label_dropout": 0.3, **training})
-    run = Run(
-        preset="quick", dataset="strokes:300", device=torch.device("cpu"), precision="fp32", seed=7,
-        accumulate=accumulate,
-    )  # fmt: skip
-    return TrainStep(config, digits, run, static=static)
+    execution = Execution(device=torch.device("cpu"), precision="fp32")
+    return TrainStep(config, digits, RunSpec(seed=7, accumulate=accumulate), execution, static=static)
 
 
 def learn(step: TrainStep, first: int = 0) -> list[list[float]]:
@@ -47,12 +45,12 @@ def test_a_static_step_keeps_its_tensors_and_reads_new_values_from_them(digits: 
     """What a graph was captured with must stay in place: only the values may change."""
     step = make(digits, static=True)
     learn(step)
-    before = [tensor.data_ptr() for tensor in [step._ids, step._ema_weight, step._figures, *step._changed()]]
-    first = step._figures.clone()
+    before = [tensor.data_ptr() for tensor in [step._ids, step._ema_weight, step._metrics, *step._changed()]]
+    first = step._metrics.clone()
     learn(step, STEPS)
-    after = [tensor.data_ptr() for tensor in [step._ids, step._ema_weight, step._figures, *step._changed()]]
+    after = [tensor.data_ptr() for tensor in [step._ids, step._ema_weight, step._metrics, *step._changed()]]
     assert before == after
-    assert not torch.equal(first, step._figures)
+    assert not torch.equal(first, step._metrics)
     assert all(isinstance(group["lr"], torch.Tensor) for made in step.optimizers for group in made.param_groups)
 
 
@@ -77,7 +75,7 @@ class FakeGraph:
 
     def replay(self) -> None:
         FakeGraph.replays += 1
-        self.step._figures.copy_(self.step._steps(self.step._ids, self.step._ema_weight))
+        self.step._metrics.copy_(self.step._optimize(self.step._ids, self.step._ema_weight))
 
 
 def test_what_the_warm_up_of_a_capture_changes_is_undone(digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,7 +83,7 @@ def test_what_the_warm_up_of_a_capture_changes_is_undone(digits: Dataset, monkey
 
     def capture(self: TrainStep) -> FakeGraph:
         for _ in range(3):
-            self._figures.copy_(self._steps(self._ids, self._ema_weight))
+            self._metrics.copy_(self._optimize(self._ids, self._ema_weight))
         return FakeGraph(self)
 
     expected = learn(usual)
@@ -103,7 +101,7 @@ def test_a_capture_that_fails_leaves_eager_steps_and_one_line(
     usual, failing = (make(digits, static=True) for _ in range(2))
 
     def capture(self: TrainStep) -> FakeGraph:
-        self._figures.copy_(self._steps(self._ids, self._ema_weight))
+        self._metrics.copy_(self._optimize(self._ids, self._ema_weight))
         raise RuntimeError("operation not permitted when stream is capturing\nCUDA kernel errors might be ..")
 
     expected = learn(usual)
@@ -125,7 +123,7 @@ def test_a_run_by_static_steps_ends_as_the_usual_run(train: Train, monkeypatch: 
 
     monkeypatch.setattr(TrainStep, "__init__", static)
     trained = train(epochs=2, optimizer="muon")
-    assert trained.trainer.learner.train_step.static
+    assert trained.trainer.train_step.static
     # Rounding grows from step to step in single weights; what they predict stays the same.
     for mine, other in zip(trained.last.history, usual.last.history, strict=True):
         assert float(mine["validation_mse"]) == pytest.approx(float(other["validation_mse"]), rel=2e-3)

@@ -15,7 +15,6 @@ from ddpmctl.data.dataset import Dataset
 from ddpmctl.errors import DdpmctlError
 from ddpmctl.registry import Registry
 from ddpmctl.training.history import to_csv
-from ddpmctl.training.saving import Every
 from ddpmctl.training.trainer import Trainer
 from tests.builders import DIGITS, foreign_defaults, tiny_config
 
@@ -84,7 +83,7 @@ def test_each_epoch_shows_every_training_image_once_and_no_held_out_one(train: T
     shown: list[torch.Tensor] = []
 
     def watch(trainer: Trainer) -> None:
-        step = trainer.learner.train_step
+        step = trainer.train_step
         inner = step.diffusion.loss
 
         def loss(model: nn.Module, x0: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
@@ -92,7 +91,7 @@ def test_each_epoch_shows_every_training_image_once_and_no_held_out_one(train: T
                 shown.append(x0)
             return inner(model, x0, *rest)
 
-        trainer.strips.offer = lambda *_, **__: 0.0  # type: ignore[method-assign]
+        trainer.previews.offer = lambda *_, **__: 0.0  # type: ignore[method-assign]
         members = {"loss": staticmethod(loss), "pixel_range": step.diffusion.pixel_range}
         step.diffusion = type("Watched", (), members)()
 
@@ -115,7 +114,7 @@ def test_a_run_is_on_disk_before_its_first_step_and_a_model_from_the_first_epoch
         folders = [path for path in registry.models.glob("run-0/*") if path.is_dir()]
         seen.append((sorted(path.name for path in folders), registry.names()))
 
-    train(epochs=4, watcher=Watcher(on_step=look), every=Every(1, "epochs"))
+    train(epochs=4, watcher=Watcher(after_step=look), every="1epoch")
     assert seen[:8] == [(["00000000"], [])] * 8
     assert all(1 <= len(commits) <= 3 and models == ["run-0"] for commits, models in seen[8:])
     assert "00000024" in seen[-1][0]
@@ -181,8 +180,8 @@ def test_the_held_out_error_is_measured_at_fixed_noise_on_the_averaged_weights(t
 def test_the_committed_weights_are_the_averaged_ones(train: Train) -> None:
     trained = train(epochs=2, ema_lag=0.3)
     averaged, raw = (
-        trained.trainer.learner.train_step.ema.module.state_dict(),
-        trained.trainer.learner.train_step.model.state_dict(),
+        trained.trainer.train_step.ema.module.state_dict(),
+        trained.trainer.train_step.model.state_dict(),
     )
     for name, array in trained.weights().items():
         assert array.dtype == np.float32
@@ -206,9 +205,7 @@ def test_a_batch_in_parts_takes_the_same_steps(train: Train) -> None:
     sizes: list[int] = []
 
     def watch(trainer: Trainer) -> None:
-        trainer.learner.train_step.model.register_forward_hook(
-            lambda module, inputs, answer: sizes.append(len(inputs[0]))
-        )
+        trainer.train_step.model.register_forward_hook(lambda module, inputs, answer: sizes.append(len(inputs[0])))
 
     whole = train(epochs=1, batch_size=32)
     parts = train(epochs=1, batch_size=32, accumulate=3, on_trainer=watch)
@@ -239,7 +236,7 @@ def test_where_nothing_can_be_compiled_the_run_does_not_begin(
     with pytest.raises(DdpmctlError) as caught:
         train(compiled=True)
     assert caught.value.message == "torch.compile does not work here: No working C++ compiler found"
-    assert caught.value.hint == "--no-compile"
+    assert caught.value.hint == "compile=False"
     assert registry.names() == []
 
 
@@ -251,7 +248,7 @@ def test_an_interrupted_run_keeps_a_model(train: Train, step: int) -> None:
         nonlocal done
         done = number
 
-    trained = train(epochs=9, watcher=Watcher(on_step=count), stop=lambda: done >= step)
+    trained = train(epochs=9, watcher=Watcher(after_step=count), stop=lambda: done >= step)
     last = trained.last.manifest
     assert trained.stopped == last.run.stopped == "interrupted"
     assert last.run.step == step
@@ -275,7 +272,7 @@ def breaking(trainers: list[Trainer], at: int, bad: float, times: int) -> Watche
         if step == at and left:
             left -= 1
             with torch.no_grad():
-                next(trainers[0].learner.train_step.model.parameters()).fill_(bad)
+                next(trainers[0].train_step.model.parameters()).fill_(bad)
 
     return Watcher(spoil)
 
@@ -285,7 +282,7 @@ def test_a_loss_that_is_not_finite_sends_the_run_back_with_half_the_rate(train: 
     trainers: list[Trainer] = []
     watcher = breaking(trainers, 11, bad, times=2)
     settings = {"epochs": 2, "lr": 4e-3, "decay": 0.0, "warmup": 0.0}
-    trained = train(watcher=watcher, on_trainer=trainers.append, every=Every(5, "steps"), **settings)
+    trained = train(watcher=watcher, on_trainer=trainers.append, every="5steps", **settings)
     assert trained.stopped == "done"
     said = [f"the loss is not finite at step 12, with a learning rate of {rate}" for rate in (0.004, 0.002)]
     # The commit of the first epoch, step 8, was the last before.
@@ -309,7 +306,7 @@ def spoil_a_gradient(trainer: Trainer) -> None:
             return gradient * torch.inf
         return None
 
-    next(trainer.learner.train_step.model.parameters()).register_hook(spoil)
+    next(trainer.train_step.model.parameters()).register_hook(spoil)
 
 
 def test_a_gradient_that_is_not_finite_sends_the_run_back_too(train: Train) -> None:
@@ -325,7 +322,7 @@ def test_a_state_that_is_not_finite_is_not_committed_though_nobody_looked_yet(tr
 
     def watch(trainer: Trainer) -> None:
         spoil_a_gradient(trainer)
-        inner, looked_at = trainer._check_finite, set[int]()
+        inner, looked_at = trainer.check_finite, set[int]()
 
         def seldom() -> None:
             # The second look at a step is the one before it is committed.
@@ -333,9 +330,9 @@ def test_a_state_that_is_not_finite_is_not_committed_though_nobody_looked_yet(tr
                 inner()
             looked_at.add(trainer.state.step)
 
-        trainer._check_finite = seldom  # type: ignore[method-assign]
+        trainer.check_finite = seldom  # type: ignore[method-assign]
 
-    trained = train(epochs=1, on_trainer=watch, every=Every(6, "steps"))
+    trained = train(epochs=1, on_trainer=watch, every="6steps")
     assert trained.stopped == "done"
     assert len(trained.watcher.rollbacks) == 1
     assert np.isfinite(trained.last.state()["progress"]).all()
@@ -350,7 +347,7 @@ def test_a_run_that_never_is_finite_gives_up_and_keeps_the_last_good_model(train
         "the loss is not finite at step 12, with a learning rate of 0.0005; "
         "going back and halving the rate 3 times did not help"
     )
-    assert caught.value.hint == "train again with a lower one, such as --lr 0.0001"
+    assert caught.value.hint == "train again with a lower one, such as lr=0.0001"
     assert len(watcher.rollbacks) == 3
     assert registry.open("run-0").manifest.run.step == 8
     assert all(np.isfinite(array).all() for array in registry.open("run-0").weights().values())
@@ -359,7 +356,7 @@ def test_a_run_that_never_is_finite_gives_up_and_keeps_the_last_good_model(train
 def test_weights_that_are_not_finite_are_never_committed(train: Train, registry: Registry) -> None:
     def break_at_once(trainer: Trainer) -> None:
         with torch.no_grad():
-            next(trainer.learner.train_step.model.parameters()).fill_(float("nan"))
+            next(trainer.train_step.model.parameters()).fill_(float("nan"))
 
     with pytest.raises(DdpmctlError, match="a weight is not finite at step 1, with a learning rate of"):
         train(on_trainer=break_at_once)
@@ -376,12 +373,12 @@ def test_a_batch_that_does_not_fit_in_memory_is_answered_with_one_that_does(trai
             if len(inputs[0]) > 10:
                 raise error
 
-        trainer.learner.train_step.model.register_forward_pre_hook(limited)
+        trainer.train_step.model.register_forward_pre_hook(limited)
 
     with pytest.raises(DdpmctlError) as caught:
         train(batch_size=32, on_trainer=watch)
     assert caught.value.message == "a batch of 32 does not fit in memory; one of 8 does"
-    assert caught.value.hint == "--batch-size 8, or --accumulate 4 for the same steps in parts"
+    assert caught.value.hint == "batch_size=8, or accumulate=4 for the same steps in parts"
 
 
 def test_where_not_even_one_image_fits_that_is_said(train: Train) -> None:
@@ -389,7 +386,7 @@ def test_where_not_even_one_image_fits_that_is_said(train: Train) -> None:
         def never(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
             raise torch.OutOfMemoryError("out")
 
-        trainer.learner.train_step.model.register_forward_pre_hook(never)
+        trainer.train_step.model.register_forward_pre_hook(never)
 
     with pytest.raises(DdpmctlError, match=r"^there is not enough memory for a single image$"):
         train(on_trainer=watch)
@@ -400,7 +397,7 @@ def test_a_batch_may_share_one_timestep(train: Train, settings: dict[str, bool],
     seen: list[torch.Tensor] = []
 
     def watch(trainer: Trainer) -> None:
-        trainer.learner.train_step.model.register_forward_hook(lambda module, inputs, answer: seen.append(inputs[1]))
+        trainer.train_step.model.register_forward_hook(lambda module, inputs, answer: seen.append(inputs[1]))
 
     train(epochs=1, batch_size=32, on_trainer=watch, **settings)
     assert {len(t.unique()) for t in seen} == different

@@ -1,20 +1,22 @@
 """``ddpmctl demo``."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ddpmctl.cli import options
-from ddpmctl.cli.orders import Order, Resumption
 from ddpmctl.cli.output import Output
 from ddpmctl.cli.sampling import SamplingArguments, steps_bar
 from ddpmctl.cli.terminal_images import draw, warn_of_boxes
-from ddpmctl.cli.training import carry_out, go_on
+from ddpmctl.cli.training import run_training
 from ddpmctl.config import load_preset
-from ddpmctl.errors import CheckpointError, DataError, DdpmctlError
+from ddpmctl.errors import CheckpointError, DataError, DdpmctlError, Setting
 from ddpmctl.registry import Checkpoint, Registry, last_of, open_model
 from ddpmctl.registry.manifest import FINISHED
+from ddpmctl.training import runs
+from ddpmctl.training.run_spec import RunSpec
 
 NAME = "demo"
 FOLDER = Path("ddpmctl-demo")
@@ -46,9 +48,12 @@ def demo(
     checkpoint = None if retrain else finished_demo()
     if checkpoint is None and not retrain and is_unfinished():
         try:
-            go_on(out, Resumption(reference=NAME, data_dir=data_dir, device=None if device == "auto" else device))
+            given = None if device == "auto" else device
+            run_training(out, partial(runs.resume, NAME, data_dir=data_dir, device=given))
         except DataError as error:
-            raise DataError(error.message, "--data-dir with the folder it was begun with, or --retrain") from error
+            raise DataError(
+                error.message, Setting("data_dir"), " with the folder it was begun with, or ", Setting("retrain")
+            ) from error
     elif checkpoint is None:
         _train(out, data_dir, device)
     else:
@@ -134,17 +139,14 @@ def make_pictures(out: Output, device: str, show: bool | None = None) -> list[st
 
 def _train(out: Output, data_dir: Path | None, device: str) -> None:
     dataset = choose_data(out, data_dir)
-    order = Order(
-        config=load_preset("quick").config,
+    spec = RunSpec(
         preset="quick",
         dataset=dataset,
         data_dir=data_dir,
         device=device,
-        precision="auto",
-        seed=0,
         name=NAME,
         force=True,
         max_time=MAX_TRAINING,
-        within_epochs=True,
+        epochs=load_preset("quick").config.training.epochs,
     )
-    carry_out(out, order)
+    run_training(out, partial(runs.train, spec))

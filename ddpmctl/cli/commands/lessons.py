@@ -12,15 +12,15 @@ from rich.table import Table
 from rich.text import Text
 
 from ddpmctl.cli import options
-from ddpmctl.cli.commands.train import check_words
 from ddpmctl.cli.formatting import parse_duration, words
 from ddpmctl.cli.output import Output, encodes
-from ddpmctl.cli.training import fit_to
 from ddpmctl.config import choose, load_preset
-from ddpmctl.data import OWN, find_loader, load_dataset, resolve_dataset
+from ddpmctl.data import OWN, find_loader, load_dataset
 from ddpmctl.errors import DataError, DdpmctlError, Interrupted, UsageError
 from ddpmctl.lessons.findings import NAMES, Finding
 from ddpmctl.paths import check_folder
+from ddpmctl.training.run_spec import RunSpec
+from ddpmctl.training.runs import fit_to_dataset
 
 if TYPE_CHECKING:
     from ddpmctl.lessons.workshop import Workshop
@@ -62,7 +62,7 @@ def lessons(
     seconds = parse_duration(budget)
     if not 50 <= count <= 100_000:
         raise UsageError(f"{count} images cannot be judged", "-n 50..100000")
-    check_words(device, precision, seed, 1)
+    RunSpec(device=device, precision=precision, seed=seed).checked()
     find_loader(dataset)
     check_folder(output)
     try:
@@ -106,23 +106,24 @@ def open_workshop(
     from ddpmctl.devices import choose_device, choose_precision
     from ddpmctl.lessons.figures import Judge
     from ddpmctl.lessons.workshop import Workshop
-    from ddpmctl.training.run import Run
+    from ddpmctl.training.execution import Execution
 
     where = choose_device(device)
     preset = load_preset(PRESET).config
     size = preset.model.image_size
-    dataset, fit, _ = resolve_dataset(dataset)
+    about = RunSpec(preset=PRESET, dataset=dataset, device=device, precision=precision, seed=seed).checked()
+    dataset, fit = about.dataset, about.fit or ""
     data = load_dataset(dataset, size, data_dir, fit=fit, notice=out.warn)
     channels = int(data.images.shape[1]) if dataset.startswith(f"{OWN}:") else None
     test = load_dataset(dataset, size, data_dir, train=False, fit=fit, channels=channels)
-    base = fit_to(replace(preset, diffusion=replace(preset.diffusion, parameterization="epsilon")), data)
+    base = fit_to_dataset(replace(preset, diffusion=replace(preset.diffusion, parameterization="epsilon")), data)
     finely, _ = choose_precision(precision, where)
-    about = Run(preset=PRESET, dataset=dataset, fit=fit, device=where, precision=finely, seed=seed)
+    execution = Execution(device=where, precision=finely)
     teller = _Teller(out)
     with teller.progress("training the classifier", 0) as progress:
         judge = Judge(data, test, where, lambda done, total: progress(done))
     out.note(f"labels are read by {judge.name}")
-    return Workshop(folder, base, data, about, budget, count, judge, teller)
+    return Workshop(folder, base, data, about, execution, budget, count, judge, teller)
 
 
 def teach(shop: "Workshop", name: str) -> Finding:

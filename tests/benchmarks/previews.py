@@ -1,6 +1,6 @@
-"""What the strips cost that a training draws.
+"""What the previews cost that a training draws.
 
-python -m tests.benchmarks strips --data-dir DATA
+python -m tests.benchmarks previews --data-dir DATA
 """
 
 import tempfile
@@ -13,7 +13,8 @@ from ddpmctl.config import PRESETS, load_preset
 from ddpmctl.data import load_dataset
 from ddpmctl.devices import choose_precision
 from ddpmctl.registry import Registry
-from ddpmctl.training.run import Run
+from ddpmctl.training.execution import Execution
+from ddpmctl.training.run_spec import RunSpec
 from ddpmctl.training.trainer import Trainer
 
 from .machine import about_this_machine, markdown
@@ -22,18 +23,25 @@ from .speed import Clock
 SECONDS = 60.0
 
 
-def strips(data_dir: Path) -> None:
-    """A minute of each preset: the strips drawn, the seconds each took, and their share of the whole time."""
+def previews(data_dir: Path) -> None:
+    """A minute of each preset: the previews drawn, the seconds each took, and their share of the whole time."""
     print(about_this_machine(), flush=True)
     data, device = load_dataset("mnist", 32, data_dir), torch.device("cpu")
     rows = []
     for preset in PRESETS:
         precision, _ = choose_precision("auto", device)
-        run = Run(preset=preset, dataset="mnist", device=device, precision=precision, seed=0, max_time=SECONDS)
+        spec = RunSpec(preset=preset, max_time=SECONDS)
         with tempfile.TemporaryDirectory() as folder, Registry(Path(folder)).writer("it", "") as writer:
-            trainer = Trainer(load_preset(preset).config, data, run, writer, Clock())
+            trainer = Trainer(
+                load_preset(preset).config,
+                data,
+                spec,
+                Execution(device=device, precision=precision),
+                writer,
+                callbacks=Clock(),
+            )
             taken: list[float] = []
-            inner = trainer.strips.draw
+            inner = trainer.previews.draw
 
             def draw(inner: object = inner, taken: list[float] = taken) -> object:
                 started = time.perf_counter()
@@ -41,10 +49,10 @@ def strips(data_dir: Path) -> None:
                 taken.append(time.perf_counter() - started)
                 return images
 
-            trainer.strips.draw = draw  # type: ignore[assignment]
+            trainer.previews.draw = draw  # type: ignore[assignment]
             started = time.perf_counter()
             trainer.train()
             whole = time.perf_counter() - started
         mean = sum(taken) / len(taken) if taken else 0.0
         rows.append([preset, str(len(taken)), f"{mean:.3f}", f"{sum(taken):.2f}", f"{sum(taken) / whole:.1%}"])
-    print(markdown(["preset", "strips", "seconds a strip", "seconds in all", "of the time"], rows))
+    print(markdown(["preset", "previews", "seconds a preview", "seconds in all", "of the time"], rows))

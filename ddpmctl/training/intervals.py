@@ -1,21 +1,21 @@
-"""How often a run is made safe."""
+"""How often a run is saved."""
 
 import re
 from dataclasses import dataclass
 from typing import Self
 
+from ddpmctl.errors import Setting, UsageError
+
 SHARE = 0.02
-"""Of the time that may go into saving unless a user says how often."""
+"""Share of the time that saving may take by default."""
 
 
 @dataclass(frozen=True, slots=True)
-class Every:
-    """An interval between two commits: in seconds, steps or epochs.
+class CheckpointInterval:
+    """An interval between two checkpoints in ``s``, ``steps`` or ``epochs``.
 
     Attributes:
-        number: how many.
-        unit: ``s``, ``steps`` or ``epochs``.
-        share: the most of the time that commits may take; the interval grows where they would take more.
+        share: largest share of the time that saving may take; the interval in seconds grows where it would take more.
     """
 
     number: float
@@ -23,27 +23,24 @@ class Every:
     share: float = 1.0
 
     @classmethod
-    def parse(cls, text: str) -> Self:
-        """``30s``, ``5m``, ``200steps``, ``1epoch``.
-
-        Raises:
-            ValueError: for anything else.
-        """
+    def parse(cls, text: str | None) -> Self:
+        """``30s``, ``5m``, ``200steps``, ``1epoch``; None is the default: half a minute, or rarer if that costs 2 %."""
+        if text is None:
+            return cls(30, "s", SHARE)
         match = re.fullmatch(r"(\d+(?:\.\d+)?) ?(s|m|h|steps?|epochs?)", text.strip().lower())
         number = float(match[1]) if match else 0.0
         if not match or number <= 0 or (match[2][:2] == "st" and number != int(number)):
-            raise ValueError(f"'{text}' is no interval")
+            raise UsageError(f"'{text}' is not an interval", Setting("checkpoint_every", "30s"), ", 200steps or 1epoch")
         if match[2] in ("s", "m", "h"):
             return cls(number * {"s": 1, "m": 60, "h": 3600}[match[2]], "s")
         return cls(number, match[2].rstrip("s") + "s")
 
     def is_over(self, *, seconds: float, steps: int, steps_per_epoch: int, cost: float) -> bool:
-        """Whether it is time for a commit.
+        """Whether a checkpoint is due.
 
         Args:
             seconds: since the last one.
             steps: since the last one.
-            steps_per_epoch: to count epochs in.
             cost: seconds that the last one took.
         """
         if self.unit == "s":
@@ -51,4 +48,4 @@ class Every:
         return steps >= (self.number if self.unit == "steps" else self.number * steps_per_epoch)
 
 
-HALF_A_MINUTE = Every(30, "s", SHARE)
+DEFAULT_INTERVAL = CheckpointInterval.parse(None)

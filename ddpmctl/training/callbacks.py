@@ -1,0 +1,106 @@
+"""Callbacks: what a training reports while it runs."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ddpmctl.config import Config
+from ddpmctl.plan import Plan
+from ddpmctl.training.history import EpochRow
+from ddpmctl.training.run_spec import RunSpec
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ddpmctl.sampling.loop import Images
+    from ddpmctl.training.execution import Execution
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunInfo:
+    """A run whose settings are all resolved.
+
+    Attributes:
+        precision_reason: why that precision was chosen.
+        seconds_left: of the time limit, if there is one.
+        clock: the run's clock in seconds, which stands still while the process is suspended.
+    """
+
+    name: str
+    resumed: bool
+    spec: RunSpec
+    config: Config
+    execution: "Execution"
+    precision_reason: str
+    seconds_left: float | None
+    clock: Callable[[], float]
+
+
+class Callback:
+    """Base class of callbacks: every method does nothing.
+
+    Attributes:
+        every_process: whether it is called in all processes of a job and not in the main one alone.
+    """
+
+    every_process = False
+
+    def on_setup(self, run: RunInfo) -> None:
+        """All settings are resolved; the network is built next."""
+
+    def on_start(self, plan: Plan, step: int) -> None:
+        """Training starts or continues after ``step`` steps; from now on it can be resumed.
+
+        With a time limit the number of steps is a guess before the first step, unless it is the plan's limit.
+        """
+
+    def on_step(self, step: int, images_per_second: float) -> None:
+        """A step was issued; a GPU may not have finished it."""
+
+    def on_epoch_end(self, row: EpochRow, patience_left: int, step_metrics: "NDArray[np.float32]") -> None:
+        """An epoch was validated; ``step_metrics`` holds loss and gradient norm of each of its steps, float32[N,2]."""
+
+    def on_preview(self, step: int, images: "Images") -> None:
+        """The averaged weights sampled these from the noise that is always the same: uint8[K,S,S] or [K,S,S,3]."""
+
+    def on_replan(self, plan: Plan, step: int) -> None:
+        """The speed changed: to keep the time limit, the run continues from this step under this plan."""
+
+    def on_rollback(self, reason: str, plan: Plan, step: int) -> None:
+        """A value was not finite: the run continues from this earlier step under this plan."""
+
+
+class CallbackList(Callback):
+    """Several callbacks, called in their order."""
+
+    def __init__(self, callbacks: Sequence[Callback]) -> None:
+        self.callbacks = callbacks
+
+    def on_setup(self, run: RunInfo) -> None:
+        for callback in self.callbacks:
+            callback.on_setup(run)
+
+    def on_start(self, plan: Plan, step: int) -> None:
+        for callback in self.callbacks:
+            callback.on_start(plan, step)
+
+    def on_step(self, step: int, images_per_second: float) -> None:
+        for callback in self.callbacks:
+            callback.on_step(step, images_per_second)
+
+    def on_epoch_end(self, row: EpochRow, patience_left: int, step_metrics: "NDArray[np.float32]") -> None:
+        for callback in self.callbacks:
+            callback.on_epoch_end(row, patience_left, step_metrics)
+
+    def on_preview(self, step: int, images: "Images") -> None:
+        for callback in self.callbacks:
+            callback.on_preview(step, images)
+
+    def on_replan(self, plan: Plan, step: int) -> None:
+        for callback in self.callbacks:
+            callback.on_replan(plan, step)
+
+    def on_rollback(self, reason: str, plan: Plan, step: int) -> None:
+        for callback in self.callbacks:
+            callback.on_rollback(reason, plan, step)

@@ -1,0 +1,34 @@
+"""The run that the processes of a job trained before torchrun restarted them."""
+
+from dataclasses import dataclass
+from typing import Self
+
+from ddpmctl.distributed.store import stored_run
+from ddpmctl.registry import Registry
+from ddpmctl.registry.manifest import SegmentRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EarlierRun:
+    """A run of processes that are gone; empty in a job that was never restarted.
+
+    Attributes:
+        identity: distinguishes it from others that had the name before.
+        since: when its last segment before this job began; empty where the job started the run.
+        is_begun: whether anything of it was saved.
+    """
+
+    name: str = ""
+    identity: str = ""
+    since: str = ""
+    is_begun: bool = False
+
+    @classmethod
+    def find(cls, registry: Registry) -> Self:
+        """The run according to torchrun's store and the registry."""
+        facts = stored_run()
+        return cls(**facts, is_begun=registry.last_is(facts["name"], facts["identity"])) if facts else cls()
+
+    def has_extended(self, segments: tuple[SegmentRecord, ...]) -> bool:
+        """Whether the epochs that the job was to add are planned already, in these segments of the run."""
+        return any(part.why == "extended" and part.created > self.since for part in segments if self.since)
