@@ -100,7 +100,8 @@ def train(
 
 
 def resume(
-    name: str = "latest",
+    run: str = "latest",
+    /,
     *,
     callbacks: "Iterable[Callback]" = (),
     should_stop: Stop = lambda: False,
@@ -110,7 +111,7 @@ def resume(
     """Continue a training that was interrupted, or give it more epochs.
 
     Args:
-        name: of the run; ``latest`` for the one that was last worked on.
+        run: its name; ``latest`` for the one that was last worked on.
         overrides: fields of `RunSpec`: ``epochs`` so many more, ``device``, ``precision``, ``accumulate``, ``compile``,
             ``data_dir`` and ``checkpoint_every``; others must be those of the run.
     """
@@ -118,7 +119,7 @@ def resume(
     given = {setting: value for setting, value in overrides.items() if value is not None}
     with join_process_group() as group:
         earlier = group.broadcast(lambda: EarlierRun.find(registry))
-        return _Session(group, registry, callbacks, should_stop, earlier).resume(name, given)
+        return _Session(group, registry, callbacks, should_stop, earlier).resume(run, given)
 
 
 class _Session:
