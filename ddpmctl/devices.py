@@ -1,18 +1,16 @@
-"""What to compute on, and how finely."""
+"""The device and the precision to compute in."""
 
 import torch
 
-from ddpmctl.errors import DdpmctlError, UsageError
+from ddpmctl.config import DEVICES, PRECISIONS, choose
+from ddpmctl.errors import DdpmctlError, Setting, UsageError
 from ddpmctl.ranks import Ranks, ranks
+
+CPU = Setting("device", "cpu")
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of that name; ``auto`` takes a GPU where there is one, and each process of torchrun its own.
-
-    Raises:
-        UsageError: for a name that is none.
-        DdpmctlError: for a device that this machine or this torch has not.
-    """
+    """The device of that name; ``auto`` takes a GPU if there is one, and each process of torchrun its own."""
     here = ranks()
     if here.size > 1:
         name = _own(name, here)
@@ -21,27 +19,25 @@ def choose_device(name: str) -> torch.device:
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     kind, colon, index = name.partition(":")
-    if kind not in ("cpu", "cuda", "mps") or (colon and not (kind == "cuda" and index.isdecimal())):
-        raise UsageError(f"there is no device '{name}'", "--device auto, cpu, cuda, cuda:N or mps")
+    if kind not in DEVICES or (colon and not (kind == "cuda" and index.isdecimal())):
+        raise UsageError(f"there is no device '{name}'", Setting("device"), " is auto, cpu, cuda, cuda:N or mps")
     if kind == "cuda":
         if not torch.cuda.is_available():
-            built = "sees no NVIDIA GPU" if torch.version.cuda else "is a build for the CPU alone"
-            raise DdpmctlError(f"CUDA is not to be had here: torch {torch.__version__} {built}", "--device cpu")
+            reason = "finds no NVIDIA GPU" if torch.version.cuda else "is a CPU-only build"
+            raise DdpmctlError(f"CUDA is not available: torch {torch.__version__} {reason}", CPU)
         if int(index or 0) >= torch.cuda.device_count():
-            raise DdpmctlError(f"there is no {name}: {torch.cuda.device_count()} GPUs are here", "--device cuda")
+            count = torch.cuda.device_count()
+            raise DdpmctlError(f"there is no {name}: this machine has {count} GPUs", Setting("device", "cuda"))
     if kind == "mps" and not torch.backends.mps.is_available():
-        raise DdpmctlError("this machine or this torch has no MPS device", "--device cpu")
+        raise DdpmctlError("MPS is not available on this machine or in this build of torch", CPU)
     return torch.device(name)
 
 
 def _own(name: str, here: Ranks) -> str:
-    """The name of the device that one of several processes takes.
-
-    Raises:
-        UsageError: for a device that they cannot share.
-    """
+    """The name of the device of one of several processes."""
     if name.startswith("cuda:"):
-        raise UsageError(f"{here.size} processes cannot all compute on {name}", "--device cuda gives each its own")
+        message = f"{here.size} processes cannot all compute on {name}"
+        raise UsageError(message, Setting("device", "cuda"), " gives each its own")
     if name == "mps":
         raise UsageError("MPS is one device, for one process", "run it without torchrun")
     if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
@@ -50,21 +46,16 @@ def _own(name: str, here: Ranks) -> str:
     if torch.cuda.is_available() and here.local_size > count:
         raise DdpmctlError(
             f"{here.local_size} processes were started on a machine with {count} GPUs",
-            f"torchrun --nproc-per-node={count}, or --device cpu",
+            f"torchrun --nproc-per-node={count}, or ",
+            CPU,
         )
     return f"cuda:{here.local}" if name in ("auto", "cuda") else name
 
 
 def choose_precision(name: str, device: torch.device) -> tuple[str, str]:
-    """``fp32`` or ``bf16``, and why; ``auto`` takes bf16 where the chip multiplies it.
-
-    Raises:
-        UsageError: for another name.
-    """
-    if name in ("fp32", "bf16"):
+    """``fp32`` or ``bf16``, and why; ``auto`` takes bf16 if the device has instructions for it."""
+    if choose("precision", name, PRECISIONS) != "auto":
         return name, "as asked"
-    if name != "auto":
-        raise UsageError(f"there is no precision '{name}'", "--precision auto, fp32 or bf16")
     if device.type == "cuda":
         has_bf16, unit = torch.cuda.is_bf16_supported(including_emulation=False), "tensor cores"
     elif device.type == "cpu":
@@ -77,14 +68,14 @@ def choose_precision(name: str, device: torch.device) -> tuple[str, str]:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory is used up, on any kind of device."""
+    """Whether an error means that the memory of any kind of device is exhausted."""
     # Off CUDA torch raises a plain RuntimeError; and so do its libraries on CUDA.
     words = ("can't allocate memory", "out of memory", "ALLOC_FAILED")
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(word in str(error) for word in words)
 
 
 def describe_device(device: torch.device) -> str:
-    """The device in words, for records."""
+    """The device described for people."""
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     if device.type == "cpu":

@@ -7,11 +7,7 @@ from ddpmctl.errors import DdpmctlError, is_memory_error
 
 
 def load_cv2() -> Any:
-    """OpenCV.
-
-    Raises:
-        DdpmctlError: when it cannot be loaded, naming the system packages that it lacks.
-    """
+    """OpenCV."""
     try:
         return import_module("cv2")
     except ImportError as error:
@@ -24,11 +20,7 @@ def load_cv2() -> Any:
 
 
 def load_torchvision(module: str) -> Any:
-    """The module ``torchvision.<module>``.
-
-    Raises:
-        DdpmctlError: when torchvision is missing or of another build than torch.
-    """
+    """The module ``torchvision.<module>``."""
     try:
         return import_module(f"torchvision.{module}")
     except (ImportError, RuntimeError, AttributeError) as error:

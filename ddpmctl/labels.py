@@ -1,4 +1,4 @@
-"""Class names and indices: how a label that a person types finds its class."""
+"""Class names and indices: how a typed label is resolved to a class."""
 
 import difflib
 import operator
@@ -17,10 +17,9 @@ SHOWN = 12
 
 
 def label_key(name: str) -> str:
-    """A class name in the form in which names are compared everywhere.
+    """The form of a class name in which names are compared.
 
-    Upper and lower case are one, so are composed and decomposed accents (NFC), and so are runs of spaces, ``-``, ``_``
-    and ``/``.
+    Ignores case, the composition of accents (NFC), and differences between runs of spaces, ``-``, ``_`` and ``/``.
     """
     composed = unicodedata.normalize("NFC", name.strip())
     folded = unicodedata.normalize("NFC", composed.casefold())
@@ -47,10 +46,7 @@ def is_displayable(text: str) -> bool:
 
 
 def class_names_problem(names: Sequence[str]) -> str | None:
-    """What is wrong with the class names of a data set or a model, as a sentence; None if nothing is.
-
-    Every place where class names enter (folders, archives, plugins, checkpoints) asks here.
-    """
+    """What is wrong with the class names of a dataset, archive or checkpoint, as a sentence; None if nothing is."""
     for name in names:
         if not label_key(name):
             return "a class has an empty name"
@@ -71,13 +67,6 @@ def resolve_label(label: SupportsIndex | str, classes: tuple[str, ...]) -> int:
 
     An integer (Python's or NumPy's) is an index and nothing else. Text is a class name, compared by `label_key`; else a
     number that is equal to exactly one numeric name (``7`` finds ``007``); else an index.
-
-    Args:
-        label: the index or the name.
-        classes: names by index.
-
-    Raises:
-        UsageError: for a label that this model does not have.
     """
     if not isinstance(label, str):
         return _checked_index(label, classes)
@@ -99,14 +88,14 @@ def resolve_label(label: SupportsIndex | str, classes: tuple[str, ...]) -> int:
 
 
 def taken_as_index(label: str, classes: tuple[str, ...]) -> bool:
-    """Whether typed text that `resolve_label` accepts is an index although some classes are named by numbers."""
+    """Whether `resolve_label` takes this text as an index although some classes are named by numbers."""
     wanted, keys = label_key(label), [label_key(name) for name in classes]
     numbers = {int(key) for key in keys if _is_number(key)}
     return wanted not in keys and _is_number(wanted) and bool(numbers) and int(wanted) not in numbers
 
 
 def typed_label(index: int, classes: tuple[str, ...]) -> str:
-    """What is typed on a command line for a class: its name, which means the same class whatever the order."""
+    """The name of a class as it is typed on a command line."""
     name = classes[index]
     # A leading "-" would be parsed as an option; "_" is the same to `label_key`.
     return f"_{name[1:]}" if name.startswith("-") else name
@@ -127,7 +116,7 @@ def _is_number(key: str) -> bool:
 
 
 def _known(classes: tuple[str, ...]) -> str:
-    """The classes for a hint; names that are numbers are listed with their index, which may be another number."""
+    """The classes for a hint; names that are numbers are listed with their index."""
     more = ", .." if len(classes) > SHOWN else ""
     if any(_is_number(key) and int(key) != index for index, key in enumerate(map(label_key, classes))):
         pairs = ", ".join(f"{name} (index {index})" for index, name in enumerate(classes[:SHOWN]))

@@ -32,7 +32,7 @@ MOST_CHARACTERS = 64
 """Of a class name."""
 
 WRAPPERS = ("module.", "_orig_mod.")
-"""What DataParallel and torch.compile put before the name of every tensor."""
+"""Prefixes of tensor names by DataParallel and torch.compile."""
 
 FORMAT = "expected the original network: torch.save({'state_dict': .., 'metadata': {'classes': {0: 'zero', ..}}}, FILE)"
 
@@ -85,9 +85,6 @@ def read_original(path: Path) -> tuple[dict[str, np.ndarray], Mapping[Any, Any]]
     """The weights of the original network, float32 by name, and the metadata of its file.
 
     A bare state_dict is accepted too, and so are other entries beside ``state_dict``.
-
-    Raises:
-        CheckpointError: when the file does not hold the original network.
     """
     content = _load(path)
     if not isinstance(content, Mapping):
@@ -104,11 +101,7 @@ def read_original(path: Path) -> tuple[dict[str, np.ndarray], Mapping[Any, Any]]
 
 
 def to_weights(state: Mapping[Any, Any]) -> dict[str, np.ndarray]:
-    """The weights in a state_dict of the original network, float32 by name.
-
-    Raises:
-        ValueError: when it is another network, saying what differs first.
-    """
+    """The weights in a state_dict of the original network, float32 by name."""
     found = _unwrapped(state)
     with torch.device("meta"):  # names and shapes alone
         expected = build_network(load_preset("classic").config.model).state_dict()
@@ -145,7 +138,7 @@ def _unwrapped(state: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def _hint(state: Mapping[Any, Any]) -> str:
-    """The way on for a state_dict of another network."""
+    """The hint for a state_dict of another network."""
     found = _unwrapped(state)
     shapes = [getattr(found.get(f"{part}.weight"), "shape", ())[:2] for part in ("up1", "up3")]
     if shapes == [(64, 64), (512, 256)]:
@@ -171,7 +164,7 @@ def _load(path: Path) -> Any:
 
 
 def _load_problem(error: Exception) -> str:
-    """What torch found in the file, without its advice to run the code in it."""
+    """The error of torch without its advice to load the file unsafely."""
     message = str(error).strip()
     match = re.search(r"GLOBAL ([\w.]{1,100})", message)
     if match:
@@ -192,11 +185,7 @@ def _unpacked_size(path: Path) -> int:
 
 
 def _class_names(table: Any) -> tuple[str, ...] | None:
-    """The class names by index, from a dict with int or str keys or from a sequence; None where there are none.
-
-    Raises:
-        ValueError: when they cannot be used.
-    """
+    """The class names by index, from a dict with int or str keys or from a sequence; None where there are none."""
     if table is None:
         return None
     if isinstance(table, (list, tuple)):

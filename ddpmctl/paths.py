@@ -6,7 +6,7 @@ from pathlib import Path
 
 import platformdirs
 
-from ddpmctl.errors import DdpmctlError, UsageError
+from ddpmctl.errors import DdpmctlError, Setting, UsageError
 
 CURRENT_DIRECTORY_IS_GONE = ("the current directory does not exist any more", "cd to a folder that exists")
 """A message and its hint."""
@@ -25,11 +25,7 @@ def typed_path(text: str | Path) -> Path:
 
 
 def typed_file(text: str | Path) -> Path:
-    """The parser of options that name a file to write.
-
-    Raises:
-        UsageError: for a path that can only be a folder.
-    """
+    """The parser of options that name a file to write."""
     if _ends_as_folder(text):
         raise UsageError(f"'{text}' is a folder, and a file is needed here", "add the name of a file to it")
     return expand(text)
@@ -46,11 +42,7 @@ def _ends_as_folder(text: str | Path) -> bool:
 
 
 def expand(text: str | Path) -> Path:
-    """A typed path with its home directory in place of ``~``.
-
-    Raises:
-        UsageError: where it cannot be the path of anything.
-    """
+    """A typed path with the home directory in place of ``~``."""
     if "\0" in str(text):
         raise UsageError("a path cannot hold a NUL character", "type another path")
     path = expand_home(text)
@@ -59,15 +51,7 @@ def expand(text: str | Path) -> Path:
 
 
 def expand_home(text: str | Path, what: str = "") -> Path:
-    """A path with its home directory in place of ``~`` or ``~user``.
-
-    Args:
-        text: the path.
-        what: where it was given, for the message.
-
-    Raises:
-        UsageError: where that directory is not known.
-    """
+    """A path with the home directory in place of ``~`` or ``~user``; ``what`` names its origin in the error."""
     # Path("./~x") would forget that this is no home directory.
     given = os.fspath(text)
     expanded = os.path.expanduser(given)  # noqa: PTH111
@@ -78,11 +62,7 @@ def expand_home(text: str | Path, what: str = "") -> Path:
 
 
 def user_data_path(name: str, *, appauthor: bool) -> Path:
-    """The platform's directory for a user's data.
-
-    Raises:
-        DdpmctlError: where the user has no home directory.
-    """
+    """The platform's directory for a user's data."""
     hint = "set DDPMCTL_HOME to a folder for models"
     return _user_path(platformdirs.user_data_path, name, appauthor, "XDG_DATA_HOME", hint)
 
@@ -110,11 +90,7 @@ def _user_path(find: Callable[..., Path], name: str, appauthor: bool, variable: 
 
 
 def check_names(path: Path, limit: int = LONGEST_NAME) -> None:
-    """Check that each name in a path is short enough for a file system.
-
-    Raises:
-        UsageError: for one that is too long.
-    """
+    """Check that each name in a path is short enough for a file system."""
     for name in path.parts:
         length = len(name) if os.name == "nt" else len(os.fsencode(name))
         if length > limit:
@@ -126,37 +102,27 @@ def check_names(path: Path, limit: int = LONGEST_NAME) -> None:
 
 
 def check_writable(path: Path) -> None:
-    """Check that a file can be written, before the work that fills it.
-
-    Raises:
-        UsageError: for a name that is too long.
-        DdpmctlError: for a folder in its place, or a parent that is missing or cannot be written to.
-    """
+    """Check that a file can be written, before the work that fills it."""
     check_names(path)
     _check_current_directory(path)
     if path.is_dir():
-        raise DdpmctlError(f"{path} is a directory", "name a file with -o")
+        raise DdpmctlError(f"{path} is a directory", "name a file with ", Setting("output"))
     if not path.parent.is_dir():
         raise DdpmctlError(f"the directory {path.parent} does not exist", f"mkdir -p '{path.parent}'")
     check_names(Path(path.name), _longest_name_in(path.parent))
     if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
-        raise DdpmctlError(f"{path} cannot be written: no permission", "name another place with -o")
+        raise DdpmctlError(f"{path} cannot be written: no permission", "name another place with ", Setting("output"))
 
 
 def check_folder(path: Path) -> None:
-    """Check that files can be written into a folder, which may still have to be made, with its parents.
-
-    Raises:
-        UsageError: for a name that is too long.
-        DdpmctlError: for something else in its place, or where nothing can be written.
-    """
+    """Check that files can be written into a folder, which may still have to be made, with its parents."""
     check_names(path)
     _check_current_directory(path)
     existing = next(folder for folder in (path, *path.parents) if folder.exists())
     if not existing.is_dir():
-        raise DdpmctlError(f"{existing} is not a folder", "name another with -o")
+        raise DdpmctlError(f"{existing} is not a folder", "name another with ", Setting("output"))
     if not os.access(existing, os.W_OK | os.X_OK):
-        raise DdpmctlError(f"{path} cannot be written: no permission", "name another place with -o")
+        raise DdpmctlError(f"{path} cannot be written: no permission", "name another place with ", Setting("output"))
     for name in path.parts[len(existing.parts) :]:
         check_names(Path(name), _longest_name_in(existing))
 

@@ -1,4 +1,4 @@
-"""How many CPU threads compute, and how they wait for each other. No torch: both are read when torch is loaded."""
+"""The number of CPU threads, and how they wait. Without torch, which reads both settings when it is imported."""
 
 import math
 import os
@@ -15,21 +15,18 @@ CGROUPS = Path("/sys/fs/cgroup")
 
 @dataclass(frozen=True, slots=True)
 class UsableCpus:
-    """The CPUs that this process may use.
-
-    Attributes:
-        host: CPUs of the machine.
-        affinity: CPUs that the scheduler may place the process on.
-        quota: CPUs' worth of time that its control groups allow, such as 1.5 in a container; None for no limit.
-    """
+    """The CPUs that this process may use."""
 
     host: int
+    """CPUs of the machine."""
     affinity: int
+    """CPUs that the scheduler may place the process on."""
     quota: float | None
+    """CPUs' worth of time that its control groups allow, such as 1.5 in a container; None for no limit."""
 
     @property
     def threads(self) -> int:
-        """As many threads as can make use of the CPUs: a quota of 1.5 keeps two busy for three quarters of the time."""
+        """The number of threads that keep the CPUs busy: two for a quota of 1.5."""
         return self.affinity if self.quota is None else max(1, min(self.affinity, math.ceil(self.quota)))
 
     def __str__(self) -> str:
@@ -40,12 +37,7 @@ class UsableCpus:
 
 
 def usable_cpus(cgroups: Path = CGROUPS, own: Path = Path("/proc/self/cgroup")) -> UsableCpus:
-    """Count the CPUs by affinity and by the quotas of the control groups (versions 1 and 2).
-
-    Args:
-        cgroups: where control groups are mounted.
-        own: the file that names those of this process.
-    """
+    """Count the CPUs by affinity and by the quotas of the control groups (versions 1 and 2)."""
     host = os.cpu_count() or 1
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else host
     quotas = [quota for folder in _groups(cgroups, own) if (quota := _quota(folder)) is not None]
@@ -53,10 +45,10 @@ def usable_cpus(cgroups: Path = CGROUPS, own: Path = Path("/proc/self/cgroup")) 
 
 
 def configure_threads(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Set what OpenMP reads when torch is loaded, unless the user has set it; without effect after that.
+    """Set the variables that OpenMP reads when torch is imported, unless the user has; no effect after that.
 
-    Threads that wait by spinning lose whole time slices to whoever waits for their core: beside one other busy process
-    on two cores a training runs at a tenth of its speed, and at more than half of it where they wait passively.
+    Threads that wait by spinning take time slices from those they wait for: beside another busy process on two cores,
+    training runs at a tenth of its speed, and at more than half of it with passive waiting.
     """
     if "torch" in sys.modules:
         return
@@ -74,7 +66,7 @@ def wait_policy(environment: MutableMapping[str, str] = os.environ) -> str:
 
 
 def _groups(cgroups: Path, own: Path) -> list[Path]:
-    """The folders of this process's control groups and of all that contain them."""
+    """The folders of this process's control groups and of their parents."""
     try:
         lines = own.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError):

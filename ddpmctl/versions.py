@@ -1,4 +1,4 @@
-"""What the results hang on: versions of this package and of those below it."""
+"""Versions of the packages that determine the results."""
 
 import platform
 from importlib import metadata
@@ -7,5 +7,5 @@ PACKAGES = ("ddpmctl", "torch", "torchvision", "numpy")
 
 
 def versions() -> dict[str, str]:
-    """Versions by name; nothing is imported for it."""
+    """Versions by name, from package metadata."""
     return {"python": platform.python_version(), **{name: metadata.version(name) for name in PACKAGES}}

@@ -30,7 +30,7 @@ def as_process(monkeypatch: pytest.MonkeyPatch, rank: int, size: int) -> None:
 def test_one_process_takes_the_gpu_that_it_is_told(gpus: None) -> None:
     assert [str(choose_device(name)) for name in ("auto", "cuda", "cuda:1", "cpu")] == ["cuda", "cuda", "cuda:1", "cpu"]
     assert choose_precision("auto", torch.device("cuda")) == ("bf16", "the cuda has tensor cores")
-    with pytest.raises(DdpmctlError, match="there is no cuda:2: 2 GPUs are here"):
+    with pytest.raises(DdpmctlError, match="there is no cuda:2: this machine has 2 GPUs"):
         choose_device("cuda:2")
 
 
@@ -48,7 +48,7 @@ def test_more_processes_than_gpus_are_refused_with_the_number_that_fits(
     as_process(monkeypatch, 2, 3)
     with pytest.raises(DdpmctlError, match="3 processes were started on a machine with 2 GPUs") as refused:
         choose_device("auto")
-    assert refused.value.hint == "torchrun --nproc-per-node=2, or --device cpu"
+    assert refused.value.hint == "torchrun --nproc-per-node=2, or device='cpu'"
     assert str(choose_device("cpu")) == "cpu"
 
 
@@ -64,9 +64,9 @@ def test_mps_is_taken_where_torch_has_it_and_is_for_one_process(mps: None, monke
 def test_without_a_gpu_cuda_is_refused_in_one_process_and_in_several(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     for _ in range(2):
-        with pytest.raises(DdpmctlError, match="CUDA is not to be had here") as refused:
+        with pytest.raises(DdpmctlError, match="CUDA is not available") as refused:
             choose_device("cuda")
-        assert refused.value.hint == "--device cpu"
+        assert refused.value.hint == "device='cpu'"
         as_process(monkeypatch, 0, 2)
 
 

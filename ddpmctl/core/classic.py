@@ -1,4 +1,4 @@
-"""The network of the original scripts: a plain U-Net, conditioned at the bottleneck alone."""
+"""The network of the original scripts: a plain U-Net, conditioned only at the bottleneck."""
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ def _block(inputs: int, outputs: int) -> nn.Sequential:
 class Classic(nn.Module):
     """U-Net of Ronneberger et al. 2015 with 1-64-128-256-512 channels; 6,593,729 parameters at one channel.
 
-    It has ten classes and no null class, so it cannot be guided. The parts are named as in checkpoints of the original
+    It has ten classes and no null class, so it cannot be guided. Modules are named as in checkpoints of the original
     scripts: ``up1`` is the deepest upsampling.
     """
 

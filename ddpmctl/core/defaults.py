@@ -1,4 +1,4 @@
-"""Independence from the defaults of torch, which belong to the program that uses this library."""
+"""Independence from torch's default dtype and device, which the calling program may have changed."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ CPU = torch.device("cpu")
 
 @contextmanager
 def usual_defaults() -> Iterator[None]:
-    """Build modules in float32 on the CPU, whatever torch's default dtype and default device are."""
+    """Create tensors in float32 on the CPU."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)
     try:

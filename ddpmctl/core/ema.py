@@ -1,4 +1,4 @@
-"""An average of the weights over training, which samples better than the last of them."""
+"""Exponential moving average of the weights, which samples better than the last weights."""
 
 import copy
 
@@ -9,22 +9,17 @@ from torch import Tensor, nn
 class EMA:
     """Moving average of a module's parameters whose memory grows with the run; buffers are copied.
 
-    After update ``n`` the decay is ``(1 - 1/n) ** (gamma + 1)`` (Karras et al. 2024, eq. 10): the random start
-    is forgotten at once, and the average always lags by the same share ``1 / (gamma + 2)`` of the steps so far,
-    however long the run.
+    At update ``n`` the decay is ``(1 - 1/n) ** (gamma + 1)`` (Karras et al. 2024, eq. 10): the average does not contain
+    the initial weights, and always lags by the same fraction ``1 / (gamma + 2)`` of the steps so far.
 
     Args:
-        module: the module to follow.
-        lag: that share, in [0, 0.5); 0 keeps a plain copy.
-
-    Attributes:
-        module: the averaged copy, in evaluation mode, without gradients.
-        updates: how many times it was moved.
+        module: the module to average; the attribute of this name is the averaged copy, in evaluation mode.
+        lag: that fraction, in [0, 0.5); 0 keeps a plain copy.
     """
 
     def __init__(self, module: nn.Module, lag: float) -> None:
         if not 0 <= lag < 0.5:
-            raise ValueError(f"the EMA lag lies in [0, 0.5), not {lag}")
+            raise ValueError(f"the EMA lag must be in [0, 0.5), not {lag}")
         self.module = copy.deepcopy(module).eval().requires_grad_(False)
         self.lag = lag
         self.updates = 0
@@ -40,12 +35,7 @@ class EMA:
 
     @torch.no_grad()
     def move(self, module: nn.Module, weight: float | Tensor) -> None:
-        """Move the average to ``average + weight (module - average)``.
-
-        Args:
-            module: the module to follow.
-            weight: as from `next_weight`; a tensor float32[] where the host must not be read.
-        """
+        """Move the average to ``average + weight (module - average)``; ``weight`` may be a tensor float32[]."""
         averages: list[Tensor] = list(self.module.parameters())
         values: list[Tensor] = list(module.parameters())
         if isinstance(weight, Tensor):

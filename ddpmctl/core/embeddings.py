@@ -1,4 +1,4 @@
-"""Vectors for time and label."""
+"""Embeddings of timestep and class."""
 
 import math
 
@@ -9,14 +9,7 @@ from torch import Tensor, nn
 def sinusoidal(t: Tensor, dim: int) -> Tensor:
     """Sines then cosines of ``t`` at ``dim / 2`` geometric frequencies from 1 down to 1e-4.
 
-    Vaswani et al. 2017, section 3.5, in the order that Ho et al. 2020 use.
-
-    Args:
-        t: timesteps, int64[B] or float[B].
-        dim: even width of the embedding.
-
-    Returns:
-        float32[B, dim].
+    Maps [B] to float32[B, dim], ``dim`` even: Vaswani et al. 2017, section 3.5, in the order of Ho et al. 2020.
     """
     half = dim // 2
     frequencies = torch.exp(torch.arange(half, dtype=torch.float32, device=t.device) * (-math.log(10000) / (half - 1)))
@@ -25,7 +18,7 @@ def sinusoidal(t: Tensor, dim: int) -> Tensor:
 
 
 class TimestepAndClassEmbedding(nn.Module):
-    """The label's learnt vector and the time's sinusoids, side by side: float32[B, 2 * dim]."""
+    """The class's learned vector and the timestep's sinusoids, concatenated: float32[B, 2 * dim]."""
 
     def __init__(self, labels: int, dim: int) -> None:
         super().__init__()

@@ -39,12 +39,9 @@ ONE = 2.0**32
 
 
 def normal(seeds: Sequence[int], draw: int, shape: tuple[int, ...]) -> Tensor:
-    """The noise of some images: float32[N, *shape] on the CPU.
+    """Noise for images of this shape: float32[N, *shape] on the CPU.
 
-    Args:
-        seeds: one per image, 0..2**63-1.
-        draw: 0 for the noise that a chain starts from.
-        shape: of one image.
+    There is one seed per image, 0..2**63-1; draw 0 is the noise that a chain starts from.
     """
     # NumPy has the integers: torch would divide each of these many short operations among threads.
     low, high = key_words(seeds)[:, :, None]
@@ -54,12 +51,9 @@ def normal(seeds: Sequence[int], draw: int, shape: tuple[int, ...]) -> Tensor:
 
 
 def normal_from_key(key: Tensor, draw: Tensor, *, shape: tuple[int, ...]) -> Tensor:
-    """The same from tensors on one device, which needs float64, without waiting for the device.
+    """As `normal` on a device, which needs float64, without waiting for it.
 
-    Args:
-        key: the bits of `key_words`, int32[2, N].
-        draw: int32[].
-        shape: of one image.
+    The key is the bits of `key_words`, int32[2, N], and the draw int32[].
     """
     low, high = key[:, :, None]
     pairs = torch.arange(-(-math.prod(shape) // 2), dtype=torch.int32, device=key.device)

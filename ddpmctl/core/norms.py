@@ -7,14 +7,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 GROUP = 16
-"""Channels a group of GroupNorm: fewer fall off the vectorised path of bf16 on a CPU, ten times slower (measured)."""
+"""Channels per group: with fewer, bf16 on a CPU is ten times slower (measured)."""
 
 
 class GroupNorm(nn.GroupNorm):
     """GroupNorm (Wu & He 2018) whose output has the dtype of its input, also where autocast would make it float32.
 
-    On CUDA autocast runs it in float32, and all that follows up to the next convolution with it: twice the memory
-    traffic of what waits for memory anyway. Sums are accumulated in float32 in any case.
+    On CUDA, autocast would run it and everything up to the next convolution in float32, with twice the memory traffic.
+    Sums are accumulated in float32 in any case.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -31,7 +31,7 @@ def _group_norm(channels: int) -> nn.Module:
 
 def _batch_norm(channels: int) -> nn.Module:
     norm = nn.BatchNorm2d(channels)
-    norm.num_batches_tracked = None  # a count that nobody asks for, and the only number here that is not a float
+    norm.num_batches_tracked = None  # an unused count, and the only buffer that is not a float
     return norm
 
 

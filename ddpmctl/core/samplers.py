@@ -1,5 +1,4 @@
-"""Ways back from noise to an image. Each is a generator over steps, so that an image, a sheet and an
-animation are the same code, read to its end or on the way."""
+"""Samplers: generators over the steps from noise to an image, so that images and animations share their code."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -11,7 +10,7 @@ from torch import Tensor
 from ddpmctl.core.schedule import Schedule
 
 PredictX0 = Callable[[Tensor, int], Tensor]
-"""``predict_x0(x_t: float[B,C,H,W], t) -> float[B,C,H,W]``: the clean image expected behind ``x_t``."""
+"""``predict_x0(x_t: float[B,C,H,W], t) -> float[B,C,H,W]``: the predicted clean image."""
 
 Noise = Callable[[], Tensor]
 """Draws standard normal noise shaped like ``x``, other noise at each call.
@@ -23,19 +22,16 @@ that calls it once per step has draw ``k + 1`` at step ``k``. It may be called s
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step back along the chain.
-
-    Attributes:
-        index: 0 for the first step.
-        t: the timestep that this step started from.
-        x: the image after the step, still noisy, float[B,C,H,W].
-        x0: the clean image predicted in this step, float[B,C,H,W]; the last step's is the result.
-    """
+    """One sampling step."""
 
     index: int
+    """0 for the first step."""
     t: int
+    """The timestep that this step started from."""
     x: Tensor
+    """The image after the step, still noisy, float[B,C,H,W]."""
     x0: Tensor
+    """The clean image predicted in this step, float[B,C,H,W]; the last step's is the result."""
 
 
 Sampler = Callable[[PredictX0, Schedule, Tensor, list[int], Noise], Iterator[Step]]
@@ -46,20 +42,17 @@ def trailing_timesteps(timesteps: int, steps: int) -> list[int]:
     """``steps`` timesteps from ``timesteps - 1`` down, evenly spaced; all of them when the counts agree.
 
     Trailing spacing starts at the very end of the chain, where the image is pure noise (Lin et al. 2024, table 2).
-
-    Raises:
-        ValueError: unless 1 <= steps <= timesteps.
     """
     if not 1 <= steps <= timesteps:
-        raise ValueError(f"steps lies in 1..{timesteps}, not {steps}")
+        raise ValueError(f"steps must be in 1..{timesteps}, not {steps}")
     return [round(timesteps - i * timesteps / steps) - 1 for i in range(steps)]
 
 
 def ddpm(predict_x0: PredictX0, schedule: Schedule, x: Tensor, timesteps: list[int], noise: Noise) -> Iterator[Step]:
     """Ancestral sampling (Ho et al. 2020, algorithm 2).
 
-    The variance is ``beta_t`` on the full chain and the posterior's (eq. 7) when steps are left out: with few
-    steps the larger one leaves noise behind.
+    The variance is ``beta_t`` on the full chain and the posterior's (eq. 7) when steps are skipped, where the
+    larger one would leave noise in the image.
     """
     full_chain = len(timesteps) == len(schedule)
     for index, (t, t_next) in enumerate(pairwise([*timesteps, -1])):

@@ -1,4 +1,4 @@
-"""Noise schedules: how much of the image is left at each timestep."""
+"""Noise schedules."""
 
 import math
 from collections.abc import Callable
@@ -14,7 +14,7 @@ LINEAR_MIN_TIMESTEPS = 50
 class Schedule:
     """The cumulative signal level of a Markov chain that turns an image into noise.
 
-    Everything follows from ``alpha_bar``: a noised image is
+    Everything follows from ``alpha_bar``: a noisy image is
     ``x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) epsilon`` (Ho et al. 2020, eq. 4).
 
     Attributes:
@@ -53,13 +53,10 @@ class Schedule:
 
 
 def linear(timesteps: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02) -> Schedule:
-    """Betas in a straight line (Ho et al. 2020, section 4).
+    """Linearly spaced betas (Ho et al. 2020, section 4).
 
     The bounds are those of a chain of 1000 steps and are scaled by ``1000 / timesteps``, so that a
     shorter chain still ends in noise.
-
-    Raises:
-        ValueError: for fewer than 50 timesteps, where the scaled betas come near 1.
     """
     if timesteps < LINEAR_MIN_TIMESTEPS:
         raise ValueError(f"a linear schedule needs at least {LINEAR_MIN_TIMESTEPS} timesteps, not {timesteps}")

@@ -1,4 +1,4 @@
-"""A U-Net of residual blocks that each hear the time and the label."""
+"""A U-Net whose residual blocks are all conditioned on timestep and class."""
 
 from collections.abc import Callable
 
@@ -21,7 +21,7 @@ class ResidualBlock(nn.Module):
         self.norm2 = norm(outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
         self.skip = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
-        # Each block starts as its skip alone: deep sums stay tame in the first steps.
+        # Each block starts as its skip alone, which keeps deep sums bounded in the first steps.
         nn.init.zeros_(self.conv2.weight)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
@@ -33,7 +33,7 @@ class ResidualBlock(nn.Module):
 
 
 class Stage(nn.Module):
-    """The residual blocks of one level, one after the other; the first changes the width."""
+    """The residual blocks of one level; the first changes the width."""
 
     def __init__(
         self, inputs: int, outputs: int, condition: int, blocks: int, norm: Callable[[int], nn.Module]
@@ -50,15 +50,15 @@ class Stage(nn.Module):
 
 
 class UNet(nn.Module):
-    """Residual U-Net over a space-to-depth stem, conditioned in every block and at the bottleneck.
+    """Residual U-Net on 2x2, 4x4 or no space-to-depth, conditioned in every block and at the bottleneck.
 
     Args:
         channels: 1 for grey images, 3 for colour.
-        num_classes: how many labels; index ``num_classes`` is the null label.
-        widths: channels a level, multiples of 16, finest first; each further level halves the resolution.
-        blocks: residual blocks a level, on the way down and on the way up.
-        patch: side of the squares folded into channels by the stem; 1 folds nothing.
-        embedding: width of the time and of the label embedding.
+        num_classes: index ``num_classes`` is the null class.
+        widths: channels per level, multiples of 16, finest first; each further level halves the resolution.
+        blocks: residual blocks per level, downsampling and upsampling each.
+        patch: side of the squares folded into channels; 1 folds nothing.
+        embedding: width of the timestep embedding and of the class embedding.
         norm: a key of `NORMS`.
     """
 

@@ -1,4 +1,4 @@
-"""A labelled set of images, whole in memory."""
+"""A labelled set of images in memory."""
 
 import hashlib
 from collections import Counter
@@ -14,18 +14,14 @@ DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight"
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Images and what they show.
-
-    Attributes:
-        name: as given to ``--dataset``.
-        images: uint8[N,C,S,S], 0 black.
-        labels: int64[N], indices into ``classes``.
-        classes: names of the labels.
-    """
+    """Labelled images."""
 
     name: str
+    """As given to ``--dataset``."""
     images: Tensor
+    """uint8[N,C,S,S], 0 black."""
     labels: Tensor
+    """int64[N], indices into ``classes``."""
     classes: tuple[str, ...]
 
     def __len__(self) -> int:
@@ -40,19 +36,19 @@ class Dataset:
         return replace(self, images=resized(self.images, size))
 
     def digest(self) -> str:
-        """sha256 of shape, pixels, labels and class names, hexadecimal: what the model learnt from."""
+        """sha256 of shape, pixels, labels and class names, hexadecimal."""
         digest = hashlib.sha256(repr((tuple(self.images.shape), self.classes)).encode())
         digest.update(self.images.cpu().numpy().tobytes())
         digest.update(self.labels.cpu().numpy().tobytes())
         return digest.hexdigest()
 
-    def split(self, heldout: int) -> tuple[Self, Self]:
-        """Divide into images to train on and images held out: at most ``heldout`` and at most a tenth.
+    def split(self, validation_images: int) -> tuple[Self, Self]:
+        """Divide into training and validation images: at most ``validation_images`` and at most a tenth.
 
-        The division is the same for every run: models of one set are validated on the same images. A class whose
-        images are all held out gets one of them back for another, as far as other classes can spare any.
+        The division is the same for every run. A class that would have no training images gets one back in exchange for
+        one of another class, as long as other classes have more than one.
         """
-        count = min(heldout, len(self) // 10)
+        count = min(validation_images, len(self) // 10)
         generator = torch.Generator("cpu").manual_seed(0)
         order = torch.randperm(len(self), generator=generator, device="cpu").to(self.images.device)
         labels = self.labels[order].tolist()
@@ -71,7 +67,7 @@ class Dataset:
 
 
 def to_model_range(images: Tensor, pixel_range: tuple[float, ...] = (-1.0, 1.0)) -> Tensor:
-    """uint8 pixels 0..255 as float32 in a range; in [-1, 1] they are centred like the noise that is added to them."""
+    """uint8 pixels 0..255 as float32 in a range."""
     low, high = pixel_range
     return images.float() / (255 / (high - low)) + low
 

@@ -1,4 +1,4 @@
-"""A folder of pictures as a data set: any format, size and depth, one scale and one paper for all of them."""
+"""A folder of pictures of any format, size and depth as a dataset, with one scale and one background for all."""
 
 import os
 import warnings
@@ -18,17 +18,17 @@ from ddpmctl.errors import DataError
 
 MOST_IMAGES = 2_000_000
 
-PAPERS = {"white": 1.0, "black": 0.0, "grey": 0.5}
-"""What is seen where pictures are transparent."""
+BACKGROUNDS = {"white": 1.0, "black": 0.0, "grey": 0.5}
+"""Brightness behind transparent pictures."""
 
 LEAST_CONTRAST = 0.15
-"""Of ink with its paper, where black and white have 1: ink with less is hardly seen."""
+"""Of ink with its background, where black on white has 1; ink with less is hardly visible."""
 
 MOST_HIDDEN = 0.1
-"""Share of pictures whose ink may vanish on white or black paper before grey is taken."""
+"""Fraction of pictures whose ink may be invisible on white or black before grey is chosen."""
 
 PALE = 16
-"""Grey levels between the darkest and the brightest pixel: a picture with fewer shows next to nothing."""
+"""Grey levels between the darkest and the brightest pixel; a picture with fewer is reported."""
 
 
 def load_folder(
@@ -42,18 +42,8 @@ def load_folder(
 ) -> Dataset:
     """The pictures of a folder: ``PATH/CLASS/..``, or ``PATH/train/CLASS/..`` and ``PATH/test/CLASS/..``.
 
-    The range of the pixels and the paper behind transparent pictures are chosen for both parts of the set together.
-
-    Args:
-        path: the folder.
-        size: side of an image in pixels.
-        channels: 1 for grey, 3 for colour; None for grey if no picture has colour.
-        fit: ``crop`` or ``pad``.
-        train: the pictures to train on, or else those that are kept for evaluation.
-        report: records what is not used and what was done to the pictures.
-
-    Raises:
-        DataError: when there are no pictures.
+    The range of the pixels and the background of transparent pictures are chosen for the training and the test pictures
+    together. Arguments as in `Request`; without ``channels``, pictures are grey if none of them has colour.
     """
     report = report or LoadReport()
     with warnings.catch_warnings():
@@ -94,14 +84,14 @@ class _Reader:
         self.report = report
 
     def read(self, classes: list[ClassFiles], train: bool) -> dict[Path, Picture]:
-        """The pictures of one part by their files, and of the other part what the scale of the set depends on."""
+        """The pictures of one part by file, and of the other part what the scale of the dataset depends on."""
         wanted = [file for found in classes for file in (found.train if train else found.test)]
         others = [file for found in classes for file in (found.test if train else found.train)]
         pictures = self._read(wanted)
         dark = all(picture.high <= LOW_DEPTH for picture in pictures.values() if picture.kind == "8-bit")
         pictures |= self._read(others, glance=not dark)
         if not train:
-            # A class is one that can be trained on: for each, one of the files at which was only glanced is decoded.
+            # A class needs a picture to train on: for each, one of the files that were only glanced at is decoded.
             for found in classes:
                 broken = self._undecodable(found.train, pictures)
                 for file in broken:
@@ -141,18 +131,18 @@ def _develop(
     channels: int | None,
     report: LoadReport,
 ) -> NDArray[np.uint8]:
-    """The chosen pictures as uint8[N,C,S,S], on the scale and the paper of everything."""
+    """The chosen pictures as uint8[N,C,S,S], with the scale and the background of everything."""
     everything = list(everything)
     kinds = sorted({picture.kind for picture in everything})
     ranges = {kind: _range(kind, [one for one in everything if one.kind == kind], report) for kind in kinds}
     inks = [_level(one.ink, ranges[one.kind]) for one in everything if one.ink is not None]
-    paper = _paper(inks, report)
+    background = _background(inks, report)
     shapes = {picture.pixels.shape for picture in chosen.values() if picture.pixels is not None}
     depth = channels or max(shape[2] for shape in shapes)
     side = next(iter(shapes))[0]
     images = np.empty((len(chosen), depth, side, side), np.uint8)
     for image, picture in zip(images, chosen.values(), strict=True):
-        image[:] = developed(picture, ranges[picture.kind], PAPERS[paper]).transpose(2, 0, 1)
+        image[:] = developed(picture, ranges[picture.kind], BACKGROUNDS[background]).transpose(2, 0, 1)
     spread = (images.max(axis=(2, 3)).astype(np.int16) - images.min(axis=(2, 3))).max(axis=1)
     for (file, picture), contrast in zip(chosen.items(), spread.tolist(), strict=True):
         name = file.relative_to(path).as_posix()
@@ -160,13 +150,18 @@ def _develop(
             report.point_out(name, "of one colour after conversion")
         elif contrast < PALE:
             report.point_out(name, "almost without contrast after conversion")
-        if picture.ink is not None and _contrast(_level(picture.ink, ranges[picture.kind]), paper) < LEAST_CONTRAST:
-            report.point_out(name, f"hardly visible on {paper} paper, which suits the other transparent pictures")
+        if (
+            picture.ink is not None
+            and _contrast(_level(picture.ink, ranges[picture.kind]), background) < LEAST_CONTRAST
+        ):
+            report.point_out(
+                name, f"hardly visible on {background} background, which suits the other transparent pictures"
+            )
     return images
 
 
 def _range(kind: Kind, pictures: list[Picture], report: LoadReport) -> Range:
-    """The numbers that are black and white in all pictures of a kind."""
+    """The numbers of black and white in all pictures of a kind."""
     low = min(picture.low for picture in pictures)
     high = max(picture.high for picture in pictures)
     chosen, what = _scale(kind, low, high)
@@ -178,8 +173,8 @@ def _range(kind: Kind, pictures: list[Picture], report: LoadReport) -> Range:
 
 
 def _scale(kind: Kind, low: float, high: float) -> tuple[Range, str]:
-    """The range of a set whose pixels lie in low..high, and what it is."""
-    own = "the range of the pixels in this data set"
+    """The range for pixels in low..high, and its description."""
+    own = "the range of the pixels in this dataset"
     if kind == "float":
         if low >= 0 and high <= 1:
             return Range(0, 1), "the usual range of floating-point pixels"
@@ -197,25 +192,22 @@ def _scale(kind: Kind, low: float, high: float) -> tuple[Range, str]:
     return Range(min(low, 0), high) if high > min(low, 0) else Range(low - 1, low), own
 
 
-def _paper(inks: list[float], report: LoadReport) -> str:
-    """The paper on which the fewest pictures vanish: against dark ink white, against light ink black.
-
-    Args:
-        inks: brightness of each transparent picture, 0..1.
-        report: records the choice.
-    """
+def _background(inks: list[float], report: LoadReport) -> str:
+    """The background on which the fewest pictures are invisible, given the brightness of each one's ink in 0..1."""
     if not inks:
         return "black"
     ink = float(np.mean(inks))
-    hidden = {paper: sum(_contrast(one, paper) < LEAST_CONTRAST for one in inks) for paper in PAPERS}
+    hidden = {
+        background: sum(_contrast(one, background) < LEAST_CONTRAST for one in inks) for background in BACKGROUNDS
+    }
     plain = ("white", "black") if ink <= 0.5 else ("black", "white")
-    paper = min(plain, key=lambda each: hidden[each])
-    mixed = hidden[paper] > MOST_HIDDEN * len(inks) and hidden["grey"] < hidden[paper]
-    paper = "grey" if mixed else paper
+    background = min(plain, key=lambda each: hidden[each])
+    mixed = hidden[background] > MOST_HIDDEN * len(inks) and hidden["grey"] < hidden[background]
+    background = "grey" if mixed else background
     subject = counted(len(inks), "picture is", "pictures are")
-    why = "light and dark" if mixed else "dark" if paper == "white" else "light"
-    report.remark(f"{subject} transparent, and drawn on {paper} paper: the ink is {why}")
-    return paper
+    why = "light and dark" if mixed else "dark" if background == "white" else "light"
+    report.remark(f"{subject} transparent, and drawn on {background} background: the ink is {why}")
+    return background
 
 
 def _level(number: float | None, limits: Range) -> float:
@@ -224,5 +216,5 @@ def _level(number: float | None, limits: Range) -> float:
     return min(1.0, max(0.0, (number - limits.low) / (limits.high - limits.low)))
 
 
-def _contrast(ink: float, paper: str) -> float:
-    return abs(ink - PAPERS[paper])
+def _contrast(ink: float, background: str) -> float:
+    return abs(ink - BACKGROUNDS[background])

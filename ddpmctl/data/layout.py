@@ -18,39 +18,29 @@ from ddpmctl.labels import label_key, natural_key
 HINT = "one folder per class: PATH/cats/1.jpg, PATH/dogs/2.png"
 
 TEST_SHARE = 10
-"""One of so many pictures of each class is kept for evaluation, unless a folder of test pictures is there."""
+"""Every so many-th picture of a class is kept for evaluation, unless there is a folder of test pictures."""
 
 TRAIN = ("train", "training")
 EVALUATION = ("test", "testing", "val", "valid", "validation")
-"""Names of the folders that divide a set, in any case; the first that is there is used for evaluation."""
+"""Names of the folders that divide a dataset, in any case; the first that exists is used for evaluation."""
 
 JUNK = (".ds_store", ".git", "thumbs.db", "__macosx")
-"""What systems and tools leave behind, which nobody misses."""
+"""Files of systems and tools, which are ignored without a report."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClassFiles:
-    """The candidates for the pictures of one class; a candidate may turn out not to be a picture.
-
-    Attributes:
-        name: of the class.
-        folder: it lies in, as a path inside the set that ends with ``/``.
-        train: files to train on.
-        test: files to evaluate with.
-    """
+    """The candidates for the training and test pictures of one class; not every candidate need be a picture."""
 
     name: str
     folder: str
+    """A path inside the dataset that ends with ``/``."""
     train: list[Path]
     test: list[Path]
 
 
 def find_classes(path: Path, report: LoadReport) -> list[ClassFiles]:
-    """The classes of a folder in natural order of their names: of ``PATH/CLASS/..`` or of ``PATH/train/CLASS/..``.
-
-    Raises:
-        DataError: when the folder cannot be read or holds no class.
-    """
+    """The classes of a folder in natural order of their names: of ``PATH/CLASS/..`` or of ``PATH/train/CLASS/..``."""
     try:
         top = _Folder.read(path)
     except OSError as error:
@@ -62,7 +52,7 @@ def find_classes(path: Path, report: LoadReport) -> list[ClassFiles]:
     if len(classes) == 1 and _holds_classes(path / classes[0].folder):
         only = path / classes[0].folder
         place = shlex.quote(f"folder:{only}")
-        report.remark(f"there is one class, {only.name}; if its folders are the classes: --dataset {place}")
+        report.remark(f"there is one class, {only.name}; if its folders are the classes, name the dataset {place}")
     if classes:
         return sorted(classes, key=lambda found: natural_key(found.name))
     loose = sum(_is_candidate(file) for file in top.files)
@@ -73,7 +63,7 @@ def find_classes(path: Path, report: LoadReport) -> list[ClassFiles]:
 
 
 def _whole(walk: "_Walk", path: Path) -> list[ClassFiles]:
-    """The classes of a set that is not divided: every tenth picture is kept for evaluation."""
+    """The classes of an undivided dataset: every tenth picture is kept for evaluation."""
     found = []
     for folder, files in walk.classes(path):
         kept = [file for k, file in enumerate(files) if k % TEST_SHARE == TEST_SHARE - 1]
@@ -83,7 +73,7 @@ def _whole(walk: "_Walk", path: Path) -> list[ClassFiles]:
 
 
 def _divided(walk: "_Walk", top: "_Folder", train: Path, tests: list[Path]) -> list[ClassFiles]:
-    """The classes of a set that is divided by its folders."""
+    """The classes of a dataset that is divided by its folders."""
     report = walk.report
     beside = f"lies beside {walk.name(train)}, which holds the class folders"
     for file in top.files:
@@ -154,19 +144,15 @@ def _holds_pictures(path: Path, *, deep: bool = False) -> bool:
 
 @dataclass(slots=True)
 class _Folder:
-    """What lies in a folder, sorted by name.
-
-    Attributes:
-        folders: real ones.
-        links: to folders.
-        files: regular ones, and links to such.
-        others: the reason why anything else is not used; junk is not in it.
-    """
+    """The content of a folder, sorted by name."""
 
     folders: list[Path] = field(default_factory=list)
     links: list[Path] = field(default_factory=list)
+    """To folders."""
     files: list[Path] = field(default_factory=list)
+    """Regular files, and links to such."""
     others: dict[str, str] = field(default_factory=dict)
+    """The reason why anything else but junk is not used."""
 
     @classmethod
     def read(cls, path: Path) -> "_Folder":
@@ -216,15 +202,15 @@ class _Walk:
         self._visited: dict[tuple[int, int], str] = {}
 
     def relative(self, path: Path) -> str:
-        """A path inside the set."""
+        """A path inside the dataset."""
         return path.relative_to(self.root).as_posix()
 
     def name(self, folder: Path) -> str:
-        """A folder inside the set."""
+        """A folder inside the dataset, with ``/``."""
         return f"{self.relative(folder)}/"
 
     def check(self, folder: Path) -> bool:
-        """Whether a folder is met for the first time; reported if not."""
+        """Whether a folder is visited for the first time; reported if not."""
         try:
             status = folder.stat()
         except OSError as error:

@@ -1,4 +1,4 @@
-"""The real MNIST and those of its format, through torchvision's classes: given, cached, or downloaded."""
+"""MNIST and Fashion-MNIST through torchvision: from a given folder, cached, or downloaded."""
 
 import gzip
 import hashlib
@@ -21,31 +21,31 @@ import torch
 from filelock import FileLock
 
 from ddpmctl.data.dataset import DIGITS, Dataset, resized
-from ddpmctl.errors import DataError
+from ddpmctl.errors import DataError, Setting
 from ddpmctl.imports import load_torchvision
 from ddpmctl.paths import user_cache_path
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A set in MNIST's format.
-
-    Attributes:
-        name: as in ``--dataset``.
-        title: for messages, and torchvision's name of the class and of the folder.
-        classes: names of the labels.
-        files: sha256 of the four extracted files, by name.
-    """
+    """A dataset in MNIST's format."""
 
     name: str
     title: str
+    """torchvision's name of the class and of the folder."""
     classes: tuple[str, ...]
     files: Mapping[str, str]
+    """sha256 of the four extracted files, by name."""
 
     @property
-    def hint(self) -> str:
-        """What to do when it is not to be had."""
-        return HINT if self.name == "mnist" else f"give the folder that holds {self.title}/raw with --data-dir DIR"
+    def hint(self) -> tuple[str | Setting, ...]:
+        """What to do where it is not available."""
+        folder = (f"give the folder that holds {self.title}/raw with ", Setting("data_dir", "DIR"))
+        return (
+            (*folder, ", or use ", Setting("dataset", "strokes"), ", which needs no files")
+            if self.name == "mnist"
+            else folder
+        )
 
 
 MNIST = Source(
@@ -75,21 +75,12 @@ FASHION = Source(
 
 PROBE_SECONDS = 3.0
 TRANSFER_SECONDS = 20.0
-HINT = "give the folder that holds MNIST/raw with --data-dir DIR, or use --dataset strokes, which needs no files"
 
 
 def load_mnist(size: int, data_dir: Path | None, *, train: bool = True, source: Source | None = None) -> Dataset:
     """The 60,000 training images, or the 10,000 test images, at ``size`` pixels a side.
 
-    Args:
-        size: side of an image.
-        data_dir: the folder that holds ``MNIST/raw``, or the files. When given, nothing else is tried and nothing is
-            written.
-        train: the training images, or else the test images.
-        source: which set; MNIST by default.
-
-    Raises:
-        DataError: when the data is not to be had whole, naming what was tried.
+    With ``data_dir``, the folder that holds ``MNIST/raw`` or the files, nothing else is tried and nothing is written.
     """
     source = source or MNIST
     root = data_dir if data_dir is not None else cached_root()
@@ -106,19 +97,19 @@ def load_mnist(size: int, data_dir: Path | None, *, train: bool = True, source: 
 
 
 def cached_root() -> Path:
-    """Where downloads are kept: ``MNIST/raw`` lies in it."""
+    """The folder of downloads, which holds ``MNIST/raw``."""
     return user_cache_path("ddpmctl", appauthor=False) / "datasets"
 
 
 def raw_folder(root: Path, source: Source) -> Path:
-    """Where the files are to lie: as torchvision lays them out, or in the folder itself, as packages do."""
+    """The folder of the files: as torchvision lays them out, or ``root`` itself, as packages do."""
     raw = root / source.title / "raw"
     bare = any((root / f"{name}{suffix}").is_file() for name in source.files for suffix in ("", ".gz"))
     return root if bare and not raw.is_dir() else raw
 
 
 def is_whole(root: Path, source: Source | None = None) -> bool:
-    """Whether the four files are there, each with its digest."""
+    """Whether `check_whole` finds nothing wrong."""
     try:
         check_whole(root, source)
     except DataError:
@@ -127,14 +118,10 @@ def is_whole(root: Path, source: Source | None = None) -> bool:
 
 
 def check_whole(root: Path, source: Source | None = None) -> None:
-    """See that the four files are there, each with its digest, packed by gzip or not.
-
-    Raises:
-        DataError: naming the first that is not.
-    """
+    """Check that the four files are there, each with its digest, packed by gzip or not; names the first that is not."""
     source = source or MNIST
     if not root.is_dir():
-        raise DataError(f"the data dir {root} does not exist", source.hint)
+        raise DataError(f"the data dir {root} does not exist", *source.hint)
     raw = raw_folder(root, source)
     for name, digest in source.files.items():
         path = raw / name
@@ -143,17 +130,17 @@ def check_whole(root: Path, source: Source | None = None) -> None:
                 found = hashlib.file_digest(file, "sha256").hexdigest()
         except FileNotFoundError as error:
             where = path.relative_to(root)
-            raise DataError(f"the data dir {root} is incomplete: it lacks {where}", source.hint) from error
+            raise DataError(f"the data dir {root} is incomplete: it lacks {where}", *source.hint) from error
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise DataError(f"{path}.gz is damaged: {error}", source.hint) from error
+            raise DataError(f"{path}.gz is damaged: {error}", *source.hint) from error
         except OSError as error:
-            raise DataError(f"{path} cannot be read: {error.strerror}", source.hint) from error
+            raise DataError(f"{path} cannot be read: {error.strerror}", *source.hint) from error
         if found != digest:
-            raise DataError(f"{path} is not the {source.title} file of that name: wrong or cut short", source.hint)
+            raise DataError(f"{path} is not the {source.title} file of that name: wrong or cut short", *source.hint)
 
 
 def _opened(path: Path) -> io.BufferedIOBase:
-    """A file, or what its archive by gzip beside it holds."""
+    """A file, or the content of the gzip archive beside it."""
     packed = path.with_name(f"{path.name}.gz")
     if not path.exists() and packed.is_file():
         return gzip.open(packed, "rb")
@@ -162,7 +149,7 @@ def _opened(path: Path) -> io.BufferedIOBase:
 
 @contextmanager
 def _extracted(raw: Path, names: list[str]) -> Iterator[list[Path]]:
-    """Files by path, those that are packed in a temporary folder."""
+    """Paths of the extracted files, in a temporary folder where they are packed."""
     with tempfile.TemporaryDirectory(prefix="ddpmctl.") as temporary:
         paths = []
         for name in names:
@@ -176,22 +163,20 @@ def _extracted(raw: Path, names: list[str]) -> Iterator[list[Path]]:
 
 
 def download(root: Path, source: Source | None = None) -> None:
-    """Fetch a set into ``root``: into a temporary folder first, moved into place once it is whole.
+    """Download a dataset into ``root``: into a temporary folder first, moved into place once it is complete.
 
-    Raises:
-        DataError: when no mirror answers in 3 seconds, or what came is not the set.
-    """
+    Mirrors that do not answer within 3 seconds are skipped."""
     source = source or MNIST
     title = source.title
     if os.environ.get("DDPMCTL_OFFLINE") == "1":
-        raise DataError(f"{title} is not in the cache, and DDPMCTL_OFFLINE=1 forbids the download", source.hint)
+        raise DataError(f"{title} is not in the cache, and DDPMCTL_OFFLINE=1 forbids the download", *source.hint)
     theirs = getattr(load_torchvision("datasets"), title)
     with ThreadPoolExecutor() as pool:  # together, so that several silent ones cost no more time than one
         answered = pool.map(answers, [mirror + theirs.resources[0][0] for mirror in theirs.mirrors])
         mirrors = [mirror for mirror, yes in zip(theirs.mirrors, answered, strict=True) if yes]
     if not mirrors:
         tried = ", ".join(theirs.mirrors)
-        raise DataError(f"{title} is not in the cache and cannot be downloaded: no answer from {tried}", source.hint)
+        raise DataError(f"{title} is not in the cache and cannot be downloaded: no answer from {tried}", *source.hint)
     hidden = f".{source.name}."
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -203,11 +188,11 @@ def download(root: Path, source: Source | None = None) -> None:
             check_whole(Path(temporary), source)
             _move_into_place(Path(temporary) / title / "raw", root / title / "raw", source)
     except (OSError, RuntimeError, EOFError, HTTPException) as error:
-        raise DataError(f"the download of {title} failed: {error}", source.hint) from error
+        raise DataError(f"the download of {title} failed: {error}", *source.hint) from error
 
 
 def answers(url: str, seconds: float = PROBE_SECONDS) -> bool:
-    """Whether a server answers for ``url`` in time, the look-up of its name included."""
+    """Whether a server answers for ``url`` in time, DNS included."""
     outcome: list[bool] = []
 
     def probe() -> None:
@@ -226,7 +211,7 @@ def answers(url: str, seconds: float = PROBE_SECONDS) -> bool:
 
 @contextmanager
 def _reachable_only(theirs: type, mirrors: list[str]) -> Iterator[None]:
-    """Let torchvision try the mirrors that answered, and give up on a transfer that stalls."""
+    """Let torchvision try only these mirrors, and time out a transfer that stalls."""
     all_mirrors, timeout = theirs.mirrors, socket.getdefaulttimeout()  # type: ignore[attr-defined]
     theirs.mirrors = mirrors  # type: ignore[attr-defined]
     socket.setdefaulttimeout(TRANSFER_SECONDS)

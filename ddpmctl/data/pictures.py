@@ -1,7 +1,7 @@
 """One picture file as a square of pixels, whatever its format, size, depth and transparency.
 
-What black and white are is a matter of the whole data set: a picture keeps the numbers of its file until `developed`
-is given the range of the set.
+Black and white are chosen for the whole dataset: a picture keeps the numbers of its file until `developed` gets the
+range of the dataset.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ Kind = Literal["8-bit", "16-bit", "integer", "float"]
 """The numbers in a file; ``integer`` has 32 bits or a sign."""
 
 MOST_PIXELS = 80_000_000
-"""Of one picture: more is not a photograph, and decoding it would take the memory of the machine."""
+"""Of one picture; decoding more could exhaust the memory of the machine."""
 
 LOW_DEPTH = 15
 """An 8-bit picture whose largest value is at most this may be a mask of a low bit depth."""
@@ -51,26 +51,21 @@ class Range(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
-    """One picture, cropped or padded to a square, in the numbers of its file.
-
-    Attributes:
-        kind: of these numbers.
-        pixels: [S,S,1] or [S,S,3], multiplied by alpha; uint8 or floating point. None where they are not needed.
-        alpha: [S,S] in 0..1; None for a picture that is opaque everywhere.
-        low: smallest number in the file.
-        high: largest number in the file.
-        ink: mean brightness of what is not transparent, in the numbers of the file; None for an opaque picture and for
-            one that is transparent everywhere.
-        several: whether the file holds more frames or pages than the first, which is read.
-    """
+    """One picture, cropped or padded to a square, in the numbers of its file."""
 
     kind: Kind
     pixels: NDArray[Any] | None
+    """[S,S,1] or [S,S,3], multiplied by alpha; uint8 or floating point. None where they are not needed."""
     alpha: NDArray[np.float16] | None = None
+    """[S,S] in 0..1; None for a picture that is opaque everywhere."""
     low: float = 0.0
+    """Smallest number in the file."""
     high: float = 255.0
+    """Largest number in the file."""
     ink: float | None = None
+    """Mean brightness of what is not transparent, in the numbers of the file; None where nothing or everything is."""
     several: bool = False
+    """Whether the file holds more frames or pages than the first, which is read."""
 
 
 def is_picture(path: Path) -> bool:
@@ -87,17 +82,10 @@ def is_picture(path: Path) -> bool:
 
 
 def read(path: Path, size: int, fit: str, channels: int | None, *, glance: bool = False) -> Picture | str:
-    """Read a picture.
+    """Read a picture as a square of side ``size``; returns the reason where that is not possible.
 
-    Args:
-        path: the file.
-        size: side of the square, S.
-        fit: ``crop`` or ``pad``.
-        channels: 1 for grey, 3 for colour; None for colour only where the picture has any.
-        glance: leave an opaque 8-bit picture in the file, since nothing about the whole set depends on it.
-
-    Returns:
-        The picture, or the reason why there is none.
+    Without ``channels``, it has colour if the file has any. With ``glance``, the pixels of an opaque 8-bit picture are
+    not decoded, since nothing about the whole dataset depends on them.
     """
     try:
         with Image.open(path) as opened:
@@ -121,14 +109,8 @@ def read(path: Path, size: int, fit: str, channels: int | None, *, glance: bool 
         return reason.splitlines()[0][:80] if reason else type(error).__name__
 
 
-def developed(picture: Picture, limits: Range, paper: float) -> NDArray[np.uint8]:
-    """The picture as uint8[S,S,1] or uint8[S,S,3].
-
-    Args:
-        picture: with its pixels.
-        limits: what becomes black and white.
-        paper: what is seen where the picture is transparent, 0..1.
-    """
+def developed(picture: Picture, limits: Range, background: float) -> NDArray[np.uint8]:
+    """The picture as uint8[S,S,1] or uint8[S,S,3], with a background of brightness 0..1 where it is transparent."""
     pixels = picture.pixels
     assert pixels is not None, "a picture at which was only glanced has no pixels"
     if pixels.dtype == np.uint8 and picture.alpha is None:
@@ -139,7 +121,7 @@ def developed(picture: Picture, limits: Range, paper: float) -> NDArray[np.uint8
         levels = (levels - limits.low) * scale
     else:
         alpha = picture.alpha.astype(np.float32)[..., None]
-        levels = (levels - limits.low * alpha) * scale + 255 * paper * (1 - alpha)
+        levels = (levels - limits.low * alpha) * scale + 255 * background * (1 - alpha)
     return np.asarray(np.rint(levels.clip(0, 255)), np.uint8)
 
 
@@ -193,9 +175,6 @@ def _deep(
     """Numbers of more than 8 bits, float32[H,W,C], their alpha float32[H,W] in 0..1 and how to turn both.
 
     None for a picture of 8-bit numbers.
-
-    Raises:
-        ValueError: for numbers that are not finite.
     """
     key = opened.info.get("transparency")
     kind: Kind
@@ -249,7 +228,7 @@ def _squared(
     limits = Range(float(numbers.min()), float(numbers.max()))
     if alpha is not None:
         numbers = numbers * alpha[..., None]
-        # Dark ink on transparent paper is not a picture of a low bit depth.
+        # Dark ink on transparent background is not a picture of a low bit depth.
         limits = Range(0, 65535) if kind == "16-bit" else limits
     planes = [*np.moveaxis(numbers, -1, 0), *([alpha] if alpha is not None else [])]
     images = [Image.fromarray(np.ascontiguousarray(plane)) for plane in planes]

@@ -1,4 +1,4 @@
-"""What a data set did not use, and what it did to the pictures that it used."""
+"""What was not used of a dataset, and what was done to the pictures that were used."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -6,29 +6,26 @@ from dataclasses import dataclass, field
 from ddpmctl.labels import is_displayable
 
 MOST_NAMED = 5
-"""Files that a short summary names; of the others it gives the number."""
+"""Files that a short summary names; the others are counted."""
 
 
 @dataclass(slots=True)
 class LoadReport:
-    """Filled while a data set is loaded. Loading both parts of a set into one report says nothing twice.
-
-    Attributes:
-        unused: why a file or a folder was not used, by its path inside the set; folders end with ``/``.
-        remarks: sentences about the whole set.
-        pictures: paths of pictures that were used, by what is remarkable about them, to be read after "are".
-    """
+    """Filled while a dataset is loaded. Loading both parts of a dataset into one report repeats nothing."""
 
     unused: dict[str, str] = field(default_factory=dict)
+    """Why a file or a folder was not used, by its path inside the dataset; folders end with ``/``."""
     remarks: list[str] = field(default_factory=list)
+    """Sentences about the whole dataset."""
     pictures: dict[str, dict[str, None]] = field(default_factory=dict)
+    """Paths of pictures that were used, by a remark to be read after "are"."""
 
     def leave_out(self, path: str, reason: str) -> None:
         """Record that a file or a folder is not used."""
         self.unused.setdefault(escaped(path), escaped(reason))
 
     def remark(self, sentence: str) -> None:
-        """Record something about the whole set."""
+        """Record a sentence about the whole dataset."""
         if sentence not in self.remarks:
             self.remarks.append(sentence)
 
@@ -42,7 +39,7 @@ class LoadReport:
         return [f"{path}: {reason}" for path, reason in ordered]
 
     def notes(self) -> list[str]:
-        """What was done to the pictures that are used, a sentence each."""
+        """What was done to the pictures that are used, in sentences."""
         found = []
         for what, paths in self.pictures.items():
             subject = counted(len(paths), "picture is", "pictures are")
@@ -50,11 +47,7 @@ class LoadReport:
         return [*self.remarks, *found]
 
     def summary(self, command: str) -> Iterator[str]:
-        """The report in a few sentences.
-
-        Args:
-            command: lists everything that is not used.
-        """
+        """The report in a few sentences; ``command`` lists everything that is not used."""
         lines = self.unused_lines()
         if lines:
             subject = counted(len(lines), "file or folder is", "files and folders are")
@@ -64,7 +57,7 @@ class LoadReport:
 
 
 def counted(number: int, one: str, several: str) -> str:
-    """A number and what is counted, in the singular or the plural."""
+    """A number with its noun, in the singular or the plural."""
     return f"{number:,} {one if number == 1 else several}"
 
 

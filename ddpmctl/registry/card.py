@@ -4,7 +4,7 @@ import json
 
 from ddpmctl.registry.checkpoint import Checkpoint
 
-NO_LICENCE = "not chosen: whoever gives the model away chooses (ddpmctl models export --licence)"
+NO_LICENCE = "not chosen by whoever exported the model"
 
 
 def card(checkpoint: Checkpoint, licence: str | None = None) -> str:

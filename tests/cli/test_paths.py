@@ -153,7 +153,7 @@ def test_a_folder_where_a_file_is_meant(tiny_here: Cli, tmp_path: Path, typed: s
 
 def test_an_existing_folder_where_a_file_is_meant(tiny_here: Cli, tmp_path: Path) -> None:
     (tmp_path / "x").mkdir()
-    assert complaint(tiny_here("grid", "-o", "x"), 1) == ("x is a directory", "name a file with -o")
+    assert complaint(tiny_here("grid", "-o", "x"), 1) == ("x is a directory", "name a file with --output")
 
 
 LONGEST = "x" * 251

@@ -87,7 +87,7 @@ TYPED_WRONG: list[tuple[str, str, str]] = [
     ("animate 3 --hold -1", "--hold should be greater than or equal to 0, not '-1'", "--hold 0..60"),
     ("animate 3 --show y", "there is no view 'y'", "one of: x, x0, both"),
     ("generate 8 --device gpu", "there is no device 'gpu'", "*"),
-    ("generate 8 --device cuda:x", "there is no device 'cuda:x'", "--device auto, cpu, cuda, cuda:N or mps"),
+    ("generate 8 --device cuda:x", "there is no device 'cuda:x'", "--device is auto, cpu, cuda, cuda:N or mps"),
     ("train --preset kwick", "there is no preset 'kwick'", "did you mean quick?"),
     ("train --preset Standard", "there is no preset 'Standard'", "did you mean standard?"),
     ("train --dataset minst", "there is no dataset 'minst'", "did you mean mnist?"),
@@ -222,9 +222,7 @@ def test_cuda_is_refused_where_there_is_none(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     models = tree(tiny_home)
     error, hint = complaint(tiny_here(*typed.split(), "--device", "cuda"), 1)
-    assert re.fullmatch(
-        r"CUDA is not to be had here: torch \S+ (sees no NVIDIA GPU|is a build for the CPU alone)", error
-    )
+    assert re.fullmatch(r"CUDA is not available: torch \S+ (finds no NVIDIA GPU|is a CPU-only build)", error)
     assert hint == "--device cpu"
     assert list(tmp_path.iterdir()) == []
     assert tree(tiny_home) == models
@@ -245,7 +243,10 @@ def test_a_target_directory_that_is_missing(tiny_here: Cli, tmp_path: Path, type
 def test_a_directory_in_the_place_of_the_file(tiny_here: Cli, tmp_path: Path, typed: str) -> None:
     folder = tmp_path / "x.png"
     folder.mkdir()
-    assert complaint(tiny_here(*typed.split(), "-o", "x.png"), 1) == ("x.png is a directory", "name a file with -o")
+    assert complaint(tiny_here(*typed.split(), "-o", "x.png"), 1) == (
+        "x.png is a directory",
+        "name a file with --output",
+    )
     assert list(folder.iterdir()) == []
 
 
@@ -294,12 +295,12 @@ def read_only(tmp_path: Path) -> Path:
 def test_a_target_directory_that_is_read_only(
     unprivileged: Callable[..., Result], read_only: Path, typed: str, name: str
 ) -> None:
-    refusal = (f"{name} cannot be written: no permission", "name another place with -o")
+    refusal = (f"{name} cannot be written: no permission", "name another place with --output")
     assert complaint(unprivileged(read_only, *typed.split()), 1) == refusal
     path = read_only / name
     assert complaint(unprivileged(read_only.parent, *typed.split(), "-o", path), 1) == (
         f"{path} cannot be written: no permission",
-        "name another place with -o",
+        "name another place with --output",
     )
     assert list(read_only.iterdir()) == []
 

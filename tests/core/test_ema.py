@@ -87,5 +87,5 @@ def test_the_average_is_apart_from_the_module() -> None:
 
 @pytest.mark.parametrize("lag", [-0.1, 0.5, 1.0])
 def test_impossible_lags_are_refused(lag: float) -> None:
-    with pytest.raises(ValueError, match=f"the EMA lag lies in .*, not {lag}"):
+    with pytest.raises(ValueError, match=f"the EMA lag must be in .*, not {lag}"):
         EMA(Holder(), lag)

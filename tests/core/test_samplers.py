@@ -170,5 +170,5 @@ def test_all_timesteps_are_the_full_chain() -> None:
 
 @pytest.mark.parametrize("steps", [0, -1, 1001])
 def test_impossible_numbers_of_steps_are_refused(steps: int) -> None:
-    with pytest.raises(ValueError, match=rf"steps lies in 1\.\.1000, not {steps}"):
+    with pytest.raises(ValueError, match=rf"steps must be in 1\.\.1000, not {steps}"):
         trailing_timesteps(1000, steps)

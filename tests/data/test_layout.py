@@ -191,7 +191,7 @@ def test_a_folder_around_the_class_folders_is_recognised(tmp_path: Path) -> None
     draw(tmp_path / "pets" / "dogs")
     _, report = load(tmp_path)
     assert report.remarks == [
-        f"there is one class, pets; if its folders are the classes: --dataset folder:{tmp_path / 'pets'}"
+        f"there is one class, pets; if its folders are the classes, name the dataset folder:{tmp_path / 'pets'}"
     ]
 
 

@@ -31,9 +31,9 @@ def load(path: Path, **settings: Any) -> tuple[Dataset, str]:
     return load_dataset(f"folder:{path}", SIDE, notice=notices.append, **settings), "\n".join(notices)
 
 
-def stroke(ink: int, paper: int = 0, alpha: bool = True) -> NDArray[np.uint8]:
-    """A cross of ink, 10 pixels wide, on transparent paper of some colour that nobody sees."""
-    pixels = np.full((SIDE, SIDE, 4), paper, np.uint8)
+def stroke(ink: int, background: int = 0, alpha: bool = True) -> NDArray[np.uint8]:
+    """A cross of ink, 10 pixels wide, on transparent background of some colour that nobody sees."""
+    pixels = np.full((SIDE, SIDE, 4), background, np.uint8)
     pixels[..., 3] = 0 if alpha else 255
     for cross in (np.s_[11:21, :], np.s_[:, 11:21]):
         pixels[cross] = (ink, ink, ink, 255)
@@ -53,8 +53,8 @@ def shades(image: torch.Tensor) -> list[int]:
 
 
 @pytest.mark.parametrize("save_as", ["RGBA", "LA", "P", "RGBa in a GIF"])
-@pytest.mark.parametrize(("ink", "paper"), [(0, 255), (10, 255), (255, 0)])
-def test_ink_stays_visible_on_transparent_paper(tmp_path: Path, save_as: str, ink: int, paper: int) -> None:
+@pytest.mark.parametrize(("ink", "background"), [(0, 255), (10, 255), (255, 0)])
+def test_ink_stays_visible_on_transparent_background(tmp_path: Path, save_as: str, ink: int, background: int) -> None:
     picture = Image.fromarray(stroke(ink))
     suffix = "gif" if "GIF" in save_as else "png"
     if save_as in ("LA", "P"):
@@ -63,8 +63,8 @@ def test_ink_stays_visible_on_transparent_paper(tmp_path: Path, save_as: str, in
     data, said = load(tmp_path)
     image = data.images[0, 0]
     assert int(image[16, 16]) == pytest.approx(ink, abs=2)
-    assert int(image[2, 2]) == paper
-    assert f"1 picture is transparent, and drawn on {'white' if paper else 'black'} paper" in said
+    assert int(image[2, 2]) == background
+    assert f"1 picture is transparent, and drawn on {'white' if background else 'black'} background" in said
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_one_transparent_grey_level_is_transparent_at_every_depth(
     assert (int(found.images.min()), int(found.images.max())) == (0, 255)
 
 
-def test_the_paper_is_the_same_in_the_whole_set_whatever_part_is_loaded(tmp_path: Path) -> None:
+def test_the_background_is_the_same_in_the_whole_set_whatever_part_is_loaded(tmp_path: Path) -> None:
     for k in range(10):  # the last one, which is light, is kept for evaluation
         save(tmp_path / "a" / f"{k}.png", stroke(200 if k == 9 else 0))
     save(tmp_path / "b" / "opaque.png", np.full((40, 40), 90, np.uint8))
@@ -98,7 +98,7 @@ def test_the_paper_is_the_same_in_the_whole_set_whatever_part_is_loaded(tmp_path
     test, _ = load(tmp_path, train=False)
     assert train.images[train.labels == 0][:, 0, 2, 2].unique().tolist() == [255]
     assert int(test.images[0, 0, 2, 2]) == 255
-    assert "10 pictures are transparent, and drawn on white paper: the ink is dark" in said
+    assert "10 pictures are transparent, and drawn on white background: the ink is dark" in said
 
 
 def test_of_light_and_dark_ink_neither_vanishes(tmp_path: Path) -> None:
@@ -107,19 +107,19 @@ def test_of_light_and_dark_ink_neither_vanishes(tmp_path: Path) -> None:
     data, said = load(tmp_path)
     spread = data.images.flatten(1).max(1).values.int() - data.images.flatten(1).min(1).values.int()
     assert spread.min() > 100
-    assert len(data.images[:, 0, 2, 2].unique()) == 1, "one paper for all"
-    assert "grey paper: the ink is light and dark" in said
+    assert len(data.images[:, 0, 2, 2].unique()) == 1, "one background for all"
+    assert "grey background: the ink is light and dark" in said
 
 
-def test_a_single_picture_that_does_not_suit_the_paper_is_named(tmp_path: Path) -> None:
+def test_a_single_picture_that_does_not_suit_the_background_is_named(tmp_path: Path) -> None:
     for k in range(20):
         save(tmp_path / "a" / f"{k:02}.png", stroke(250 if k == 3 else 0))
     _, said = load(tmp_path)
-    assert "1 picture is hardly visible on white paper" in said
+    assert "1 picture is hardly visible on white background" in said
     assert "a/03.png" in said
 
 
-def test_transparent_pictures_are_padded_with_their_paper(tmp_path: Path) -> None:
+def test_transparent_pictures_are_padded_with_their_background(tmp_path: Path) -> None:
     save(tmp_path / "a" / "x.png", stroke(0)[8:24])
     image = load(tmp_path, fit="pad")[0].images[0, 0]
     assert image[:6].unique().tolist() == [255]

@@ -53,7 +53,7 @@ def test_a_target_that_cannot_be_is_refused(tmp_path: Path) -> None:
     (tmp_path / "folder.png").mkdir()
     missing = tmp_path / "missing" / "x.png"
     for path, message, hint in (
-        (tmp_path / "folder.png", f"{tmp_path / 'folder.png'} is a directory", "name a file with -o"),
+        (tmp_path / "folder.png", f"{tmp_path / 'folder.png'} is a directory", "name a file with output"),
         (missing, f"the directory {missing.parent} does not exist", f"mkdir -p '{missing.parent}'"),
     ):
         with pytest.raises(DdpmctlError) as caught:

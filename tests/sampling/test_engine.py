@@ -332,8 +332,8 @@ def test_a_batch_holds_at_least_one_image(engine: Engine, size: int) -> None:
         ("gpu", UsageError, "there is no device 'gpu'"),
         ("cuda:x", UsageError, "there is no device 'cuda:x'"),
         ("cpu:1", UsageError, "there is no device 'cpu:1'"),
-        ("cuda", DdpmctlError, "CUDA is not to be had here: torch "),
-        ("cuda:3", DdpmctlError, "CUDA is not to be had here: torch "),
+        ("cuda", DdpmctlError, "CUDA is not available: torch "),
+        ("cuda:3", DdpmctlError, "CUDA is not available: torch "),
         ("mps", DdpmctlError, "this machine or this torch has no MPS device"),
     ],
 )
