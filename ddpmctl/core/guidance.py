@@ -9,8 +9,8 @@ from ddpmctl.core.diffusion import Denoiser
 def scale_at(time: float, scale: float, interval: tuple[float, ...]) -> float:
     """The guidance scale at ``time``, 0 for the image and 1 for the noise; 1.0 outside of ``interval``.
 
-    Kynkaanniemi et al. 2024, eq. 6: in pure noise guidance costs diversity, and near the image it has no effect: leaving
-    it out halves the cost of those steps.
+    Kynkaanniemi et al. 2024, eq. 6: in pure noise guidance costs diversity, and near the image it has no effect, where
+    leaving it out halves the cost of a step.
     """
     low, high = interval
     return scale if low <= time <= high else 1.0
