@@ -5,7 +5,6 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-from ddpmctl.config import choose
 from ddpmctl.errors import MEMORY_MESSAGES, Command, DdpmctlError, ExitCode, Setting, UsageError, is_memory_error
 from ddpmctl.paths import CURRENT_DIRECTORY_IS_GONE, current_directory_is_gone
 
@@ -78,6 +77,8 @@ def _from_typer(error: Exception) -> Failure:
 
 def _not_parsed(error: Any) -> Failure:
     """Near misses of options and choices get a "did you mean", values out of range the range."""
+    from ddpmctl.config import choose
+
     context, parameter, message = getattr(error, "ctx", None), getattr(error, "param", None), error.message
     hint = f"{context.command_path if context else 'ddpmctl'} --help"
     try:

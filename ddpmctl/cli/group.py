@@ -5,7 +5,6 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from ddpmctl.config import choose
 from ddpmctl.errors import DdpmctlError
 from ddpmctl.plugins import COMMANDS, Plugin, available
 
@@ -39,6 +38,8 @@ class _Help:
         for option in options:
             if option.is_flag:
                 option.metavar = ""  # Typer writes <bool>
+                if option.default is None and not option.secondary_opts:
+                    option.default = False  # to parse None, Typer imports pydantic, which takes a tenth of a second
             if len(options) <= FEW_OPTIONS:
                 option.rich_help_panel = None
             elif option.name == "help" and len(options) > 1:
@@ -59,7 +60,9 @@ class Group(_Help, TyperGroup):
         Raises:
             UsageError: for an unknown one, with the one that was probably meant.
         """
-        if not args[0].startswith("-") and not ctx.resilient_parsing:
+        if args[0] not in self.commands and not args[0].startswith("-") and not ctx.resilient_parsing:
+            from ddpmctl.config import choose
+
             choose("command", args[0], self.commands)
         return super().resolve_command(ctx, args)
 

@@ -9,7 +9,6 @@ import typer
 from ddpmctl import config
 from ddpmctl.errors import DdpmctlError
 from ddpmctl.paths import typed_file, typed_output, typed_path
-from ddpmctl.registry import Registry
 
 OF_MODEL = "the model's own"
 OF_PRESET = "the preset's"
@@ -20,6 +19,8 @@ MOST_IMAGES = 1_000_000
 
 def model_names(incomplete: str) -> list[str]:
     """Names of models that begin so, for completion; none where they cannot be read."""
+    from ddpmctl.registry import Registry
+
     try:
         return [name for name in Registry().names() if name.startswith(incomplete)]
     except DdpmctlError:
