@@ -1,137 +1,99 @@
-"""What is measured of a set of images: always what needs nothing but arithmetic, and more where a classifier is."""
+"""The figures of the lessons: sheets, chains side by side, and curves."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
-from importlib.util import find_spec
+import io
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from ddpmctl.data.dataset import Dataset
-from ddpmctl.errors import DataError
-from ddpmctl.lessons.findings import Table
-from ddpmctl.sampling.loop import channels_last_pixels
+from ddpmctl.imaging.animation import Timing, encode_animation, pick
+from ddpmctl.imaging.files import png
+from ddpmctl.imaging.sheet import labelled_sheet
+from ddpmctl.sampling.engine import Engine
+from ddpmctl.sampling.loop import Images, to_pixels
+from ddpmctl.sampling.request import SamplingRequest
 
-Images = NDArray[np.uint8]
+Curve = NDArray[np.float32]
 
-COLUMNS = ("labels right", "Frechet", "sharpness", "intensity", "to class mean")
-"""Label accuracy, Frechet distance, mean difference of neighbours, mean pixel, distance to the mean of the class."""
+FRAMES = 24
+GREY_LEVELS = 16
+"""Grey levels of an animation: noise in all 256 would make the page three times as large."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figures:
-    """Of one set of images.
-
-    Attributes:
-        accuracy: share of them that a classifier reads as their label; None without a classifier.
-        frechet: Frechet distance to the training set in its features; None without one.
-        sharpness: mean difference between neighbouring pixels, in grey levels.
-        intensity: mean pixel, 0..255.
-        to_mean: root mean square difference to the mean image of the class, in grey levels.
-    """
-
-    accuracy: float | None
-    frechet: float | None
-    sharpness: float
-    intensity: float
-    to_mean: float
-
-    def cells(self) -> tuple[str, ...]:
-        """In the order of `COLUMNS`."""
-        return (
-            "not measured" if self.accuracy is None else f"{self.accuracy:.1%}",
-            "not measured" if self.frechet is None else f"{self.frechet:.3g}",
-            f"{self.sharpness:.1f}", f"{self.intensity:.1f}", f"{self.to_mean:.1f}",
-        )  # fmt: skip
+CHAIN, CHAIN_STEPS = "ddim", 60
+TIMING = Timing(fps=8, hold=3.0)
+SMOOTHED_OVER = 25
+"""Steps in a window of `smoothed`."""
 
 
-def comparison(count: int, measured: dict[str, Figures], note: str) -> Table:
-    """Sets of images beside one another, the real ones last."""
-    return Table(
-        title=f"{count} images each",
-        columns=("", *COLUMNS),
-        rows=tuple((name, *figures.cells()) for name, figures in measured.items()),
-        note=f"{note} The Frechet distance of the real images is the floor: what as many real test images have.",
-    )
+def sheet(rows: Mapping[str, Images] | Sequence[tuple[str, Images]], titles: Sequence[str]) -> bytes:
+    """Named rows of images, a column per class, as a PNG."""
+    pairs = list(rows.items()) if isinstance(rows, Mapping) else rows
+    above = [titles, *[[] for _ in pairs[1:]]]
+    return png(labelled_sheet([list(row) for _, row in pairs], above, 2, [name for name, _ in pairs]))
 
 
-class Judge:
-    """Measures sets of made images, and a set of real ones for comparison.
-
-    Args:
-        train: real training images.
-        test: real images that no network has seen.
-        device: where the classifier computes.
-        on_step: called with the step and the number of steps while a classifier is trained.
-
-    Raises:
-        DataError: when a class has no test image.
-    """
-
-    def __init__(
-        self, train: Dataset, test: Dataset, device: torch.device, on_step: Callable[[int, int], None]
-    ) -> None:
-        self.train = train
-        self.test = test
-        self.real_images(len(test.classes))  # a class without any is reported before anything is trained
-        self.evaluator = None
-        self.name = "nobody: torchmetrics is not installed"
-        if find_spec("torchmetrics"):
-            from ddpmctl.evaluation.cache import cached_classifier
-            from ddpmctl.evaluation.evaluator import Evaluator
-
-            trained = cached_classifier(train, test, device, on_step)
-            self.evaluator = Evaluator(trained.classifier, train, test)
-            self.name = f"a classifier that reads {trained.accuracy:.1%} of real test images right"
-
-    def figures(self, images: Images, labels: list[int]) -> Figures:
-        """Measure uint8[N,S,S] or uint8[N,S,S,3], made for these labels."""
-        return self._figures(images, labels, self.evaluator.frechet(images).value if self.evaluator else None)
-
-    def real(self, count: int) -> Figures:
-        """The same of real test images; their Frechet distance is the floor at this count, a mean over draws."""
-        images, labels = self.real_images(count)
-        return self._figures(images, labels, self.evaluator.frechet(images).floor if self.evaluator else None)
-
-    def real_images(self, count: int) -> tuple[Images, list[int]]:
-        """Test images of the classes in turn, and their labels.
-
-        Raises:
-            DataError: when a class has no test image.
-        """
-        classes = self.test.classes
-        by_class = [(self.test.labels == label).nonzero()[:, 0].tolist() for label in range(len(classes))]
-        if not all(by_class):
-            missing = classes[[bool(ids) for ids in by_class].index(False)]
-            raise DataError(
-                f"no test image of {self.test.name} shows {missing}",
-                "ten or more images of each class, or --dataset mnist",
-            )
-        labels = [k % len(classes) for k in range(count)]
-        ids = [by_class[k % len(classes)][k // len(classes) % len(by_class[k % len(classes)])] for k in range(count)]
-        return channels_last_pixels(self.test.images[ids]), labels
-
-    @cached_property
-    def class_means(self) -> NDArray[np.float32]:
-        """The mean training image of each class, float32[classes,...] in grey levels."""
-        pixels, labels = channels_last_pixels(self.train.images.cpu()), self.train.labels.cpu().numpy()
-        return np.stack([pixels[labels == k].mean(axis=0, dtype=np.float32) for k in range(len(self.train.classes))])
-
-    def _figures(self, images: Images, labels: list[int], frechet: float | None) -> Figures:
-        off = images.astype(np.float32) - self.class_means[labels]
-        return Figures(
-            accuracy=self.evaluator.accuracy(images, labels) if self.evaluator else None,
-            frechet=frechet,
-            sharpness=sharpness(images),
-            intensity=float(images.mean()),
-            to_mean=float(np.sqrt(np.square(off).mean())),
-        )
+def chain_frames(engine: Engine, request: SamplingRequest) -> list[Images]:
+    """Some steps of a chain, each with all images in two lines; the last frame is the result."""
+    limits, kept = engine.diffusion.pixel_range, set(pick(request.sampling.steps, FRAMES))
+    frames = []
+    for step in engine.steps(request):
+        if step.index in kept:
+            frames.append(tiled(to_pixels(step.x, limits)))
+    return [*frames[:-1], tiled(to_pixels(step.x0, limits))]
 
 
-def sharpness(images: Images) -> float:
-    """Mean absolute difference between neighbouring pixels of uint8[N,S,S] or uint8[N,S,S,3], in grey levels."""
-    levels = images.astype(np.int16)
-    steps = [np.abs(np.diff(levels, axis=axis)).mean() for axis in (1, 2)]
-    return float(np.mean(steps))
+def both_chains(left: Engine, right: Engine, labels: list[int], seed: int, names: tuple[str, str]) -> bytes:
+    """The chains of two models from the same noise by `CHAIN`, each clipped to its pixel range, as a GIF."""
+    frames = []
+    for engine in (left, right):
+        steps = min(CHAIN_STEPS, len(engine.diffusion.schedule))
+        frames.append(chain_frames(engine, engine.request(labels, seed, sampler=CHAIN, steps=steps)))
+    return side_by_side(frames[0], frames[1], names)
+
+
+def side_by_side(left: list[Images], right: list[Images], names: tuple[str, str]) -> bytes:
+    """Two chains as one GIF; the shorter one waits at its end."""
+    count = max(len(left), len(right))
+    pairs = ((frames[min(k, len(frames) - 1)] for frames in (left, right)) for k in range(count))
+    frames = [_coarse(labelled_sheet([list(pair)], [names], 2)) for pair in pairs]
+    return encode_animation(frames, ".gif", TIMING)
+
+
+def _coarse(image: Images) -> Images:
+    """An image in `GREY_LEVELS`, black and white among them."""
+    levels = np.round(image.astype(np.float32) * ((GREY_LEVELS - 1) / 255))
+    return np.round(levels * (255 / (GREY_LEVELS - 1))).astype(np.uint8)
+
+
+def tiled(images: Images) -> Images:
+    """Images in two lines, as one."""
+    columns = -(-len(images) // 2)
+    empty = np.zeros((2 * columns - len(images), *images.shape[1:]), np.uint8)
+    lines = np.concatenate([images, empty]).reshape(2, columns, *images.shape[1:])
+    return np.concatenate([np.concatenate(list(line), axis=1) for line in lines], axis=0)
+
+
+def curves(panels: Mapping[str, Mapping[str, Curve]]) -> bytes:
+    """Values over the steps on logarithmic axes as a PNG, smoothed and as they are: panel to line to values."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    for axes, (title, lines) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
+        for number, (name, values) in enumerate(lines.items()):
+            steps, colour = np.arange(1, len(values) + 1), f"C{number}"
+            axes.plot(steps, values, color=colour, alpha=0.2, linewidth=0.6)
+            axes.plot(steps, smoothed(values), color=colour, label=name)
+        axes.set_yscale("log")
+        axes.set_title(title, fontsize="medium")
+        axes.set_xlabel("steps")
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize="small")
+    data = io.BytesIO()
+    figure.savefig(data, format="png", dpi=110)
+    return data.getvalue()
+
+
+def smoothed(values: Curve) -> Curve:
+    """The median over each step and those around it."""
+    half = SMOOTHED_OVER // 2
+    return np.array([np.median(values[max(0, k - half) : k + half + 1]) for k in range(len(values))], np.float32)

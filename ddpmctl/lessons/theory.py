@@ -7,19 +7,14 @@ from torch import Tensor
 
 
 def conditional_mean(x: Tensor, images: Tensor, alpha: float, sigma: float) -> Tensor:
-    """``E[x0 | x_t]`` where ``x0`` is one of ``images``, each as likely: no answer has a smaller mean squared error.
+    """``E[x0 | x_t]`` where ``x0`` is one of ``images``, equally likely: the prediction of least squared error.
 
     The posterior of image ``i`` is proportional to ``exp(-|x_t - alpha x_i|^2 / (2 sigma^2))`` (Bayes' rule on
-    Ho et al. 2020, eq. 4), and the mean is the sum of all images, so weighted.
+    Ho et al. 2020, eq. 4), and the mean is the sum of all images with these weights.
 
     Args:
         x: noisy images, float[N,C,S,S].
         images: clean ones in the range of the chain, float[M,C,S,S].
-        alpha: scale of the signal.
-        sigma: scale of the noise, above 0.
-
-    Returns:
-        float[N,C,S,S].
     """
     noisy, clean = x.flatten(1), images.flatten(1)
     # The squared distance without what is the same for all images, so that nothing large cancels in float32.
@@ -28,7 +23,7 @@ def conditional_mean(x: Tensor, images: Tensor, alpha: float, sigma: float) -> T
 
 
 def signal_to_noise(images: Tensor, alpha_bar: float) -> float:
-    """How far the differences between images stand out of the noise, in decibels.
+    """The signal-to-noise ratio of the differences between images, in decibels.
 
     ``10 log10(alpha_bar Var[x0] / (1 - alpha_bar))``, with the variance over images, a mean over pixels. A range
     of half the width has a quarter of the variance: 6.02 dB less at every timestep.
@@ -47,10 +42,10 @@ def first_below(images: Tensor, alpha_bar: Tensor, decibels: float = 0.0) -> int
     return next((t for t, value in enumerate(ratio) if value < decibels), len(ratio))
 
 
-def dependence_on_mates(answers: Tensor) -> float:
-    """How much the answer for one image changes with the company it keeps: root mean square over pixels.
+def dependence_on_batch(predictions: Tensor) -> float:
+    """How much the prediction for one image varies with the other images of its batch, as root mean square over pixels.
 
     Args:
-        answers: of one network for one image among different other images, float[K,C,S,S].
+        predictions: for one image in different batches, float[K,C,S,S].
     """
-    return float(torch.var(answers.double(), dim=0, correction=0).mean().sqrt())
+    return float(torch.var(predictions.double(), dim=0, correction=0).mean().sqrt())

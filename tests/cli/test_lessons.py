@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ddpmctl.cli.commands import lessons
-from ddpmctl.lessons.findings import NAMES, Finding, Picture
+from ddpmctl.lessons.result import LESSONS, Picture, Result
+from ddpmctl.lessons.runner import Experiment, ExperimentRunner
 from ddpmctl.registry import Checkpoint, Registry, last_of
 from tests.conftest import Cli, run_cli
 from tests.lessons.support import made_up
@@ -52,12 +52,12 @@ def model(home: Path, name: str) -> Checkpoint:
 
 def test_every_lesson_is_told_with_its_figures_and_pictures(home: Path, told: Any) -> None:
     assert told["page"] == "out/lessons.html"
-    assert [lesson["lesson"] for lesson in told["lessons"]] == list(NAMES)
+    assert [lesson["lesson"] for lesson in told["lessons"]] == list(LESSONS)
     text = (home / "out/lessons.html").read_text()
     for lesson in told["lessons"]:
         assert lesson["title"] in text
         first, *_ = lesson["tables"]
-        assert first["columns"][1:3] == ["labels right", "Frechet"]
+        assert first["columns"][1:3] == ["label accuracy", "Frechet"]
         assert first["rows"][-1][0] == "real images"
         assert float(first["rows"][-1][1].rstrip("%")) > 90  # the classifier reads real digits
         assert [row[0].split(":")[0] for row in first["rows"] if ":" in row[0]].count("trap") >= 1
@@ -66,7 +66,7 @@ def test_every_lesson_is_told_with_its_figures_and_pictures(home: Path, told: An
         for picture in lesson["pictures"]:
             assert pixels(home / "out" / picture["file"]).size > 10_000
         assert len(frames(home / "out" / lesson["pictures"][1]["file"])[0]) > 5
-        assert lesson["setting"]["count"] == 50
+        assert lesson["conditions"]["count"] == 50
         for network in lesson["networks"]:
             assert network["steps"] >= 1
             assert network["losses"]
@@ -140,7 +140,7 @@ def test_ctrl_c_keeps_the_lessons_that_are_done_and_names_the_others(
 ) -> None:
     stand_in(monkeypatch, interrupted_at="range")
     said = complaint(here("lessons", *SMALL), 130)
-    assert said == ("interrupted; kept in out: one-shot", "the others: ddpmctl lessons range batchnorm -o out")
+    assert said == ("interrupted; saved in out: one-shot", "the others: ddpmctl lessons range batchnorm -o out")
     assert "Lesson one-shot" in Path("out/lessons.html").read_text()
 
 
@@ -157,19 +157,21 @@ def test_a_lesson_that_cannot_be_read_is_left_out_of_the_page_and_named(
 
 
 def stand_in(monkeypatch: pytest.MonkeyPatch, interrupted_at: str = "") -> list[str]:
-    """Findings that nobody trained for; gives the names of the lessons as they are taught."""
+    """Results that nothing was trained for; gives the names of the lessons as they are run."""
     taught: list[str] = []
 
-    def teach(shop: None, name: str) -> Finding:
+    def run(runner: ExperimentRunner, experiment: Experiment) -> Result:
+        name = experiment.lesson
         if name == interrupted_at:
             raise KeyboardInterrupt
         taught.append(name)
         Image.new("L", (100, 100)).save(picture)
         return made_up(name, title=f"Lesson {name}", pictures=(Picture(file=picture.name, caption="one"),))
 
-    monkeypatch.setattr(lessons, "open_workshop", lambda *arguments: None)
+    runner = ExperimentRunner(Path("out"), None, None, 50)  # type: ignore[arg-type]
+    monkeypatch.setattr(ExperimentRunner, "create", lambda *arguments: runner)
     picture = Path("out/one.png")
-    monkeypatch.setattr(lessons, "teach", teach)
+    monkeypatch.setattr(ExperimentRunner, "run", run)
     return taught
 
 

@@ -10,9 +10,9 @@ import torch
 from ddpmctl.data import load_dataset
 from ddpmctl.data.dataset import Dataset
 from ddpmctl.errors import DataError
-from ddpmctl.lessons import figures
-from ddpmctl.lessons.figures import Judge, sharpness
-from ddpmctl.lessons.pictures import FRAMES, curves, side_by_side, smoothed, tiled
+from ddpmctl.lessons import metrics
+from ddpmctl.lessons.figures import FRAMES, curves, side_by_side, smoothed, tiled
+from ddpmctl.lessons.metrics import ImageEvaluator, sharpness
 from tests.cli.support import frames
 
 CPU = torch.device("cpu")
@@ -24,10 +24,10 @@ def data() -> Dataset:
 
 
 @pytest.fixture
-def judge(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> Judge:
+def evaluator(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> ImageEvaluator:
     """One without a classifier."""
-    monkeypatch.setattr(figures, "find_spec", lambda name: None)
-    return Judge(data, data, CPU, lambda done, total: None)
+    monkeypatch.setattr(metrics, "is_available", lambda: False)
+    return ImageEvaluator(data, data, CPU, lambda done, total: None)
 
 
 def test_sharpness_is_the_mean_step_between_neighbours() -> None:
@@ -38,41 +38,41 @@ def test_sharpness_is_the_mean_step_between_neighbours() -> None:
     assert sharpness(stripes) == 30  # across 60, along 0
 
 
-def test_without_a_classifier_nothing_is_said_of_labels(judge: Judge) -> None:
-    images, labels = judge.real_images(20)
-    measured = judge.figures(images, labels)
+def test_without_a_classifier_nothing_is_said_of_labels(evaluator: ImageEvaluator) -> None:
+    images, labels = evaluator.real_images(20)
+    measured = evaluator.measure(images, labels)
     assert (measured.accuracy, measured.frechet) == (None, None)
     assert measured.cells()[:2] == ("not measured", "not measured")
-    assert "torchmetrics is not installed" in judge.name
+    assert "torchmetrics is not installed" in evaluator.classifier
     assert measured.intensity == pytest.approx(images.mean())
-    assert judge.real(20) == measured
+    assert evaluator.measure_real(20) == measured
 
 
-def test_an_image_that_is_the_mean_of_its_class_is_told_by_its_distance(judge: Judge) -> None:
+def test_an_image_that_is_the_mean_of_its_class_is_told_by_its_distance(evaluator: ImageEvaluator) -> None:
     labels = [3, 5, 3]
-    means = np.round(judge.class_means[labels]).astype(np.uint8)
-    assert judge.figures(means, labels).to_mean < 0.5
-    assert judge.figures(means, [5, 3, 5]).to_mean > 10
+    means = np.round(evaluator.class_means[labels]).astype(np.uint8)
+    assert evaluator.measure(means, labels).to_mean < 0.5
+    assert evaluator.measure(means, [5, 3, 5]).to_mean > 10
 
 
-def test_real_images_show_each_class_in_turn(judge: Judge) -> None:
-    images, labels = judge.real_images(25)
+def test_real_images_show_each_class_in_turn(evaluator: ImageEvaluator) -> None:
+    images, labels = evaluator.real_images(25)
     assert labels == [k % 10 for k in range(25)]
     assert len({image.tobytes() for image in images}) == 25
     # A set that runs out of images of a class begins again.
-    many, _ = judge.real_images(1000)
+    many, _ = evaluator.real_images(1000)
     assert len(many) == 1000
 
 
-def test_a_class_without_test_images_is_named(judge: Judge) -> None:
-    test = judge.test
+def test_a_class_without_test_images_is_named(evaluator: ImageEvaluator) -> None:
+    test = evaluator.test
     few = replace(test, images=test.images[test.labels != 4], labels=test.labels[test.labels != 4])
-    judge.test = few
+    evaluator.test = few
     with pytest.raises(DataError, match="no test image of strokes shows four"):
-        judge.real_images(10)
+        evaluator.real_images(10)
     # Before a classifier is trained, and before the minutes that a lesson takes.
     with pytest.raises(DataError, match="no test image of strokes shows four"):
-        Judge(judge.train, few, CPU, lambda done, total: pytest.fail("a classifier is trained"))
+        ImageEvaluator(evaluator.train, few, CPU, lambda done, total: pytest.fail("a classifier is trained"))
 
 
 def test_chains_of_different_lengths_play_side_by_side(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from ddpmctl.errors import DataError
-from ddpmctl.lessons.findings import Finding
-from ddpmctl.lessons.page import page
+from ddpmctl.lessons.page import render_page
+from ddpmctl.lessons.result import Result
 
 from .support import made_up
 
@@ -20,7 +20,7 @@ REACHES_OUT = re.compile(r"""(src|href)=(?!"data:|"\#)|url\(|@import|http""")
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """With the pictures of a made-up finding."""
+    """With the pictures of a made-up result."""
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 900), dtype=np.uint8))
     noise.save(tmp_path / "one.png")
     noise.save(tmp_path / "two.gif")
@@ -28,7 +28,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_the_page_holds_all_that_was_found_and_reaches_out_for_nothing(folder: Path) -> None:
-    text = page([made_up(), made_up("one-shot", reproduced=True, verdict="It did.")], folder)
+    text = render_page([made_up(), made_up("one-shot", reproduced=True, verdict="It did.")], folder)
     for told in ("A title", "a trap", "a fix", "a claim", "It did not.", "It did.", "12.3%", "1,234 steps", "A note."):
         assert told in text
     assert "arXiv 2006.11239" in text
@@ -39,7 +39,7 @@ def test_the_page_holds_all_that_was_found_and_reaches_out_for_nothing(folder: P
 
 
 def test_whatever_a_name_holds_is_text_and_no_markup(folder: Path) -> None:
-    text = page([made_up(title="<script>alert(1)</script>", formula='a "quoted" < b & c')], folder)
+    text = render_page([made_up(title="<script>alert(1)</script>", formula='a "quoted" < b & c')], folder)
     assert "<script" not in text
     assert "&lt;script&gt;" in text
     assert "&lt; b &amp; c" in text
@@ -48,13 +48,13 @@ def test_whatever_a_name_holds_is_text_and_no_markup(folder: Path) -> None:
 def test_a_picture_that_is_not_there_is_no_empty_picture(folder: Path) -> None:
     (folder / "two.gif").unlink()
     with pytest.raises(FileNotFoundError):
-        page([made_up()], folder)
+        render_page([made_up()], folder)
 
 
 def test_what_is_kept_of_a_lesson_is_read_back_whole(tmp_path: Path) -> None:
     path = tmp_path / "range.json"
     path.write_text(json.dumps(made_up().to_dict()))
-    assert Finding.read(path) == made_up()
+    assert Result.read(path) == made_up()
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", json.dumps({**made_up().to_dict(), "reproduced": "no"})])
@@ -62,7 +62,7 @@ def test_what_is_no_lesson_is_said_to_be_none(tmp_path: Path, text: str) -> None
     path = tmp_path / "range.json"
     path.write_text(text)
     with pytest.raises(DataError, match="holds no lesson") as caught:
-        Finding.read(path)
+        Result.read(path)
     assert caught.value.hint == "ddpmctl lessons range"
 
 
@@ -70,7 +70,7 @@ def test_in_a_browser_every_image_loads_nothing_is_asked_for_and_a_phone_can_rea
     folder: Path, browser: Any
 ) -> None:
     path = folder / "lessons.html"
-    path.write_text(page([made_up(lesson) for lesson in ("one-shot", "range", "batchnorm")], folder))
+    path.write_text(render_page([made_up(lesson) for lesson in ("one-shot", "range", "batchnorm")], folder))
     browser.execute_cdp_cmd(
         "Emulation.setDeviceMetricsOverride", {"width": 360, "height": 800, "deviceScaleFactor": 1, "mobile": True}
     )

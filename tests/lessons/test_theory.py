@@ -12,7 +12,7 @@ from ddpmctl.core.schedule import cosine, linear
 from ddpmctl.data import load_dataset
 from ddpmctl.data.dataset import to_model_range
 from ddpmctl.lessons.batchnorm import batch_statistics
-from ddpmctl.lessons.theory import conditional_mean, dependence_on_mates, first_below, signal_to_noise
+from ddpmctl.lessons.theory import conditional_mean, dependence_on_batch, first_below, signal_to_noise
 from ddpmctl.registry import Registry
 from ddpmctl.sampling.engine import Engine
 from tests.builders import register_random, tiny_config
@@ -132,10 +132,10 @@ def answers(engine: Engine) -> Tensor:
 
 
 def test_batch_norm_makes_an_image_depend_on_its_mates_and_group_norm_does_not(norms: dict[str, Engine]) -> None:
-    assert dependence_on_mates(answers(norms["group"])) < 1e-6
-    assert dependence_on_mates(answers(norms["batch"])) < 1e-6  # by running statistics, which are the same for all
+    assert dependence_on_batch(answers(norms["group"])) < 1e-6
+    assert dependence_on_batch(answers(norms["batch"])) < 1e-6  # by running statistics, which are the same for all
     with batch_statistics(norms["batch"]):
-        assert dependence_on_mates(answers(norms["batch"])) > 1e-3
+        assert dependence_on_batch(answers(norms["batch"])) > 1e-3
 
 
 def test_statistics_of_the_batch_leave_the_running_ones_as_they_are(norms: dict[str, Engine]) -> None:
