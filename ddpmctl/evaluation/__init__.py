@@ -1,1 +1,1 @@
-"""How good a model is, measured on its images beside the real ones. Needs the extra `eval`."""
+"""Quality of generated images, measured beside real ones. Needs the extra `eval`."""

@@ -1,1 +1,1 @@
-"""The three lessons that this tool grew from: each trap trained beside its fix, looked at, and written down."""
+"""Three lessons: each trap is trained beside its fix, measured, and shown on one page."""

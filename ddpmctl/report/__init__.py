@@ -1,1 +1,1 @@
-"""Models as one page to look at: settings, curves, the schedule, samples, the chain under a slider, figures."""
+"""Models on one HTML page: settings, curves, schedule, samples, a chain and the training under sliders, metrics."""
