@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ddpmctl.config import Config
@@ -75,32 +76,10 @@ class CallbackList(Callback):
     """Several callbacks, called in their order."""
 
     def __init__(self, callbacks: Sequence[Callback]) -> None:
-        self.callbacks = callbacks
+        for hook in (name for name in vars(Callback) if name.startswith("on_")):
+            setattr(self, hook, partial(self._call, [getattr(callback, hook) for callback in callbacks]))
 
-    def on_setup(self, run: RunInfo) -> None:
-        for callback in self.callbacks:
-            callback.on_setup(run)
-
-    def on_start(self, plan: Plan, step: int) -> None:
-        for callback in self.callbacks:
-            callback.on_start(plan, step)
-
-    def on_step(self, step: int, images_per_second: float) -> None:
-        for callback in self.callbacks:
-            callback.on_step(step, images_per_second)
-
-    def on_epoch_end(self, row: EpochRow, patience_left: int, step_metrics: "NDArray[np.float32]") -> None:
-        for callback in self.callbacks:
-            callback.on_epoch_end(row, patience_left, step_metrics)
-
-    def on_preview(self, step: int, images: "Images") -> None:
-        for callback in self.callbacks:
-            callback.on_preview(step, images)
-
-    def on_replan(self, plan: Plan, step: int) -> None:
-        for callback in self.callbacks:
-            callback.on_replan(plan, step)
-
-    def on_rollback(self, reason: str, plan: Plan, step: int) -> None:
-        for callback in self.callbacks:
-            callback.on_rollback(reason, plan, step)
+    @staticmethod
+    def _call(methods: "Sequence[Callable[..., None]]", *arguments: object) -> None:
+        for method in methods:
+            method(*arguments)

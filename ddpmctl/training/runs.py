@@ -14,20 +14,17 @@ from ddpmctl.errors import CheckpointError, DataError, DdpmctlError, Interrupted
 from ddpmctl.model_images import same_images
 from ddpmctl.registry import Checkpoint, Metric, ModelWriter, Registry
 from ddpmctl.registry.manifest import FINISHED
+from ddpmctl.threads import configure_threads
+from ddpmctl.training.callbacks import Callback, CallbackList, RunInfo
 from ddpmctl.training.restarts import EarlierRun
 from ddpmctl.training.run_spec import RunSpec, resume_command
 
 if TYPE_CHECKING:
     from ddpmctl.data.dataset import Dataset
-    from ddpmctl.training.callbacks import Callback
-    from ddpmctl.training.clock import RunningClock
     from ddpmctl.training.execution import Execution
     from ddpmctl.training.state import StopReason
-    from ddpmctl.training.trainer import Trainer
 
 log = logging.getLogger("ddpmctl")
-
-Stop = Callable[[], bool]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,8 +66,8 @@ class TrainedModel:
 def train(
     spec: RunSpec | None = None,
     *,
-    callbacks: "Iterable[Callback]" = (),
-    should_stop: Stop = lambda: False,
+    callbacks: Iterable[Callback] = (),
+    should_stop: Callable[[], bool] = lambda: False,
     registry: Registry | None = None,
     **settings: Any,
 ) -> TrainedModel:
@@ -82,29 +79,27 @@ def train(
         should_stop: asked after each step whether to save and return.
         registry: where models live; the user's own by default.
     """
-    given = {field for field in settings if field not in RunSpec.__dataclass_fields__}
-    if given:
-        raise UsageError(f"there is no setting '{min(given)}'", "the settings are the fields of RunSpec")
+    if unknown := settings.keys() - RunSpec.__dataclass_fields__.keys():
+        raise UsageError(f"there is no setting '{min(unknown)}'", "the settings are the fields of RunSpec")
     spec = replace(spec or RunSpec(), **settings).checked()
     spec.resolve_config()
     find_loader(spec.dataset)
-    registry = registry or Registry()
     with join_process_group() as group:
-        earlier = group.broadcast(lambda: EarlierRun.find(registry))
-        if earlier.is_begun:
-            log.info("restarted by torchrun: resuming '%s'", earlier.name)
-            overrides = {"data_dir": spec.data_dir, "device": spec.device, "checkpoint_every": spec.checkpoint_every}
-            given_overrides = {name: value for name, value in overrides.items() if value not in (None, "auto")}
-            return _Session(group, registry, callbacks, should_stop, earlier).resume(earlier.name, given_overrides)
-        return _Session(group, registry, callbacks, should_stop, earlier).begin(spec)
+        session = _Session(registry or Registry(), group, callbacks, should_stop)
+        if not session.earlier.is_begun:
+            return session.begin(spec)
+        log.info("restarted by torchrun: resuming '%s'", session.earlier.name)
+        overrides = {"data_dir": spec.data_dir, "device": spec.device, "checkpoint_every": spec.checkpoint_every}
+        given = {name: value for name, value in overrides.items() if value not in (None, "auto")}
+        return session.resume(session.earlier.name, given)
 
 
 def resume(
     run: str = "latest",
     /,
     *,
-    callbacks: "Iterable[Callback]" = (),
-    should_stop: Stop = lambda: False,
+    callbacks: Iterable[Callback] = (),
+    should_stop: Callable[[], bool] = lambda: False,
     registry: Registry | None = None,
     **overrides: Any,
 ) -> TrainedModel:
@@ -115,32 +110,23 @@ def resume(
         overrides: fields of `RunSpec`: ``epochs`` so many more, ``device``, ``precision``, ``accumulate``, ``compile``,
             ``data_dir`` and ``checkpoint_every``; others must be those of the run.
     """
-    registry = registry or Registry()
-    given = {setting: value for setting, value in overrides.items() if value is not None}
+    given = {name: value for name, value in overrides.items() if value is not None}
     with join_process_group() as group:
-        earlier = group.broadcast(lambda: EarlierRun.find(registry))
-        return _Session(group, registry, callbacks, should_stop, earlier).resume(run, given)
+        return _Session(registry or Registry(), group, callbacks, should_stop).resume(run, given)
 
 
 class _Session:
     """One process's part in a training, from the spec to the result."""
 
     def __init__(
-        self,
-        group: ProcessGroup,
-        registry: Registry,
-        callbacks: "Iterable[Callback]",
-        should_stop: Stop,
-        earlier: EarlierRun,
+        self, registry: Registry, group: ProcessGroup, callbacks: Iterable[Callback], should_stop: Callable[[], bool]
     ) -> None:
-        from ddpmctl.threads import configure_threads
-
         configure_threads()
-        self.group = group
         self.registry = registry
-        self.callbacks = [each for each in callbacks if group.is_main_process or each.every_process]
+        self.group = group
+        self.callbacks = CallbackList([each for each in callbacks if group.is_main_process or each.every_process])
         self.should_stop = should_stop
-        self.earlier = earlier
+        self.earlier = group.broadcast(lambda: EarlierRun.find(registry))
 
     def begin(self, spec: RunSpec) -> TrainedModel:
         """Train from random weights."""
@@ -163,70 +149,104 @@ class _Session:
                 notice=log.warning,
             )  # fmt: skip
             self._check_agreement(execution, data)
-            config = self._config_for(config, spec, data, execution.device.type)
             identity = self.earlier.identity or new_id()
             if self.group.is_main_process:
                 store_current_run(name=name, identity=identity)
-            clock = self._clock(stack)
-            self._set_up(
-                name=name, resumed=False, spec=spec, config=config, execution=execution,
-                precision_reason=reason, seconds_left=spec.max_time, clock=clock,
+            info = RunInfo(
+                name=name, resumed=False, spec=spec, config=_for_device(config, spec, data, execution.device.type),
+                execution=execution, precision_reason=reason, seconds_left=spec.max_time, clock=_clock(stack),
             )  # fmt: skip
-            trainer = self._trainer(config, data, spec, execution, writer, clock, identity)
-            return self._run(name, trainer, trainer.train)
+            return self._train(info, data, writer, identity)
 
     def resume(self, reference: str, overrides: Mapping[str, Any]) -> TrainedModel:
         """Continue from the last checkpoint of a run."""
-        reference = self.earlier.name or reference
-        opened = self.group.on_rank0(lambda: self.registry.resume(reference))
+        opened = self.group.on_rank0(lambda: self.registry.resume(self.earlier.name or reference))
         with ExitStack() as stack:
-            if opened:
-                stack.enter_context(opened[0])
-            writer = opened[0] if opened else None
+            writer = stack.enter_context(opened[0]) if opened else None
             last = self.group.broadcast(lambda: opened[1] if opened else None)
             assert last is not None, "rank 0 opened it"
-            manifest, name = last.manifest, last.name
+            manifest, run = last.manifest, last.manifest.run
             # After a restart the overrides were checked when this job first resumed the run.
             stored = RunSpec.of(last)
             spec = replace(stored, **overrides) if self.earlier.name else stored.overridden(overrides)
-            spec = replace(spec, max_steps=None, epochs=stored.epochs)
-            more_epochs = None if self.earlier.has_extended(manifest.run.segments) else overrides.get("epochs")
+            more_epochs = None if self.earlier.has_extended(run.segments) else overrides.get("epochs")
             # A checkpoint of the original scripts was not trained here: there is nothing to finish or to extend.
-            if manifest.run.planned_steps and manifest.run.stopped in FINISHED and not more_epochs:
+            if run.planned_steps and run.stopped in FINISHED and not more_epochs:
                 log.info(
-                    "'%s' is trained to its end, %s steps; it can be given more epochs", name, f"{manifest.run.step:,}"
+                    "'%s' is trained to its end, %s steps; it can be given more epochs", last.name, f"{run.step:,}"
                 )
                 return TrainedModel(
-                    name=name, registry=self.registry, stopped="done", steps=manifest.run.step,
-                    planned_steps=manifest.run.planned_steps, best=manifest.best,
+                    name=last.name, registry=self.registry, stopped="done", steps=run.step,
+                    planned_steps=run.planned_steps, best=manifest.best,
                 )  # fmt: skip
             if manifest.resume is None:
                 raise CheckpointError(
-                    f"'{name}' cannot be resumed: the state of its training was not kept", "ddpmctl train"
+                    f"'{last.name}' cannot be resumed: the state of its training was not kept", "ddpmctl train"
                 )
-            from ddpmctl.training.records import inexactness
-
             # The index of rank 0's own GPU does not apply to the others.
-            stored_device = stored.device if self.group.size == 1 else stored.device.partition(":")[0]
-            spec = replace(spec, device=overrides.get("device") or stored_device)
+            device = stored.device if self.group.size == 1 else stored.device.partition(":")[0]
+            spec = replace(spec, device=overrides.get("device") or device, epochs=stored.epochs)
             execution, reason = self._execution(spec)
-            data = self._same_images(last, spec)
+            data = _same_images(last, spec)
             self._check_agreement(execution, data)
-            for difference in inexactness(manifest.run, spec, execution):
-                log.warning("from here on not bit for bit what an uninterrupted run gives: %s", difference)
             if self.group.is_main_process:
-                since = self.earlier.since or manifest.run.segments[-1].created
-                store_current_run(name=name, identity=manifest.run.id, since=since)
-            limit = None if more_epochs else spec.max_time
-            left = None if limit is None else max(1.0, limit - manifest.run.seconds)
-            clock = self._clock(stack)
-            self._set_up(
-                name=name, resumed=True, spec=spec, config=manifest.config, execution=execution,
-                precision_reason=reason, seconds_left=left, clock=clock,
+                store_current_run(name=last.name, identity=run.id, since=self.earlier.since or run.segments[-1].created)
+            left = None if more_epochs or not spec.max_time else max(1.0, spec.max_time - run.seconds)
+            info = RunInfo(
+                name=last.name, resumed=True, spec=spec, config=manifest.config, execution=execution,
+                precision_reason=reason, seconds_left=left, clock=_clock(stack),
             )  # fmt: skip
-            trainer = self._trainer(manifest.config, data, spec, execution, writer, clock, manifest.run.id)
-            best_is_lost = self.group.broadcast(lambda: self._best_is_lost(name))
-            return self._run(name, trainer, lambda: trainer.train(last, more_epochs, best_is_lost=best_is_lost))
+            return self._train(info, data, writer, run.id, last, more_epochs)
+
+    def _train(
+        self,
+        info: RunInfo,
+        data: "Dataset",
+        writer: ModelWriter | None,
+        identity: str,
+        last: Checkpoint | None = None,
+        more_epochs: int | None = None,
+    ) -> TrainedModel:
+        """Run the trainer, with errors that say how to resume."""
+        from ddpmctl.training.records import inexactness
+        from ddpmctl.training.trainer import Trainer
+
+        for difference in inexactness(last.manifest.run, info.spec, info.execution) if last else ():
+            log.warning("from here on not bit for bit what an uninterrupted run gives: %s", difference)
+        self.callbacks.on_setup(info)
+        trainer = Trainer(
+            info.config, data, info.spec, info.execution, writer,
+            callbacks=self.callbacks, clock=info.clock, identity=identity,
+        )  # fmt: skip
+        trainer.should_stop = self.should_stop
+        lost = last is not None and self.group.broadcast(lambda: self._best_is_lost(info.name))
+        checkpoints = trainer.checkpoints
+        try:
+            stopped = trainer.train(last, more_epochs, best_is_lost=lost)
+        except KeyboardInterrupt:
+            if checkpoints.saved is None:
+                raise
+            raise Interrupted("stopped at once; the last checkpoint is kept", resume_command(info.name)) from None
+        except OSError as error:
+            hint = ("once that is solved: ", resume_command(info.name)) if checkpoints.saved else ()
+            raise DdpmctlError(f"'{info.name}' cannot be saved: {error.strerror or error}", *hint) from error
+        except DdpmctlError:
+            if checkpoints.has_best:
+                log.info("the best so far is kept as '%s'", info.name)
+            raise
+        state = trainer.state
+        return TrainedModel(
+            name=info.name,
+            registry=self.registry,
+            stopped=stopped,
+            steps=state.step,
+            planned_steps=state.plan.steps,
+            seconds=state.seconds,
+            best=state.best,
+            constant_mse=trainer.validator.constant_mse(),
+            lr=state.plan.peak_lr,
+            ends_early=stopped == "done" and state.plan.ends_early,
+        )
 
     def _execution(self, spec: RunSpec) -> "tuple[Execution, str]":
         """What the run computes on, and why in that precision."""
@@ -236,28 +256,6 @@ class _Session:
         device = choose_device(spec.device)
         precision, reason = choose_precision(spec.precision, device)
         return Execution(device=device, precision=precision, group=self.group), reason
-
-    def _config_for(self, config: Config, spec: RunSpec, data: "Dataset", kind: str) -> Config:
-        """The settings for the dataset and the kind of device."""
-        usual = fit_to_dataset(config, data)
-        # A learning rate belongs to a batch: who gives one of them gets the other of the preset, on every device.
-        if spec.config is not None or spec.batch_size or spec.lr:
-            return usual
-        config = for_device(usual, spec.resolve_preset().by_device, kind, len(data))
-        if config != usual:
-            batch = f"{config.training.batch_size:,}"
-            log.info("batches of %s images, as '%s' has on %s unless a batch size is given", batch, spec.preset, kind)
-        return config
-
-    def _same_images(self, last: Checkpoint, spec: RunSpec) -> "Dataset":
-        data = same_images(last.manifest, spec.data_dir, notice=log.warning)
-        if data.digest() != last.manifest.dataset.digest:
-            raise DataError(
-                f"'{last.name}' was trained on other images than {last.manifest.dataset.name} has now",
-                Setting("data_dir"),
-                " with the folder that it was begun with, or train another: ddpmctl train",
-            )
-        return data
 
     def _check_agreement(self, execution: "Execution", data: "Dataset") -> None:
         """Check that all processes train on the same images by the same arithmetic."""
@@ -272,35 +270,6 @@ class _Session:
                 images=data.digest(), device=kind, precision=execution.precision, versions=versions()
             )
 
-    def _clock(self, stack: ExitStack) -> "RunningClock":
-        """A clock for the run: a laptop that sleeps must not use up a time limit."""
-        from ddpmctl.training.clock import RunningClock
-
-        return stack.enter_context(RunningClock())
-
-    def _set_up(self, **info: Any) -> None:
-        from ddpmctl.training.callbacks import CallbackList, RunInfo
-
-        CallbackList(self.callbacks).on_setup(RunInfo(**info))
-
-    def _trainer(
-        self,
-        config: Config,
-        data: "Dataset",
-        spec: RunSpec,
-        execution: "Execution",
-        writer: ModelWriter | None,
-        clock: "RunningClock",
-        identity: str,
-    ) -> "Trainer":
-        from ddpmctl.training.callbacks import CallbackList
-        from ddpmctl.training.trainer import Trainer
-
-        callbacks = CallbackList(self.callbacks)
-        trainer = Trainer(config, data, spec, execution, writer, callbacks=callbacks, clock=clock, identity=identity)
-        trainer.should_stop = self.should_stop
-        return trainer
-
     def _best_is_lost(self, name: str) -> bool:
         """Whether the best checkpoint is damaged; there may also be none yet."""
         if name not in self.registry.names():
@@ -312,35 +281,37 @@ class _Session:
             return True
         return False
 
-    def _run(self, name: str, trainer: "Trainer", run: Callable[[], "StopReason"]) -> TrainedModel:
-        """Train, with errors that say how to resume."""
-        checkpoints = trainer.checkpoints
-        try:
-            stopped = run()
-        except KeyboardInterrupt:
-            if checkpoints.saved is None:
-                raise
-            raise Interrupted("stopped at once; the last checkpoint is kept", resume_command(name)) from None
-        except OSError as error:
-            hint = ("once that is solved: ", resume_command(name)) if checkpoints.saved else ()
-            raise DdpmctlError(f"'{name}' cannot be saved: {error.strerror or error}", *hint) from error
-        except DdpmctlError:
-            if checkpoints.has_best:
-                log.info("the best so far is kept as '%s'", name)
-            raise
-        state = trainer.state
-        return TrainedModel(
-            name=name,
-            registry=self.registry,
-            stopped=stopped,
-            steps=state.step,
-            planned_steps=state.plan.steps,
-            seconds=state.seconds,
-            best=state.best,
-            constant_mse=trainer.validator.constant_mse(),
-            lr=state.plan.peak_lr,
-            ends_early=stopped == "done" and state.plan.ends_early,
+
+def _clock(stack: ExitStack) -> Callable[[], float]:
+    """A clock for the run: a laptop that sleeps must not use up a time limit."""
+    from ddpmctl.training.clock import RunningClock
+
+    return stack.enter_context(RunningClock())
+
+
+def _for_device(config: Config, spec: RunSpec, data: "Dataset", kind: str) -> Config:
+    """The settings for the dataset and the kind of device."""
+    usual = fit_to_dataset(config, data)
+    # A learning rate belongs to a batch: who gives one of them gets the other of the preset, on every device.
+    if spec.config is not None or spec.batch_size or spec.lr:
+        return usual
+    config = for_device(usual, spec.resolve_preset().by_device, kind, len(data))
+    if config != usual:
+        batch = f"{config.training.batch_size:,}"
+        log.info("batches of %s images, as '%s' has on %s unless a batch size is given", batch, spec.preset, kind)
+    return config
+
+
+def _same_images(last: Checkpoint, spec: RunSpec) -> "Dataset":
+    """The images that the run was trained on so far."""
+    data = same_images(last.manifest, spec.data_dir, notice=log.warning)
+    if data.digest() != last.manifest.dataset.digest:
+        raise DataError(
+            f"'{last.name}' was trained on other images than {last.manifest.dataset.name} has now",
+            Setting("data_dir"),
+            " with the folder that it was begun with, or train another: ddpmctl train",
         )
+    return data
 
 
 def fit_to_dataset(config: Config, data: "Dataset") -> Config:
