@@ -70,8 +70,8 @@ SEED = Range(0, 2**63 - 2)
 CLASSIC_WIDTHS = (64, 128, 256, 512)
 LINEAR_MIN_TIMESTEPS = 50
 
-FEWEST_BATCHES = 20
-"""Batches per epoch that a data set must fill for the larger batch of a device to be used."""
+MIN_BATCHES = 20
+"""Batches per epoch that a dataset must fill for the larger batch of a device to be used."""
 
 PREVIEW_STEPS = 12
 """Sampling steps of the previews drawn during training."""
@@ -259,7 +259,7 @@ class Preset:
 def for_device(config: Config, by_device: Mapping[str, Mapping[str, Any]], kind: str, images: int) -> Config:
     """The settings for a kind of device: large batches keep a GPU busy, where there are enough training images."""
     changes = by_device.get(kind, {})
-    if not changes or images < FEWEST_BATCHES * changes.get("batch_size", config.training.batch_size):
+    if not changes or images < MIN_BATCHES * changes.get("batch_size", config.training.batch_size):
         return config
     return dataclasses.replace(config, training=dataclasses.replace(config.training, **changes))
 

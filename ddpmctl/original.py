@@ -25,10 +25,10 @@ from ddpmctl.versions import versions
 
 log = logging.getLogger("ddpmctl")
 
-MOST_BYTES = 200_000_000
+MAX_BYTES = 200_000_000
 """The float32 weights take 26 MB; with an optimizer's state, or in float64, a file stays below this."""
 
-MOST_CHARACTERS = 64
+MAX_CHARACTERS = 64
 """Of a class name."""
 
 WRAPPERS = ("module.", "_orig_mod.")
@@ -62,7 +62,7 @@ def import_original(registry: Registry, path: Path, name: str | None) -> str:
                 preset="classic",
                 config=load_preset("classic").config,
                 classes=classes,
-                # The file does not record the data set and the course of the training.
+                # The file does not record the dataset and the course of the training.
                 dataset=DatasetRecord(name="mnist", digest="", count=0, fit=""),
                 run=RunRecord(
                     id=new_id(), step=0, planned_steps=0, epochs=0, images=0, seconds=0.0, seed=0, device="unknown",
@@ -149,8 +149,8 @@ def _hint(state: Mapping[Any, Any]) -> str:
 def _load(path: Path) -> Any:
     """The content of the file, which may be anything of tensors and plain values."""
     try:
-        if _unpacked_size(path) > MOST_BYTES:
-            raise _refusal(path, f"it unpacks to more than {MOST_BYTES // 10**6} MB")
+        if _unpacked_size(path) > MAX_BYTES:
+            raise _refusal(path, f"it unpacks to more than {MAX_BYTES // 10**6} MB")
         with warnings.catch_warnings(action="ignore"):  # for programmers; what matters here is checked afterwards
             return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
@@ -199,8 +199,8 @@ def _class_names(table: Any) -> tuple[str, ...] | None:
         if index not in table and str(index) not in table:
             raise ValueError(f"its table of classes has no entry for index {index}")
         name = _text(table.get(index, table.get(str(index))))
-        if name is None or len(name) > MOST_CHARACTERS:
-            raise ValueError(f"class {index} has no name of at most {MOST_CHARACTERS} characters")
+        if name is None or len(name) > MAX_CHARACTERS:
+            raise ValueError(f"class {index} has no name of at most {MAX_CHARACTERS} characters")
         names.append(name)
     problem = class_names_problem(names)
     if problem:

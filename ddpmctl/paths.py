@@ -9,10 +9,10 @@ import platformdirs
 from ddpmctl.errors import DdpmctlError, Setting, UsageError
 
 CURRENT_DIRECTORY_IS_GONE = ("the current directory does not exist any more", "cd to a folder that exists")
-"""A message and its hint."""
+"""Message and hint."""
 
-LONGEST_NAME = 255
-"""Of a file or a folder, where the file system does not say: bytes, or characters on Windows."""
+MAX_NAME = 255
+"""Longest name of a file where the file system does not say: bytes, or characters on Windows."""
 
 
 class FolderPath(type(Path())):  # type: ignore[misc]
@@ -89,7 +89,7 @@ def _user_path(find: Callable[..., Path], name: str, appauthor: bool, variable: 
     return path
 
 
-def check_names(path: Path, limit: int = LONGEST_NAME) -> None:
+def check_names(path: Path, limit: int = MAX_NAME) -> None:
     """Check that each name in a path is short enough for a file system."""
     for name in path.parts:
         length = len(name) if os.name == "nt" else len(os.fsencode(name))
@@ -147,4 +147,4 @@ def _longest_name_in(folder: Path) -> int:
     try:
         return os.pathconf(folder, "PC_NAME_MAX")
     except (AttributeError, OSError, ValueError):  # Windows has no pathconf
-        return LONGEST_NAME
+        return MAX_NAME

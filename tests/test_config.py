@@ -2,10 +2,11 @@
 
 import json
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
+from ddpmctl import config
 from ddpmctl.config import (
     PRESETS,
     SAMPLER_STEPS,
@@ -16,9 +17,12 @@ from ddpmctl.config import (
     load_preset,
     resolve_sampling,
 )
+from ddpmctl.core.diffusion import PARAMETERIZATIONS
+from ddpmctl.core.norms import NORMS
 from ddpmctl.core.samplers import SAMPLERS
 from ddpmctl.core.schedule import SCHEDULES
 from ddpmctl.errors import ExitCode, UsageError
+from ddpmctl.imaging.upscale import INTERPOLATIONS
 from tests.builders import tiny_config, tiny_values
 
 
@@ -109,6 +113,17 @@ def test_a_mistyped_preset_is_refused_with_the_one_that_was_meant(typed: str, me
 
 def test_the_built_in_samplers_are_those_that_exist() -> None:
     assert SAMPLER_STEPS.keys() == SAMPLERS.keys()
+
+
+def test_each_choice_has_an_implementation_and_each_implementation_a_choice() -> None:
+    tables = [
+        (config.ScheduleName, SCHEDULES),
+        (config.ParameterizationName, PARAMETERIZATIONS),
+        (config.NormName, NORMS),
+        (config.InterpolationName, INTERPOLATIONS),
+    ]
+    for choice, table in tables:
+        assert set(get_args(choice)) == set(table)
 
 
 @pytest.mark.parametrize("schedule", sorted(SCHEDULES))

@@ -16,15 +16,15 @@ from ddpmctl.data.pictures import LOW_DEPTH, Kind, Picture, Range, developed, re
 from ddpmctl.data.report import LoadReport, counted
 from ddpmctl.errors import DataError
 
-MOST_IMAGES = 2_000_000
+MAX_IMAGES = 2_000_000
 
 BACKGROUNDS = {"white": 1.0, "black": 0.0, "grey": 0.5}
 """Brightness behind transparent pictures."""
 
-LEAST_CONTRAST = 0.15
+MIN_CONTRAST = 0.15
 """Of ink with its background, where black on white has 1; ink with less is hardly visible."""
 
-MOST_HIDDEN = 0.1
+MAX_HIDDEN = 0.1
 """Fraction of pictures whose ink may be invisible on white or black before grey is chosen."""
 
 PALE = 16
@@ -50,8 +50,8 @@ def load_folder(
         warnings.simplefilter("ignore")  # Pillow's, about files that `read` refuses or repairs
         classes = find_classes(path, report)
         count = sum(len(found.train) + len(found.test) for found in classes)
-        if count > MOST_IMAGES:
-            raise DataError(f"{path} holds {count:,} pictures, more than {MOST_IMAGES:,}", "use a part of them")
+        if count > MAX_IMAGES:
+            raise DataError(f"{path} holds {count:,} pictures, more than {MAX_IMAGES:,}", "use a part of them")
         pictures = _Reader(path, size, fit, channels, report).read(classes, train)
     chosen = [(label, file) for label, found in enumerate(classes) for file in (found.train if train else found.test)]
     usable = {label for label, found in enumerate(classes) if any(file in pictures for file in found.train)}
@@ -150,10 +150,7 @@ def _develop(
             report.point_out(name, "of one colour after conversion")
         elif contrast < PALE:
             report.point_out(name, "almost without contrast after conversion")
-        if (
-            picture.ink is not None
-            and _contrast(_level(picture.ink, ranges[picture.kind]), background) < LEAST_CONTRAST
-        ):
+        if picture.ink is not None and _contrast(_level(picture.ink, ranges[picture.kind]), background) < MIN_CONTRAST:
             report.point_out(
                 name, f"hardly visible on {background} background, which suits the other transparent pictures"
             )
@@ -197,12 +194,10 @@ def _background(inks: list[float], report: LoadReport) -> str:
     if not inks:
         return "black"
     ink = float(np.mean(inks))
-    hidden = {
-        background: sum(_contrast(one, background) < LEAST_CONTRAST for one in inks) for background in BACKGROUNDS
-    }
+    hidden = {background: sum(_contrast(one, background) < MIN_CONTRAST for one in inks) for background in BACKGROUNDS}
     plain = ("white", "black") if ink <= 0.5 else ("black", "white")
     background = min(plain, key=lambda each: hidden[each])
-    mixed = hidden[background] > MOST_HIDDEN * len(inks) and hidden["grey"] < hidden[background]
+    mixed = hidden[background] > MAX_HIDDEN * len(inks) and hidden["grey"] < hidden[background]
     background = "grey" if mixed else background
     subject = counted(len(inks), "picture is", "pictures are")
     why = "light and dark" if mixed else "dark" if background == "white" else "light"

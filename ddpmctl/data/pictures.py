@@ -15,7 +15,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 Kind = Literal["8-bit", "16-bit", "integer", "float"]
 """The numbers in a file; ``integer`` has 32 bits or a sign."""
 
-MOST_PIXELS = 80_000_000
+MAX_PIXELS = 80_000_000
 """Of one picture; decoding more could exhaust the memory of the machine."""
 
 LOW_DEPTH = 15
@@ -89,7 +89,7 @@ def read(path: Path, size: int, fit: str, channels: int | None, *, glance: bool 
     """
     try:
         with Image.open(path) as opened:
-            if opened.width * opened.height > MOST_PIXELS:
+            if opened.width * opened.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
             several = _has_several(opened)
             if glance and _is_plain(opened):
@@ -132,7 +132,7 @@ def _is_plain(opened: Image.Image) -> bool:
 
 
 def _layout(opened: Image.Image) -> str:
-    """How the file's pixels are stored in Pillow's words, such as ``RGB;16B``; empty where that is not known."""
+    """How the file's pixels are stored in Pillow's notation, such as ``RGB;16B``; empty where that is not known."""
     tiles = getattr(opened, "tile", None)
     arguments = tiles[0][3] if tiles else ""
     first = arguments[0] if isinstance(arguments, tuple) and arguments else arguments

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from ddpmctl.labels import is_displayable
 
-MOST_NAMED = 5
+MAX_NAMED = 5
 """Files that a short summary names; the others are counted."""
 
 
@@ -51,7 +51,7 @@ class LoadReport:
         lines = self.unused_lines()
         if lines:
             subject = counted(len(lines), "file or folder is", "files and folders are")
-            where = f" (all of them: {command})" if len(lines) > MOST_NAMED else ""
+            where = f" (all of them: {command})" if len(lines) > MAX_NAMED else ""
             yield f"{subject} not used: {_first(lines, '; ')}{where}"
         yield from self.notes()
 
@@ -69,5 +69,5 @@ def escaped(text: str) -> str:
 
 
 def _first(lines: list[str], separator: str) -> str:
-    more = f"{separator}and {len(lines) - MOST_NAMED:,} more" if len(lines) > MOST_NAMED else ""
-    return separator.join(lines[:MOST_NAMED]) + more
+    more = f"{separator}and {len(lines) - MAX_NAMED:,} more" if len(lines) > MAX_NAMED else ""
+    return separator.join(lines[:MAX_NAMED]) + more

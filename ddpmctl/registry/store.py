@@ -24,7 +24,7 @@ from ddpmctl.labels import is_displayable
 from ddpmctl.paths import expand, expand_home, user_data_path
 from ddpmctl.registry.checkpoint import Checkpoint, Vanished
 from ddpmctl.registry.manifest import FINISHED
-from ddpmctl.registry.pointers import BEST, LAST, open_path, open_pointer, unreferenced
+from ddpmctl.registry.pointers import BEST, LAST, last_readable, open_path, open_pointer, unreferenced
 from ddpmctl.registry.writer import OTHER_NAME_OR_FORCE, Hint, ModelWriter, check_name, is_valid_name, lock
 
 log = logging.getLogger("ddpmctl")
@@ -52,6 +52,17 @@ class Damaged:
 
     name: str
     problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The models and runs of a registry."""
+
+    models: list[tuple[Checkpoint, Checkpoint]]
+    """The best and the last checkpoint of each model, the newest model first."""
+    unfinished: list[Checkpoint]
+    """The last checkpoint of each run that can be resumed."""
+    damaged: list[Damaged]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +104,17 @@ class Registry:
     def all_names(self) -> list[str]:
         """Names of all models and runs, sorted."""
         return sorted({*self.names(), *self.names(LAST)})
+
+    def overview(self) -> Listing:
+        """Read the manifests of all models and runs."""
+        runs, models = list(self.unfinished()), list(self.survey())
+        whole = [entry for entry in models if isinstance(entry, Checkpoint)]
+        whole.sort(key=lambda checkpoint: checkpoint.manifest.created, reverse=True)
+        return Listing(
+            models=[(checkpoint, last_readable(checkpoint)) for checkpoint in whole],
+            unfinished=[entry for entry in runs if isinstance(entry, Checkpoint)],
+            damaged=[entry for entry in (*models, *runs) if isinstance(entry, Damaged)],
+        )
 
     def survey(self) -> Iterator[Checkpoint | Damaged]:
         """The best checkpoint of every model, damaged ones as such: one of them never hides the others."""

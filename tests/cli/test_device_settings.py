@@ -22,7 +22,7 @@ def a_cpu_with_settings(monkeypatch: pytest.MonkeyPatch) -> None:
         return type(preset)(preset.name, preset.summary, preset.config, {"cpu": {"batch_size": 10, "lr": 1e-3}})
 
     monkeypatch.setattr("ddpmctl.training.run_spec.load_preset", patched)
-    monkeypatch.setattr(config, "FEWEST_BATCHES", 2)
+    monkeypatch.setattr(config, "MIN_BATCHES", 2)
 
 
 def training_of(home: Path, name: str) -> Any:

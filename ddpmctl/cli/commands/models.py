@@ -17,8 +17,7 @@ from ddpmctl.cli.commands.models_verify import verify
 from ddpmctl.cli.formatting import age
 from ddpmctl.cli.options import Json, Quiet
 from ddpmctl.cli.output import Output
-from ddpmctl.registry import Registry
-from ddpmctl.registry.listing import Listing, ModelSummary, list_models
+from ddpmctl.registry import Checkpoint, Registry
 
 app = typer.Typer(
     help="List and manage the models in the registry.\n\nExample: ddpmctl models",
@@ -44,55 +43,68 @@ def ls(as_json: Json = False, quiet: Quiet = False) -> None:
     Example: ddpmctl models ls --json
     """
     out = Output("models", as_json=as_json, quiet=quiet)
-    found = list_models(Registry())
+    registry = Registry()
+    found, default = registry.overview(), registry.default()
     for entry in found.damaged:
         out.warn(f"{entry.name}: {entry.problem}")
-    for run in found.unfinished:
-        next_step = "it is being trained" if run.in_training else f"ddpmctl train --resume {run.name}"
-        out.note(f"'{run.name}' is at step {run.steps:,} of {run.planned_steps:,}: {next_step}")
-    empty = "no models yet; make one: ddpmctl demo, or ddpmctl train"
-    bare = [model.name for model in found.models]
-    out.result(_plain(found), _table(found.models) if found.models else empty, bare)
-
-
-def _plain(found: Listing) -> dict[str, Any]:
-    def best(model: ModelSummary) -> dict[str, Any] | None:
-        fields = ("name", "parameterization", "value")
-        return {name: getattr(model.best, name) for name in fields} if model.best else None
-
-    progress = ("name", "steps", "planned_steps", "stopped")
-    return {
-        "models": [asdict(model) | {"best": best(model)} for model in found.models],
-        "unfinished": [{name: getattr(run, name) for name in progress} for run in found.unfinished],
+    for last in found.unfinished:
+        run = last.manifest.run
+        busy = registry.in_training(last.name)
+        next_step = "it is being trained" if busy else f"ddpmctl train --resume {last.name}"
+        out.note(f"'{last.name}' is at step {run.step:,} of {run.planned_steps:,}: {next_step}")
+    records = [{**_record(best, last), "in_use": best.name == default} for best, last in found.models]
+    data = {
+        "models": records,
+        "unfinished": [_progress(last) for last in found.unfinished],
         "damaged": [asdict(entry) for entry in found.damaged],
+    }
+    empty = "no models yet; make one: ddpmctl demo, or ddpmctl train"
+    out.result(data, _table(records) if records else empty, bare=[record["name"] for record in records])
+
+
+def _record(best: Checkpoint, last: Checkpoint) -> dict[str, Any]:
+    manifest, metric = best.manifest, best.manifest.best
+    mse = metric and {"name": metric.name, "parameterization": metric.parameterization, "value": metric.value}
+    return {
+        "name": best.name,
+        "dataset": manifest.dataset.name,
+        "preset": manifest.preset,
+        "epochs": last.manifest.run.epochs,
+        "best": mse,
+        "parameters": manifest.parameters,
+        "bytes": best.size,
+        "created": manifest.created,
+        "path": str(best.path),
     }
 
 
-def _table(models: list[ModelSummary]) -> Table:
+def _progress(last: Checkpoint) -> dict[str, Any]:
+    run = last.manifest.run
+    return {"name": last.name, "steps": run.step, "planned_steps": run.planned_steps, "stopped": run.stopped}
+
+
+def _table(records: list[dict[str, Any]]) -> Table:
     # Names are there to be copied: they are never cut, the other columns wrap.
-    name = Column("name", no_wrap=True, min_width=max(len(model.name) for model in models))
+    name = Column("name", no_wrap=True, min_width=max(len(record["name"]) for record in records))
     best = Column("best MSE", no_wrap=True)
     table = Table(name, "dataset", "preset", "epochs", best, "parameters", "size", "age", "", box=None)
-    for model in models:
+    for record in records:
         table.add_row(
-            model.name,
-            model.dataset,
-            model.preset,
-            str(model.epochs),
-            _mse(model),
-            f"{model.parameters:,}",
-            decimal(model.bytes),
-            age(model.created),
-            "in use" if model.in_use else "",
+            *(record[column] for column in ("name", "dataset", "preset")),
+            str(record["epochs"]),
+            _mse(record["best"]),
+            f"{record['parameters']:,}",
+            decimal(record["bytes"]),
+            age(record["created"]),
+            "in use" if record["in_use"] else "",
         )
     return table
 
 
-def _mse(model: ModelSummary) -> str:
-    best = model.best
+def _mse(best: dict[str, Any] | None) -> str:
     if best is None:
         return "-"
-    return f"{best.value:.4f} ({best.parameterization}{', train' if best.name == 'train_mse' else ''})"
+    return f"{best['value']:.4f} ({best['parameterization']}{', train' if best['name'] == 'train_mse' else ''})"
 
 
 for _name, _command in (
