@@ -108,4 +108,4 @@ def test_the_side_can_be_given(here: Cli, tmp_path: Path) -> None:
     assert Registry(tmp_path).open("a").manifest.config.model.sample_size == 32
     refused = here("train", *small, "--sample-size", 27)
     assert refused.returncode == 2
-    assert "sample_size is a multiple of 2 in 8..32" in refused.stderr
+    assert "sample_size must be a multiple of 2 in 8..32" in refused.stderr

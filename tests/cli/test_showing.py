@@ -160,7 +160,7 @@ import sys
 from textual_image import renderable
 renderable.Image = renderable.{kind}Image
 sys.argv = ["ddpmctl", *sys.argv[1:]]
-from ddpmctl.cli import main
+from ddpmctl.cli.main import main
 main()
 """
 

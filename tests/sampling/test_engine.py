@@ -294,7 +294,7 @@ def test_altered_weights_are_refused(tmp_path: Path) -> None:
         (
             [8],
             {"guidance_interval": (0.5, 0.2)},
-            "guidance cannot act there: guidance_interval holds two numbers in 0..1, the lower one first",
+            "guidance cannot be applied there: guidance_interval must be two numbers in 0..1, the lower one first",
         ),
         ([8], {"seed": -1}, "the seed -1 is out of range"),
         ([8, 8], {"seed": SEED.high}, f"the seed {SEED.high} is out of range"),
