@@ -334,7 +334,7 @@ def test_a_batch_holds_at_least_one_image(engine: Engine, size: int) -> None:
         ("cpu:1", UsageError, "there is no device 'cpu:1'"),
         ("cuda", DdpmctlError, "CUDA is not available: torch "),
         ("cuda:3", DdpmctlError, "CUDA is not available: torch "),
-        ("mps", DdpmctlError, "this machine or this torch has no MPS device"),
+        ("mps", DdpmctlError, "MPS is not available on this machine or in this build of torch"),
     ],
 )
 def test_a_device_that_is_not_here_is_refused(
