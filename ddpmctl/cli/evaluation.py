@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Group
+from rich.console import Group, RenderableType
 from rich.table import Table
 
 from ddpmctl.cli.output import Output, encodes
@@ -45,7 +45,20 @@ def parse_sweep(sweep: Sequence[str]) -> dict[str, list[Any]]:
     return values
 
 
-def metrics_table(evaluation: "Evaluation") -> Table:
+def results_table(out: Output, evaluation: "Evaluation") -> RenderableType:
+    """One result in full, or several beside each other."""
+    return _comparison(out, evaluation.results) if len(evaluation.results) > 1 else _metrics(evaluation)
+
+
+def cas_sentence(score: float, real: float, count: int) -> str:
+    """The classification accuracy score, beside that of real images."""
+    return (
+        f"\nclassification accuracy score: {score:.2%} of real test images, trained on {count:,} generated images; "
+        f"{real:.2%}, trained on real ones"
+    )
+
+
+def _metrics(evaluation: "Evaluation") -> Table:
     """One result, a metric a row."""
     (result,), classes = evaluation.results, evaluation.evaluator.train.classes
     metrics, sampling = result.metrics, result.sampling
@@ -75,7 +88,7 @@ def metrics_table(evaluation: "Evaluation") -> Table:
     return table
 
 
-def comparison(out: Output, results: "Sequence[SamplingResult]") -> Group:
+def _comparison(out: Output, results: "Sequence[SamplingResult]") -> Group:
     """Several results: a row each, and quality against cost as bars."""
     table = Table(
         "sampling", "steps", "NFE", "accuracy", "Frechet", "ratio", "recall", "coverage", "images/s", box=None

@@ -2,11 +2,6 @@
 
 from datetime import UTC, datetime
 
-from ddpmctl.durations import format_duration as words
-from ddpmctl.durations import parse_duration
-
-__all__ = ["age", "parse_duration", "words"]
-
 
 def age(created: str) -> str:
     """How long ago a UTC time was, in one unit."""

@@ -6,10 +6,10 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from ddpmctl.cli.formatting import words
 from ddpmctl.cli.output import Output
 from ddpmctl.cli.training_display import Display
 from ddpmctl.distributed.process_group import ProcessGroup, join_process_group
+from ddpmctl.durations import format_duration
 from ddpmctl.errors import DdpmctlError, HungUp, Interrupted, Terminated, ending_signals
 from ddpmctl.registry import Registry
 from ddpmctl.training.callbacks import Callback
@@ -68,7 +68,7 @@ def run_training(
         out.note(f"stopped early: {display.patience} epochs without a better MSE")
     if trained.ends_early:
         out.note("the time was over before the learning rate had decayed to zero: the machine stood still or was slow")
-    out.note(f"done in {words(trained.seconds)} of training; best {metric}")
+    out.note(f"done in {format_duration(trained.seconds)} of training; best {metric}")
     if not trained.has_learned:
         constant = f"a constant prediction has an MSE of {trained.constant_mse:.4f}"
         out.warn(f"'{trained.name}' has learned nothing: {constant}")

@@ -11,9 +11,9 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from ddpmctl.cli.formatting import words
 from ddpmctl.cli.output import Output, encodes
 from ddpmctl.cli.terminal_images import in_characters
+from ddpmctl.durations import format_duration
 from ddpmctl.training.callbacks import Callback, RunInfo
 
 if TYPE_CHECKING:
@@ -122,7 +122,9 @@ class Display(Callback):
         self._run_bar = self.bars.add_task("run", total=plan.steps, note="")
         self._is_guess = bool(self.max_time) and not step and plan.steps != plan.limit
         if self._is_guess:
-            self.out.note(f"as many steps of {plan.batch_size} images as fit into {words(self.max_time or 0)}")
+            self.out.note(
+                f"as many steps of {plan.batch_size} images as fit into {format_duration(self.max_time or 0)}"
+            )
         else:
             self._show_plan(f"after {step:,} of " if step else "")
 
@@ -144,9 +146,9 @@ class Display(Callback):
         # The last epoch may be a part of one.
         in_all = min(self.plan.steps_per_epoch, self.plan.steps - step + in_epoch)
         epoch_left = min(left, (in_all - in_epoch) * self.plan.batch_size / images_per_second)
-        note = f"{images_per_second:,.0f} images/s, {words(epoch_left)} left"
+        note = f"{images_per_second:,.0f} images/s, {format_duration(epoch_left)} left"
         self.bars.update(self._epoch_bar, total=in_all, completed=in_epoch, note=note)
-        self.bars.update(self._run_bar, completed=step, note=f"{words(left)} left at most")
+        self.bars.update(self._run_bar, completed=step, note=f"{format_duration(left)} left at most")
 
     def on_epoch_end(self, row: "EpochRow", patience_left: int, step_metrics: "NDArray[np.float32]") -> None:
         """Add a row to the table, or print it as a line."""
@@ -158,7 +160,7 @@ class Display(Callback):
             best = " (best)" if row.best else f", patience {patience_left}"
             self.out.note(
                 f"epoch {row.epoch}/{self.plan.epochs}: train MSE {row.train_mse:.4f}{validation}{best}, "
-                f"lr {row.lr:.2g}, {row.images_per_second:,.0f} images/s, {words(row.seconds)}"
+                f"lr {row.lr:.2g}, {row.images_per_second:,.0f} images/s, {format_duration(row.seconds)}"
             )
 
     def on_preview(self, step: int, images: "Images") -> None:
@@ -197,7 +199,7 @@ class Display(Callback):
             if self.plan.steps < FEW:
                 many = f"{self.plan.steps} step{'' if self.plan.steps == 1 else 's'}"
                 self.out.warn(f"only {many} in this time: digits take some hundreds")
-        self.out.note(f"about {words(left)} to go at {rate:,.0f} images/s, unless it stops early")
+        self.out.note(f"about {format_duration(left)} to go at {rate:,.0f} images/s, unless it stops early")
         if self.suggest_quick and left > LONG:
             self.out.note("that is long: ddpmctl train --preset quick makes digits in minutes")
 
@@ -216,7 +218,7 @@ class Display(Callback):
                 f"{patience_left}/{self.patience}",
                 f"{row.lr:.2g}",
                 f"{row.images_per_second:,.0f}",
-                words(row.seconds),
+                format_duration(row.seconds),
             )
         parts = [part for _, part in drawn]
         return Group(table, *parts, self.bars) if self.rows else Group(*parts, self.bars)

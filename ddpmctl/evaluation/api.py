@@ -53,6 +53,12 @@ def count_steps(progress: Progress, request: SamplingRequest) -> Callable[[int],
     return on_step
 
 
+class EvaluationOptions(SamplingOptions, total=False):
+    """The options of `SamplingRequest.resolve`."""
+
+    seed: int
+
+
 @dataclass(frozen=True, slots=True)
 class SamplingResult:
     """The metrics and the cost of one sampling setting.
@@ -141,13 +147,12 @@ def evaluate(
     model: str | Checkpoint | None = None,
     *,
     n: int = 2000,
-    seed: int = 0,
     sweep: Mapping[str, Sequence[Any]] | None = None,
     data_dir: Path | None = None,
     device: str = "auto",
     precision: str = "auto",
     progress: Progress = no_progress,
-    **options: Unpack[SamplingOptions],
+    **options: Unpack[EvaluationOptions],
 ) -> Evaluation:
     """Sample a model and compare the images with the real ones.
 
@@ -163,14 +168,15 @@ def evaluate(
         n: images per setting, of all classes in turn; image k has seed ``seed + k``.
         sweep: values of some of `SWEEPABLE`; every combination is evaluated.
         data_dir: the folder of the data set; searched for when None.
-        options: settings that are not swept.
+        options: the seed, 0 by default, and settings that are not swept.
     """
     if n not in COUNTS:
         raise UsageError(f"{n} images cannot be evaluated", Setting("n", f"{COUNTS.start}..{COUNTS.stop - 1}"))
     check_available()
     checkpoint = model if isinstance(model, Checkpoint) else Registry().open(model)
     labels = [k % len(checkpoint.manifest.classes) for k in range(n)]
-    request = SamplingRequest.resolve(checkpoint, labels, seed=seed, device=device, precision=precision, **options)
+    options.setdefault("seed", 0)
+    request = SamplingRequest.resolve(checkpoint, labels, device=device, precision=precision, **options)
     settings = list(_settings(request, sweep or {}))
     engine = Engine(checkpoint, device, precision)
     request = engine.resolve(request)

@@ -3,7 +3,7 @@
 from rich.console import Group, RenderableType
 
 from ddpmctl.cli import options
-from ddpmctl.cli.evaluation import comparison, metrics_table, parse_sweep
+from ddpmctl.cli.evaluation import cas_sentence, parse_sweep, results_table
 from ddpmctl.cli.output import Output, task_bars
 from ddpmctl.cli.sampling import SamplingArguments
 from ddpmctl.registry import open_model
@@ -52,16 +52,11 @@ def evaluate(
             precision=precision, progress=progress, **request.options,
         )  # fmt: skip
         data = evaluation.to_dict()
-        parts: list[RenderableType] = [
-            comparison(out, evaluation.results) if len(evaluation.results) > 1 else metrics_table(evaluation)
-        ]
+        parts: list[RenderableType] = [results_table(out, evaluation)]
         if cas:
             score, real = evaluation.classification_accuracy_score(progress)
             data["cas"] = {"generated": score, "real": real, "count": count}
-            parts.append(
-                f"\nclassification accuracy score: {score:.2%} of real test images, trained on {count:,} generated "
-                f"images; {real:.2%}, trained on real ones"
-            )
+            parts.append(cas_sentence(score, real, count))
     if show_nearest:
         write_whole(show_nearest, evaluation.nearest_sheet())
     if plot:

@@ -10,10 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from ddpmctl.cli import options
-from ddpmctl.cli.formatting import parse_duration
 from ddpmctl.cli.output import Output, encodes, task_bars
 from ddpmctl.config import choose
 from ddpmctl.data import find_loader
+from ddpmctl.durations import parse_duration
 from ddpmctl.errors import Interrupted
 from ddpmctl.lessons.result import LESSONS, PAGE, Result
 from ddpmctl.training.run_spec import RunSpec

@@ -8,10 +8,10 @@ from typing import Any
 import typer
 
 from ddpmctl.cli import options
-from ddpmctl.cli.formatting import parse_duration
 from ddpmctl.cli.output import Output
 from ddpmctl.cli.training import run_training
 from ddpmctl.config import choose
+from ddpmctl.durations import parse_duration
 from ddpmctl.errors import DdpmctlError
 from ddpmctl.ranks import ranks
 from ddpmctl.registry import last_of
