@@ -1,4 +1,4 @@
-"""The root command: the group of all commands, and what is checked before any of them."""
+"""The root command, and the check before all others."""
 
 from typing import Annotated
 
@@ -32,7 +32,7 @@ def _version(wanted: bool) -> None:
 
 
 WITH_TORCHRUN = ("train", "generate")
-"""The commands that several processes can share."""
+"""Commands that run in several processes."""
 
 
 @app.callback()
@@ -42,10 +42,10 @@ def root(
         bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Check that the command can run in as many processes as there are."""
+    """Refuse several processes for a command that runs in one."""
     command = context.invoked_subcommand
     if command is None:
         typer.echo(context.get_help(), nl=False)
         raise typer.Exit(ExitCode.USAGE)
     if ranks().size > 1 and command not in WITH_TORCHRUN:
-        raise UsageError(f"ddpmctl {command} is for one process", f"without torchrun: ddpmctl {command}")
+        raise UsageError(f"ddpmctl {command} runs in one process", f"without torchrun: ddpmctl {command}")

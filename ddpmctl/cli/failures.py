@@ -17,18 +17,12 @@ DISTRIBUTIONS = {
     "typing_extensions": "typing-extensions",
     "yaml": "pyyaml",
 }
-"""Packages that are imported by another name than they are installed by."""
+"""Packages whose import name differs from their distribution."""
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What the command line says of an error.
-
-    Attributes:
-        message: what is wrong.
-        hint: what to do; None for nothing.
-        code: to exit with.
-    """
+    """An error as the command line reports it."""
 
     message: str
     hint: str | None

@@ -1,6 +1,6 @@
-"""The entry point of the command line: signals, streams, and the one place where errors become messages.
+"""The entry point of the command line: signals, streams and the error boundary.
 
-Nothing of other packages is imported at the top, so that a missing one is reported like any other error.
+No other package is imported at the top, so that a missing one is reported like any other error.
 """
 
 import os
@@ -18,11 +18,7 @@ from ddpmctl.threads import configure_threads
 
 
 class _Ended(BaseException):
-    """A signal, as something that ``finally`` blocks see.
-
-    Attributes:
-        exit_code: to end with.
-    """
+    """A signal that ends the process, raised so that ``finally`` blocks run."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(signum)
@@ -41,7 +37,7 @@ def main() -> NoReturn:
         signal.signal(signum, _end)
     here, stderr = ranks(), sys.stderr
     if not here.is_main_process:
-        # The first process prints for all, except for what goes wrong in this one alone.
+        # The main process prints for all, except for errors of this one alone.
         sys.stdout = sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
     code = _run(stderr)
     refused = streams.flush_stdout()
@@ -51,8 +47,8 @@ def main() -> NoReturn:
             failure = streams.stdout_refused(refused)
             _report(stderr, failure.message, failure.hint)
     if here.size > 1:
-        # Collectives with processes that are gone never end, and an orderly exit would wait for them; and gloo's
-        # threads may abort a process whose interpreter shuts down beneath them.
+        # A normal exit would wait for collectives with processes that are gone, and gloo's threads may abort a process
+        # whose interpreter shuts down.
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
         os._exit(code)
@@ -60,7 +56,7 @@ def main() -> NoReturn:
 
 
 def _run(stderr: TextIO) -> int:
-    """Run the command that was typed; every error becomes a message and an exit code."""
+    """Run the command; every error becomes a message and an exit code."""
     try:
         from ddpmctl import plugins
 
@@ -70,13 +66,13 @@ def _run(stderr: TextIO) -> int:
 
         ended = app(prog_name="ddpmctl", standalone_mode=False)
         return ended if isinstance(ended, int) else ExitCode.OK
-    except SystemExit as ended:  # completion, and a reader of stdout that is gone
+    except SystemExit as ended:  # raised by completion, and where stdout's reader is gone
         return ended.code if isinstance(ended.code, int) else ExitCode.OK
     except AlreadyReported as error:
         return error.exit_code
     except _Ended as ended:
-        words = {ExitCode.HUNG_UP: "the terminal was closed", ExitCode.TERMINATED: "terminated"}
-        return _report(stderr, words[ended.exit_code], None, ended.exit_code)
+        messages = {ExitCode.HUNG_UP: "the terminal was closed", ExitCode.TERMINATED: "terminated"}
+        return _report(stderr, messages[ended.exit_code], None, ended.exit_code)
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
     except Exception as error:
@@ -90,12 +86,12 @@ def _report(stderr: TextIO, message: str, hint: str | None, code: ExitCode = Exi
         sys.stderr, message = stderr, f"process {here.rank}: {message}"
     if os.environ.get("DDPMCTL_DEBUG") == "1":
         traceback.print_exc()
-    # All on a machine were started with the same command line, and end by the same signal.
+    # Processes of a machine share command line and signals: one of them reports errors of these.
     same_in_all = (ExitCode.USAGE, ExitCode.HUNG_UP, ExitCode.INTERRUPTED, ExitCode.TERMINATED)
     if here.local == 0 or code not in same_in_all:
         try:
             from ddpmctl.cli.output import print_error
-        except ImportError:  # Rich is missing, which may be just what is reported
+        except ImportError:  # Rich is missing, which may be the error
             sys.stderr.write(f"error: {message}\n" + (f"\nhint: {hint}\n" if hint else ""))
         else:
             print_error(message, hint)

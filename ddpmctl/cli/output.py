@@ -1,4 +1,4 @@
-"""What a command says: results on stdout, everything else on stderr; for people, for programs, or bare."""
+"""Output of a command: results on stdout, everything else on stderr; as text, as JSON, or bare."""
 
 import json
 import logging
@@ -19,18 +19,16 @@ from ddpmctl.labels import is_displayable
 JSON_VERSION = 1
 
 WIDE, HIGH = 10_000, 25
-"""Columns and lines of what is no terminal: tables in pipes and files are neither cut nor wrapped."""
+"""Console size off a terminal: tables in pipes and files are neither cut nor wrapped."""
 
 
 class Output:
-    """The voice of one command.
+    """Output of one command, and of the library's log records while it runs.
 
     Args:
         command: its name, for the JSON envelope.
-        as_json: print results as one JSON object ``{"version": 1, "command": .., "result": ..}``.
+        as_json: print the result as one JSON object ``{"version": 1, "command": .., "result": ..}``.
         quiet: print bare results and no notes.
-        stdout: console for results; the process's by default.
-        stderr: console for everything else; the process's by default.
     """
 
     def __init__(
@@ -51,48 +49,48 @@ class Output:
 
     @property
     def animated(self) -> bool:
-        """Whether bars and live tables may be drawn."""
+        """Whether progress bars and live tables are drawn."""
         return self.is_seen and not self.quiet
 
     @property
     def is_seen(self) -> bool:
-        """Whether stderr is a terminal before somebody's eyes, and no log or notebook that takes itself for one."""
+        """Whether stderr is a terminal and not a log or a notebook that claims to be one."""
         return self.stderr.is_terminal and not is_log()
 
     @property
     def has_blocks(self) -> bool:
-        """Whether stderr shows half blocks in colours enough for a picture."""
+        """Whether stderr shows half blocks in 256 colours or more."""
         colours = self.stderr.color_system in ("256", "truecolor") and not self.stderr.no_color
         return colours and not self.stderr.legacy_windows and encodes(self.stderr, "\u2580")
 
     def draws(self, wanted: bool | None) -> bool:
-        """Whether pictures are drawn on stderr: on a terminal for people, unless told otherwise; never elsewhere.
+        """Whether pictures are drawn on stderr, which must be a terminal.
 
         Args:
-            wanted: what was asked for, which is said where it cannot be; None for the usual.
+            wanted: as given with ``--show/--no-show``; None draws unless output is JSON or quiet.
         """
         if wanted is None:
             return self.animated and not self.as_json
         if wanted and not self.is_seen:
-            self.note("nothing is drawn: this is no terminal")
+            self.note("nothing is drawn: stderr is not a terminal")
         return wanted and self.is_seen
 
     def note(self, message: str) -> None:
-        """Say something on stderr that is good to know, unless quiet."""
+        """Print a note on stderr, unless quiet."""
         if not self.quiet:
             self.stderr.print(escaped(message), soft_wrap=True)
 
     def warn(self, message: str) -> None:
-        """Say something on stderr that must not be missed."""
+        """Print a warning on stderr."""
         self.stderr.print("warning:", escaped(message), soft_wrap=True, style="yellow")
 
     def result(self, data: Mapping[str, Any], human: RenderableType | None = None, bare: Sequence[str] = ()) -> None:
-        """Print what the command was asked for.
+        """Print the result.
 
         Args:
             data: everything, for ``--json``.
-            human: what a person sees; the bare lines where there is nothing better.
-            bare: ids or paths, one a line, for ``--quiet``.
+            human: text or table; the bare lines where it is None.
+            bare: names or paths, one per line, for ``--quiet``.
         """
         with written_to_stdout():
             if self.as_json:
@@ -101,14 +99,14 @@ class Output:
                 sys.stdout.write("\n")
             elif self.quiet or human is None:
                 for line in bare:
-                    # A program gets names as they are, a terminal what it can show.
+                    # Only a terminal needs control characters escaped.
                     self.stdout.print(escaped(line) if self.stdout.is_terminal else line)
             else:
-                _never_cut(human)
+                _wrap_cells(human)
                 self.stdout.print(escaped(human) if isinstance(human, str) else human, soft_wrap=False)
 
     def progress(self, *columns: ProgressColumn) -> Progress:
-        """A progress bar on stderr that vanishes when done and shows nothing off a terminal."""
+        """A progress bar on stderr that disappears when done; invisible off a terminal."""
         default = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
         return Progress(
             *(columns or (*default, TimeRemainingColumn())),
@@ -133,7 +131,7 @@ class _LogHandler(logging.Handler):
 
 
 def _show_log_records(output: Output) -> None:
-    """Send the records of the logger ``ddpmctl`` to this output alone: there is one for each command that runs."""
+    """Send the records of the logger ``ddpmctl`` to this output, and to no earlier one."""
     log = logging.getLogger("ddpmctl")
     log.setLevel(logging.INFO)
     for handler in [each for each in log.handlers if isinstance(each, _LogHandler)]:
@@ -156,7 +154,7 @@ def task_bars(output: Output) -> Iterator[Callable[[str, int, int], None]]:
 
 
 def without_nan(data: Any) -> Any:
-    """The same values with None for each number that is NaN or infinite, which JSON does not have."""
+    """The values with None for NaN and infinite numbers, which JSON does not have."""
     if isinstance(data, float):
         return data if math.isfinite(data) else None
     if isinstance(data, Mapping):
@@ -164,11 +162,11 @@ def without_nan(data: Any) -> Any:
     return [without_nan(value) for value in data] if isinstance(data, list | tuple) else data
 
 
-def _never_cut(human: RenderableType) -> None:
-    """Let tables break what is too long for a cell, such as a path, over lines: Rich cuts it otherwise."""
+def _wrap_cells(human: RenderableType) -> None:
+    """Let tables wrap long cells, such as paths, where Rich would cut them."""
     if isinstance(human, Group):
         for part in human.renderables:
-            _never_cut(part)
+            _wrap_cells(part)
     elif isinstance(human, Table):
         for column in human.columns:
             column.overflow = "fold"
@@ -181,10 +179,7 @@ def _stdout_console() -> Console:
 
 
 def escaped(text: str) -> str:
-    """Text with escapes in place of what cannot be displayed: names of files may hold control sequences.
-
-    Line breaks stay: messages have some.
-    """
+    """Text with escapes for control characters other than line breaks: file names may contain some."""
     if is_displayable(text):
         return text
     return "".join(
@@ -193,16 +188,16 @@ def escaped(text: str) -> str:
 
 
 def is_log() -> bool:
-    """Whether what looks like a terminal is none: colours that are forced on a pipe, or a cell of a notebook.
+    """Whether stderr claims to be a terminal but is not: colours forced on a pipe, or a notebook cell.
 
-    Jupyter runs commands at a pseudo-terminal, and shows each picture of what is drawn over and over again.
+    Jupyter runs commands at a pseudo-terminal and shows every frame of what is redrawn.
     """
     forced = bool(os.environ.get("FORCE_COLOR")) or os.environ.get("TTY_COMPATIBLE") == "1"
     return "JPY_PARENT_PID" in os.environ or (forced and not sys.stderr.isatty())
 
 
 def encodes(console: Console, text: str) -> bool:
-    """Whether a console can write these characters; those of older Windows and of the C locale cannot write all."""
+    """Whether a console can write these characters; older Windows and the C locale lack many."""
     try:
         text.encode(console.encoding)
     except (UnicodeEncodeError, LookupError):
@@ -211,7 +206,7 @@ def encodes(console: Console, text: str) -> bool:
 
 
 def print_error(message: str, hint: str | None) -> None:
-    """Say on stderr what failed and the way on."""
+    """Print an error and its hint on stderr."""
     console = Console(stderr=True, highlight=False, markup=False, emoji=False)
     console.print("error:", escaped(message), style="bold red", soft_wrap=True)
     if hint:

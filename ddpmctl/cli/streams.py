@@ -1,4 +1,4 @@
-"""The standard streams of the process, made usable whatever they were at the start."""
+"""The standard streams of the process, made usable whatever state they start in."""
 
 import io
 import os
@@ -9,14 +9,14 @@ from contextlib import contextmanager, suppress
 from ddpmctl.errors import DdpmctlError
 
 LARGEST = 10_000
-"""Columns or lines: no terminal comes near, and Rich would fill them with spaces."""
+"""Columns or lines: more than any terminal has, and Rich would fill them with spaces."""
 
 _SMALLEST = {"COLUMNS": 10, "LINES": 1, "TERMINAL_WIDTH": 10, "JUPYTER_COLUMNS": 10, "JUPYTER_LINES": 1}
-"""Variables that Rich and Typer read, with the least that leaves room for anything."""
+"""Variables that Rich and Typer read, with the smallest usable value."""
 
 
 class _Dropping(io.FileIO):
-    """A file that drops what it cannot write."""
+    """A file that discards what it cannot write."""
 
     def write(self, data: "bytes | bytearray | memoryview", /) -> int | None:  # type: ignore[override]
         try:
@@ -26,15 +26,14 @@ class _Dropping(io.FileIO):
 
 
 def prepare() -> None:
-    """Give the process three streams that can be used, and no size of a terminal that cannot be.
+    """Replace streams that cannot be used, and remove terminal sizes that are impossible.
 
-    A stream that was closed before the start is None in Python: it becomes the null device.
+    A stream that was closed before the start is None in Python; it becomes the null device.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, _null_device(mode))
-    # Some encodings lack characters, and one of them must not end a training. Where Python handles such characters
-    # already, as on stderr, that stays.
+    # A character that the encoding lacks must not end a training.
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="replace")
     _drop_what_stderr_refuses()
@@ -44,7 +43,7 @@ def prepare() -> None:
 
 
 def _null_device(mode: str) -> io.TextIOWrapper:
-    """The null device, which takes the lowest free descriptor: the one that was closed."""
+    """The null device, at the lowest free descriptor: that of the closed stream."""
     opened = open(os.devnull, mode, encoding="utf-8", errors="replace")  # noqa: PTH123, SIM115
     if opened.fileno() <= 2:
         os.set_inheritable(opened.fileno(), True)
@@ -52,9 +51,9 @@ def _null_device(mode: str) -> io.TextIOWrapper:
 
 
 def _drop_what_stderr_refuses() -> None:
-    """Have notes and progress bars fail in silence: a terminal that is gone or a full disk must not end a training."""
+    """Ignore write errors of notes and progress bars: a closed terminal or a full disk must not end a training."""
     stream = sys.stderr
-    # Tests and notebooks put their own objects here, and the console of Windows is of another class.
+    # Tests and notebooks replace stderr, and the Windows console has another class.
     if stream is not sys.__stderr__ or not isinstance(stream, io.TextIOWrapper):
         return
     raw = getattr(stream.buffer, "raw", stream.buffer)
@@ -77,11 +76,7 @@ def stdout_is_closed() -> bool:
 
 @contextmanager
 def written_to_stdout() -> Iterator[None]:
-    """Say that it is stdout that cannot be written, where it cannot; a reader that is gone needs no message.
-
-    Raises:
-        DdpmctlError: in place of the error of the system.
-    """
+    """Turn write errors into a `DdpmctlError` about stdout, except where its reader is gone."""
     try:
         yield
         sys.stdout.flush()
@@ -92,18 +87,18 @@ def written_to_stdout() -> Iterator[None]:
 
 
 def stdout_refused(error: OSError) -> DdpmctlError:
-    """What to say where stdout is a full disk or a terminal that is gone."""
-    return DdpmctlError(f"stdout cannot be written: {error.strerror or error}", "send it to another file")
+    """The error where stdout is a full disk or a closed terminal."""
+    return DdpmctlError(f"stdout cannot be written: {error.strerror or error}", "redirect it to another file")
 
 
 def flush_stdout() -> OSError | None:
-    """Write out what stdout still holds; the error if that fails, after which stdout is the null device."""
+    """Flush stdout; returns the error if that fails, after which stdout is the null device."""
     try:
         sys.stdout.flush()
     except ValueError:  # closed meanwhile
         return None
     except OSError as error:
-        # Python flushes again at its exit, and would print a message of its own.
+        # Python flushes again at exit, and would print its own message.
         with suppress(OSError, ValueError):
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""Pictures in characters. No OpenCV: commands that start fast use it."""
+"""Images and curves as characters. No OpenCV: commands that start fast use it."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ Images = NDArray[np.uint8]
 SHADES = " .:-=+*#%@"
 
 SMALLEST_TILE = 12
-"""Pixels across an image that one can still make out."""
+"""Width in pixels at which an image is still recognisable."""
 
 
 def picture(image: Images, columns: int, *, colour: bool) -> Segments:
@@ -22,8 +22,8 @@ def picture(image: Images, columns: int, *, colour: bool) -> Segments:
 
     Args:
         image: uint8[H,W] or uint8[H,W,3].
-        columns: widest result; larger images are shrunk.
-        colour: whether the terminal shows 256 colours or more.
+        columns: maximum width; larger images are resized.
+        colour: whether the terminal has 256 colours or more.
     """
     height, width = image.shape[:2]
     fitted = Image.fromarray(image)
@@ -33,15 +33,15 @@ def picture(image: Images, columns: int, *, colour: bool) -> Segments:
 
 
 def laid_out(images: Sequence[Images], columns: int, lines: int) -> tuple[Images, int]:
-    """Images in rows, as large as a terminal has room for.
+    """Arrange images in rows, as large as fits a terminal.
 
     Args:
         images: of one size, uint8[H,W] or uint8[H,W,3].
-        columns: of the terminal.
-        lines: of it that may be filled.
+        columns: width of the terminal.
+        lines: maximum height, each of two pixels.
 
     Returns:
-        The picture, a column of it a character wide and a line two pixels high; and how many images are in it.
+        The picture, one pixel per column, and the number of images in it.
     """
     high, wide = images[0].shape[:2]
     shown = len(images)
@@ -53,24 +53,24 @@ def laid_out(images: Sequence[Images], columns: int, lines: int) -> tuple[Images
         shown -= 1
     across, width = -(-shown // rows), max(1, sizes[rows])
     height = max(1, round(width * high / wide))
-    paper = np.zeros((rows * (height + 1) - 1, across * (width + 1) - 1, *images[0].shape[2:]), np.uint8)
+    canvas = np.zeros((rows * (height + 1) - 1, across * (width + 1) - 1, *images[0].shape[2:]), np.uint8)
     for number in range(shown):
         y, x = number // across * (height + 1), number % across * (width + 1)
         tile = Image.fromarray(images[number])
-        paper[y : y + height, x : x + width] = (
+        canvas[y : y + height, x : x + width] = (
             tile if width == wide else tile.resize((width, height), Image.Resampling.BOX)
         )
-    return paper, shown
+    return canvas, shown
 
 
 def _width(across: int, down: int, size: tuple[int, int], columns: int, lines: int) -> int:
-    """The width of each of so many images, which have a pixel between them."""
+    """The width of each image in a grid with one pixel between them."""
     high, wide = size
     return min(wide, (columns + 1) // across - 1, ((2 * lines + 1) // down - 1) * wide // high)
 
 
 def _half_blocks(image: Image.Image) -> Segments:
-    """Each character shows two pixels: its upper half in ink, its lower half in paper."""
+    """Each character shows two pixels: the upper as foreground, the lower as background."""
     pixels = np.asarray(image.convert("RGB")).astype(int)
     if len(pixels) % 2:
         pixels = np.concatenate([pixels, np.zeros_like(pixels[:1])])
@@ -85,7 +85,7 @@ def _half_blocks(image: Image.Image) -> Segments:
 
 
 def _shades(image: Image.Image) -> Segments:
-    """Each character stands for two pixels, one above the other."""
+    """Each character shows the mean of two pixels, one above the other."""
     grey = image.convert("L")
     small = np.asarray(grey.resize((grey.width, max(1, grey.height // 2)), Image.Resampling.BOX))
     lines = ["".join(SHADES[int(pixel) * len(SHADES) // 256] for pixel in row) for row in small]
@@ -93,13 +93,10 @@ def _shades(image: Image.Image) -> Segments:
 
 
 def curve(values: list[float], columns: int = 60, rows: int = 8, *, plain: bool = False) -> str:
-    """Positive values over their index as a picture, on a logarithmic axis with its two ends named.
+    """A plot of positive values over their index, on a logarithmic axis with both ends labelled.
 
     Args:
-        values: from left to right.
-        columns: characters across.
-        rows: characters down.
-        plain: stars in place of braille dots, where those cannot be written.
+        plain: stars in place of braille dots, for encodings without them.
     """
     width, height = (columns, rows) if plain else (2 * columns, 4 * rows)
     logs = np.log(np.maximum(np.array(values), 1e-12))
@@ -112,12 +109,12 @@ def curve(values: list[float], columns: int = 60, rows: int = 8, *, plain: bool 
     lines = ["".join("*" if dot else " " for dot in row) for row in dots] if plain else _braille(dots)
     top, bottom = f"{np.exp(high):.4g}", f"{np.exp(low):.4g}"
     margin = max(len(top), len(bottom))
-    names = [top, *[""] * (rows - 2), bottom]
-    return "\n".join(f"{name:>{margin}} {line}" for name, line in zip(names, lines, strict=True))
+    labels = [top, *[""] * (rows - 2), bottom]
+    return "\n".join(f"{label:>{margin}} {line}" for label, line in zip(labels, lines, strict=True))
 
 
 def _braille(dots: NDArray[np.bool_]) -> list[str]:
-    """Lines of characters, each of four dots by two."""
+    """Lines of braille characters, each four dots high and two wide."""
     # Unicode numbers a braille cell's dots column by column, the lowest row last.
     bits = np.array([[1, 8], [2, 16], [4, 32], [64, 128]])
     rows, columns = len(dots) // 4, dots.shape[1] // 2

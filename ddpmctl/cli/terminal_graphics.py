@@ -1,4 +1,4 @@
-"""Pictures as pixels, on terminals that can: kitty's graphics and sixel, through the extra ``images``."""
+"""Images as pixels on terminals with kitty graphics or sixel, through the extra ``images``."""
 
 import logging
 import sys
@@ -10,24 +10,20 @@ from rich.console import RenderableType
 from ddpmctl.cli.terminal import Images
 
 PIXELS_A_CELL = 2
-"""Of the picture, across: a digit is sixteen characters wide."""
+"""Image pixels per character cell, horizontally."""
 
 
 def graphics(image: Images, columns: int) -> RenderableType | None:
-    """A picture for Rich to draw in pixels, None where that cannot be.
+    """An image, uint8[H,W] or uint8[H,W,3], for Rich to draw in pixels; None on terminals that cannot.
 
-    The terminal is asked what it can, once, and has a fifth of a second to answer.
-
-    Args:
-        image: uint8[H,W] or uint8[H,W,3].
-        columns: widest result.
+    The terminal is queried once, for a fifth of a second at most.
     """
     if find_spec("textual_image") is None:
         return None
-    # It asks on stdin and stdout, whatever it draws to.
+    # The query uses stdin and stdout, whatever is drawn to.
     if not all(stream and stream.isatty() for stream in (sys.__stdin__, sys.__stdout__, sys.__stderr__)):
         return None
-    # What it could not learn of the terminal is its business and no warning of ours.
+    # Its warnings about the terminal are of no use here.
     logging.getLogger("textual_image").addHandler(logging.NullHandler())
     from textual_image import renderable
 

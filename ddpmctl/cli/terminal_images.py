@@ -1,4 +1,4 @@
-"""Pictures in the terminal: what every command that makes one does with it there."""
+"""Drawing images on stderr, where that is a terminal."""
 
 import time
 from collections.abc import Iterable, Sequence
@@ -14,23 +14,21 @@ if TYPE_CHECKING:
     from ddpmctl.imaging.upscale import Images
 
 MOST = 120
-"""Images that are drawn at most."""
+"""Maximum number of images drawn."""
 
 MOST_BYTES = 100_000_000
-"""Of pixels that are decoded to be drawn."""
+"""Maximum size of decoded pixels."""
 
 LINES_LEFT = 4
-"""Of the terminal, for what is said beside a picture."""
+"""Of the terminal, for text beside a picture."""
 
 
 def draw(out: Output, images: "Sequence[Images] | Images", wanted: bool | None, lines: int = 1000) -> None:
-    """Draw images on stderr, where that is a terminal and nobody said otherwise.
+    """Draw images, uint8[S,S] or uint8[S,S,3] each, where `Output.draws` says so.
 
     Args:
-        out: the voice of the command.
-        images: uint8[S,S] or uint8[S,S,3], not enlarged.
         wanted: as in ``--show/--no-show``.
-        lines: that they may fill at most.
+        lines: maximum height.
     """
     if not out.draws(wanted):
         return
@@ -39,7 +37,7 @@ def draw(out: Output, images: "Sequence[Images] | Images", wanted: bool | None, 
 
     columns, lines = out.stderr.width, min(lines, max(8, out.stderr.height - LINES_LEFT))
     few = list(images[:MOST])
-    # A picture in pixels has room for more of them than one in characters.
+    # In pixels more images fit than in characters.
     fine, shown = laid_out(few, 4 * columns, 4 * lines)
     drawn = graphics(fine, columns)
     if drawn is None:
@@ -51,7 +49,7 @@ def draw(out: Output, images: "Sequence[Images] | Images", wanted: bool | None, 
 
 
 def warn_of_boxes(out: Output, titles: Iterable[str]) -> None:
-    """Warn once where titles on a sheet hold characters that no installed font has."""
+    """Warn once of characters in titles that no installed font has."""
     from ddpmctl.imaging.fonts import missing_characters
 
     if missing := missing_characters(titles):
@@ -69,13 +67,13 @@ def draw_sheet(out: Output, image: "Images", wanted: bool | None) -> None:
 
 
 def draw_picture(out: Output, path: Path, wanted: bool | None) -> None:
-    """Draw a picture from a file that tells of its making, or the first images of an archive; otherwise as `draw`."""
+    """Draw a generated picture, or the first images of an archive, from a file; otherwise as `draw`."""
     if not out.draws(wanted):
         return
     try:
         _draw_file(out, path)
     except DataError:
-        return  # whoever tells of the picture says what is wrong with it
+        return  # reported where its provenance is shown
     except (OSError, ValueError, LookupError, SyntaxError) as error:
         out.warn(f"{path} cannot be drawn: {error}")
 
@@ -86,16 +84,16 @@ def _draw_file(out: Output, path: Path) -> None:
 
     from ddpmctl.imaging.provenance import read_provenance
 
-    made = read_provenance(path)  # what is none of ours is not even decoded
+    made = read_provenance(path)  # a file without provenance is not decoded
     if made.kind == "images":
         with np.load(path, allow_pickle=False) as archive:
             if archive.zip.getinfo("images.npy").file_size > MOST_BYTES:
-                raise ValueError("it is too large for that")
+                raise ValueError("it is too large")
             draw(out, archive["images"][:MOST], wanted=True)
         return
     with Image.open(path) as image:
         if image.width * image.height > MOST_BYTES:
-            raise ValueError("it is too large for that")
+            raise ValueError("it is too large")
         image.seek(getattr(image, "n_frames", 1) - 1)
         pixels = np.asarray(image.convert("L" if image.mode in ("1", "L") else "RGB"))
     plain = made.kind == "image" or (made.kind == "animation" and "--training" not in made.command)
@@ -104,20 +102,18 @@ def _draw_file(out: Output, path: Path) -> None:
 
 
 def in_characters(out: Output, image: "Images") -> "RenderableType":
-    """A picture in half blocks, or in shades where the terminal has no colours or not these characters."""
+    """An image in half blocks, or in shades where the terminal lacks colours or these characters."""
     from ddpmctl.cli.terminal import picture
 
     return picture(image, out.stderr.width, colour=out.has_blocks)
 
 
 def play(out: Output, frames: "Sequence[Images]", fps: float, hold: float) -> None:
-    """Play frames in place, once, where stderr is a terminal.
+    """Play frames, uint8[H,W] or uint8[H,W,3] each, in place, where stderr is a terminal.
 
     Args:
-        out: the voice of the command.
-        frames: uint8[H,W] or uint8[H,W,3], not enlarged.
-        fps: frames a second; a terminal that is slower skips some.
-        hold: seconds that the last one stays.
+        fps: frames per second; a slower terminal skips some.
+        hold: seconds that the last frame stays.
     """
     if not out.draws(True):
         return
@@ -136,7 +132,7 @@ def play(out: Output, frames: "Sequence[Images]", fps: float, hold: float) -> No
 
 
 def _fitting(out: Output, image: "Images") -> "RenderableType":
-    """A picture that is no higher than the terminal, either."""
+    """An image that fits the height of the terminal."""
     from ddpmctl.cli.terminal import picture
 
     high, wide = image.shape[:2]

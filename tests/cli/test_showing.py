@@ -74,7 +74,7 @@ def test_off_a_terminal_nothing_is_drawn_even_if_it_is_asked_for(tiny_here: Cli)
     done = tiny_here(*MAKING["generate"], "--show")
     assert (done.returncode, done.stdout) == (0, "eight.png\n")
     assert BLOCK not in done.stderr
-    assert "nothing is drawn: this is no terminal" in done.stderr
+    assert "nothing is drawn: stderr is not a terminal" in done.stderr
     assert "nothing is drawn" not in tiny_here(*MAKING["generate"]).stderr
 
 
@@ -128,7 +128,7 @@ def test_an_animation_plays_in_place(tiny_home: Path, tmp_path: Path) -> None:
 def test_playing_off_a_terminal_is_said_to_be_nothing(tiny_here: Cli, tmp_path: Path) -> None:
     done = tiny_here("animate", 3, "--frames", 3, "--play", "-o", "x.gif")
     assert (done.returncode, done.stdout) == (0, "x.gif\n")
-    assert "nothing is drawn: this is no terminal" in done.stderr
+    assert "nothing is drawn: stderr is not a terminal" in done.stderr
 
 
 def test_train_shows_a_preview_and_a_curve_and_keeps_them_off_where_unwanted(tmp_path: Path) -> None:

@@ -42,7 +42,10 @@ def test_the_work_is_done_though_streams_are_closed(shell: Cli, tmp_path: Path, 
 
 @pytest.mark.parametrize("closed", ["<&-", "<&- >&-"])
 def test_nobody_can_be_asked_where_stdin_is_closed(shell: Cli, closed: str) -> None:
-    assert complaint(shell(f"ddpmctl models rm tiny {closed}"), 2) == ("there is nobody to ask: remove tiny?", "--yes")
+    assert complaint(shell(f"ddpmctl models rm tiny {closed}"), 2) == (
+        "there is no terminal to ask on: remove tiny?",
+        "--yes",
+    )
 
 
 def test_what_is_typed_wrong_exits_2_though_stderr_is_closed(shell: Cli) -> None:
@@ -59,7 +62,7 @@ def test_an_image_for_stdout_is_refused_where_it_is_closed(shell: Cli) -> None:
 def test_a_full_disk_behind_stdout_is_reported(shell: Cli, typed: str) -> None:
     error, hint = complaint(shell(f"ddpmctl {typed} >/dev/full"), 1)
     assert error == "stdout cannot be written: No space left on device"
-    assert hint == "send it to another file"
+    assert hint == "redirect it to another file"
 
 
 def test_help_into_a_full_disk_fails_without_a_traceback(shell: Cli) -> None:

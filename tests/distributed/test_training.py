@@ -175,7 +175,7 @@ def test_other_commands_are_for_one_process(cli: Cli) -> None:
     for rank, says in ((0, True), (1, False)):
         done = cli("models", **in_job(rank, 2))
         assert done.returncode == 2
-        assert ("error: ddpmctl models is for one process" in done.stderr) == says
+        assert ("error: ddpmctl models runs in one process" in done.stderr) == says
     mistyped = cli("train", "--presett", "quick", **in_job(1, 2))
     assert (mistyped.returncode, mistyped.stdout, mistyped.stderr) == (2, "", "")
 
