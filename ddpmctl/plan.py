@@ -121,8 +121,7 @@ def make_plan(config: TrainingConfig, images: int, steps: int | None = None, lim
     """The plan of a run from its first step.
 
     Args:
-        config: the settings.
-        images: how many there are to train on; a set smaller than the batch makes smaller batches.
+        images: to train on; fewer than a batch make a smaller batch.
         steps: the length of the run; ``config.epochs`` passes by default.
         limit: the most steps that it may ever have, if any.
     """
@@ -140,14 +139,7 @@ def make_plan(config: TrainingConfig, images: int, steps: int | None = None, lim
 
 
 def extend_plan(plan: Plan, config: TrainingConfig, step: int, epochs: int) -> Plan:
-    """The plan of a run that is at a step and gets more epochs, with a warm-up and a decay of their own.
-
-    Args:
-        plan: the one that it had.
-        config: its settings.
-        step: where it is.
-        epochs: how many more.
-    """
+    """The plan of a run that gets more epochs from a step on, with a warm-up and a decay of their own."""
     # The peak is what the run was brought down to when it diverged.
     more = replace(plan, limit=None, peak_lr=min(config.lr, plan.peak_lr))
     return more.followed_by(_whole(config, step, epochs * plan.steps_per_epoch))

@@ -115,7 +115,7 @@ class Display(Callback):
     def on_start(self, plan: "Plan", step: int) -> None:
         """Lay the bars out, and say the name under which the run can be resumed from now on."""
         self.plan = plan
-        begun = "going on with" if step else "training"
+        begun = "resuming" if step else "training"
         self.out.note(f"{begun} '{self.name}' {self.where}")
         self.begun = self.clock()
         self._epoch_bar = self.bars.add_task("epoch", total=min(plan.steps_per_epoch, plan.steps), note="")
@@ -177,7 +177,7 @@ class Display(Callback):
             self._show_notable_plan()
 
     def on_rollback(self, reason: str, plan: "Plan", step: int) -> None:
-        """Say that the run went back, and how it goes on."""
+        """Say that the run went back, and how it continues."""
         self.plan = plan
         self.out.warn(
             f"{reason}: going back to step {step:,}, with half the learning rate ({plan.peak_lr:.2g}) from here"

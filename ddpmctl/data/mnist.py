@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import io
+import logging
 import os
 import shutil
 import socket
@@ -24,6 +25,8 @@ from ddpmctl.data.dataset import DIGITS, Dataset, resized
 from ddpmctl.errors import DataError, Setting
 from ddpmctl.imports import load_torchvision
 from ddpmctl.paths import user_cache_path
+
+log = logging.getLogger("ddpmctl")
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,3 +229,19 @@ def _move_into_place(fetched: Path, target: Path, source: Source) -> None:
     target.mkdir(parents=True, exist_ok=True)
     for name in source.files:
         (fetched / name).replace(target / name)
+
+
+def mnist_or_strokes(data_dir: Path | None) -> str:
+    """``mnist`` where it is given, cached or can be downloaded; else ``strokes``, the built-in digits."""
+    if data_dir is not None:
+        check_whole(data_dir)
+        return "mnist"
+    if is_whole(cached_root()):
+        return "mnist"
+    try:
+        log.info("looking for MNIST on the network")
+        download(cached_root())
+    except DataError as error:
+        log.info("%s\ntaking the built-in digits instead (dataset strokes)", error.message)
+        return "strokes"
+    return "mnist"

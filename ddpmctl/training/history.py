@@ -14,7 +14,7 @@ class EpochRow:
     Attributes:
         epoch: counted from 1.
         step: optimizer steps by its end.
-        train_mse: mean over the epoch, of the network's answer against its target.
+        train_mse: mean over the epoch.
         validation_mse: of the averaged weights on the validation images at fixed noise; None without validation images.
         lr: of the epoch's last step.
         images_per_second: in training.

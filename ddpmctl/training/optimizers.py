@@ -146,11 +146,7 @@ def state_dict(optimizers: list[Optimizer]) -> dict[str, Tensor]:
 
 
 def load_state_dict(optimizers: list[Optimizer], saved: Mapping[str, np.ndarray]) -> None:
-    """Copy back what `state_dict` returned.
-
-    Raises:
-        ValueError: when an entry is missing, unknown or of another shape.
-    """
+    """Copy back what `state_dict` returned; raises a `ValueError` for a missing, unknown or misshapen entry."""
     tensors = state_dict(optimizers)
     if missing := sorted(tensors.keys() - saved.keys()):
         raise ValueError(f"the optimizer state lacks {missing[0]}")
@@ -162,11 +158,7 @@ def load_state_dict(optimizers: list[Optimizer], saved: Mapping[str, np.ndarray]
 
 @torch.no_grad()
 def copy_into(tensor: Tensor, array: np.ndarray) -> Tensor:
-    """Copy the values of an array into a tensor, whatever its memory format and device.
-
-    Raises:
-        ValueError: when the shapes differ.
-    """
+    """Copy an array into a tensor of the same shape, whatever its memory format and device."""
     if tuple(tensor.shape) != array.shape:
         raise ValueError(f"it holds a tensor of shape {array.shape} in place of {tuple(tensor.shape)}")
     return tensor.copy_(torch.from_numpy(array))

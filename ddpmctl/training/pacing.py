@@ -50,13 +50,7 @@ class Speed:
         self._spans: deque[tuple[int, float]] = deque()
 
     def add(self, steps: int, seconds: float, left: float) -> None:
-        """Take in what the last steps took.
-
-        Args:
-            steps: how many.
-            seconds: that they took together.
-            left: seconds to the end of the run; the closer it is, the less of the past counts.
-        """
+        """Take in the last steps; the closer the end of the run (``left`` seconds), the less of the past counts."""
         spans, left = self._spans, max(left, 0.0)
         window = min(max(3.0, left / 50), left / 16)
         if spans and spans[-1][1] < window / self.PARTS:
@@ -84,14 +78,8 @@ class Pacer:
     """Decides when the plan of a run with a time limit changes, and to what; it reads no clock itself.
 
     Args:
-        config: the settings.
         max_time: the time limit in seconds of training.
-        plan: of the run so far.
-        step: steps that were done when this process began.
-        seconds: that they took.
-
-    Attributes:
-        plan: as it is now.
+        step: steps that were done when this process began, in ``seconds``.
     """
 
     def __init__(self, config: TrainingConfig, max_time: float, plan: Plan, step: int, seconds: float) -> None:
@@ -105,12 +93,7 @@ class Pacer:
         self._deadline: float | None = None
 
     def after(self, step: int, seconds: float) -> Plan | None:
-        """The plan from here on, if it has to change.
-
-        Args:
-            step: steps done, all of which the device has finished.
-            seconds: spent training so far.
-        """
+        """The plan from here on, if it has to change; the device has finished all ``step`` steps."""
         left = self._left(seconds)
         count, taken = step - self._last[0], seconds - self._last[1]
         # The first step of a process sets things up and is slower than all that follow: it counts as time only.
@@ -133,11 +116,7 @@ class Pacer:
     def is_overdue(self, step: int, seconds: float) -> bool:
         """Whether so much time went by since the last reading that the next one should come at once.
 
-        For each step that is not followed by a reading.
-
-        Args:
-            step: steps issued, which the device may not have finished.
-            seconds: spent training so far.
+        For each step that is not followed by a reading; the device may not have finished it.
         """
         self._take_time(seconds)
         usual = self._speed.seconds_per_step
@@ -206,14 +185,7 @@ class Pacer:
 
 
 def first_plan(config: TrainingConfig, images: int, max_time: float, limit: int | None) -> Plan:
-    """The plan before any speed is known.
-
-    Args:
-        config: the settings.
-        images: how many there are to train on.
-        max_time: the time limit in seconds.
-        limit: the most steps that the run may have, if any.
-    """
+    """The plan before any speed is known, with at most ``limit`` steps."""
     guess = max(1, min(round(AIM * max_time / GUESS), STEPS.high))
     return make_plan(config, images, min(guess, limit or guess), limit)
 
@@ -221,13 +193,7 @@ def first_plan(config: TrainingConfig, images: int, max_time: float, limit: int 
 def next_reading(plan: Plan, step: int, begun: int, most: int) -> int:
     """The step after which the host waits for the device next, to read the clock.
 
-    Readings are close together at the start of a process, when no speed is known, and at the end of the run, when
-    there is little time to react.
-
-    Args:
-        plan: of the run.
-        step: steps done.
-        begun: steps that were done when this process began.
-        most: steps between two readings at most.
+    Readings are close together at the start of a process (at step ``begun``), when no speed is known, and at the end of
+    the run, when there is little time to react.
     """
     return step + max(1, min(most, (plan.steps - step) // 64, (step - begun) // 2))

@@ -27,7 +27,7 @@ from ddpmctl.training.intervals import CheckpointInterval
 CHANGEABLE = frozenset(
     {"config", "data_dir", "epochs", "device", "precision", "accumulate", "compile", "force", "checkpoint_every"}
 )
-"""Settings that a resumed run may be given anew; all others are those that it was planned with."""
+"""Settings that may be overridden when a run is resumed; all others are fixed by its plan."""
 
 CONFIG_FIELDS = {
     "training": {

@@ -45,7 +45,7 @@ def test_a_demo_without_a_network_takes_strokes_and_a_second_one_the_model_that_
     first = here("demo", "--device", "cpu")
     assert (first.returncode, first.stdout.split()) == (0, FILES)
     assert "MNIST is not in the cache, and DDPMCTL_OFFLINE=1 forbids the download\n" in first.stderr
-    assert "taking the built-in digits instead (--dataset strokes)\n" in first.stderr
+    assert "taking the built-in digits instead (dataset strokes)\n" in first.stderr
     assert "training 'demo' on cpu" in first.stderr
     for command in GO_ON:
         assert f"\n  ddpmctl {command} " in first.stderr
@@ -81,7 +81,7 @@ def test_a_demo_model_whose_training_was_cut_short_goes_on(
     run = reported(here("inspect", "demo", "--json"), "inspect")["run"]
     alter_manifest(best, run={**run, "stopped": "running"})
     alter_manifest(last, run={**run, "step": 8, "stopped": ended})
-    assert "going on with 'demo' on " in here("demo", "--device", "cpu").stderr
+    assert "resuming 'demo' on " in here("demo", "--device", "cpu").stderr
     assert last_of(tiny_checkpoint(tmp_path, "demo")).manifest.run.stopped in ("done", "early")
 
 
@@ -147,21 +147,21 @@ def test_a_given_data_dir_is_looked_at_and_nothing_else(
     monkeypatch.setattr(mnist, "check_whole", looked.append)
     monkeypatch.setattr(mnist, "is_whole", never)
     monkeypatch.setattr(mnist, "download", never)
-    assert demo.choose_data(out, tmp_path) == "mnist"
+    assert mnist.mnist_or_strokes(tmp_path) == "mnist"
     assert looked == [tmp_path]
 
 
 def test_cached_mnist_is_taken_without_a_look_at_the_network(out: Output, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mnist, "is_whole", lambda root: root == mnist.cached_root())
     monkeypatch.setattr(mnist, "download", never)
-    assert demo.choose_data(out, None) == "mnist"
+    assert mnist.mnist_or_strokes(None) == "mnist"
 
 
 def test_mnist_is_downloaded_where_it_can_be(out: Output, monkeypatch: pytest.MonkeyPatch) -> None:
     fetched: list[Path] = []
     monkeypatch.setattr(mnist, "is_whole", lambda _: False)
     monkeypatch.setattr(mnist, "download", fetched.append)
-    assert demo.choose_data(out, None) == "mnist"
+    assert mnist.mnist_or_strokes(None) == "mnist"
     assert fetched == [mnist.cached_root()]
 
 
@@ -171,11 +171,11 @@ def test_without_an_answer_from_the_network_strokes_are_taken_and_it_is_said(
     monkeypatch.delenv("DDPMCTL_OFFLINE")
     asked: list[str] = []
     monkeypatch.setattr(mnist, "answers", asked.append)
-    assert demo.choose_data(out, None) == "strokes"
+    assert mnist.mnist_or_strokes(None) == "strokes"
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.startswith("looking for MNIST on the network\nMNIST is not in the cache and cannot be downloaded")
-    assert said.err.endswith("\ntaking the built-in digits instead (--dataset strokes)\n")
+    assert said.err.endswith("\ntaking the built-in digits instead (dataset strokes)\n")
     assert asked
     assert all(url.startswith("http") for url in asked)
 
@@ -186,4 +186,4 @@ def test_a_download_that_fails_ends_in_strokes_too(out: Output, monkeypatch: pyt
 
     monkeypatch.setattr(mnist, "is_whole", lambda _: False)
     monkeypatch.setattr(mnist, "download", fail)
-    assert demo.choose_data(out, None) == "strokes"
+    assert mnist.mnist_or_strokes(None) == "strokes"

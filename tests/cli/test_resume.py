@@ -71,7 +71,7 @@ def test_a_cut_training_goes_on_as_if_nothing_had_been(
 
     done = here(*hint.split()[1:])
     assert (done.returncode, done.stdout) == (0, "a\n")
-    assert re.match(r"going on with 'a' on cpu in \S+\nafter 5 of 9 steps of 18 images: 3 epochs\n", done.stderr)
+    assert re.match(r"resuming 'a' on cpu in \S+\nafter 5 of 9 steps of 18 images: 3 epochs\n", done.stderr)
     assert "not bit for bit" not in done.stderr
     assert weights(tmp_path, "a") == weights(tmp_path, "uncut")
     parts = reported(here("inspect", "a", "--json"), "inspect")["run"]["segments"]

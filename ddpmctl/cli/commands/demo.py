@@ -88,28 +88,6 @@ def is_unfinished() -> bool:
     return any(isinstance(last, Checkpoint) and last.name == NAME for last in Registry().unfinished())
 
 
-def choose_data(out: Output, data_dir: Path | None) -> str:
-    """MNIST where it is given, cached or can be downloaded; else the built-in strokes, said aloud.
-
-    Raises:
-        DataError: when a data dir was given and is not whole.
-    """
-    from ddpmctl.data.mnist import cached_root, check_whole, download, is_whole
-
-    if data_dir is not None:
-        check_whole(data_dir)
-        return "mnist"
-    if is_whole(cached_root()):
-        return "mnist"
-    try:
-        out.note("looking for MNIST on the network")
-        download(cached_root())
-    except DataError as error:
-        out.note(f"{error.message}\ntaking the built-in digits instead (--dataset strokes)")
-        return "strokes"
-    return "mnist"
-
-
 def make_pictures(out: Output, device: str, show: bool | None = None) -> list[str]:
     """Write a digit, a sheet and an animation, and show the sheet."""
     from ddpmctl.imaging.animation import Timing
@@ -138,10 +116,11 @@ def make_pictures(out: Output, device: str, show: bool | None = None) -> list[st
 
 
 def _train(out: Output, data_dir: Path | None, device: str) -> None:
-    dataset = choose_data(out, data_dir)
+    from ddpmctl.data.mnist import mnist_or_strokes
+
     spec = RunSpec(
         preset="quick",
-        dataset=dataset,
+        dataset=mnist_or_strokes(data_dir),
         data_dir=data_dir,
         device=device,
         name=NAME,
