@@ -116,7 +116,7 @@ def test_the_built_in_samplers_are_those_that_exist() -> None:
 
 
 def test_each_choice_has_an_implementation_and_each_implementation_a_choice() -> None:
-    tables = [
+    tables: list[tuple[Any, Any]] = [
         (config.ScheduleName, SCHEDULES),
         (config.ParameterizationName, PARAMETERIZATIONS),
         (config.NormName, NORMS),

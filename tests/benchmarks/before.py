@@ -35,7 +35,7 @@ class MatrixMuon(torch.optim.Muon):
         for parameter, matrix in zip(self.parameters, self.matrices, strict=True):
             assert parameter.grad is not None
             matrix.grad = optimizers._as_matrix(parameter.grad, parameter)
-        loss: float | None = super().step(closure)  # type: ignore[no-untyped-call]
+        loss: float | None = super().step(closure)
         return loss
 
 
@@ -62,7 +62,7 @@ def config_before(preset: str) -> Config:
 @torch.inference_mode()
 def sample_before(engine: Engine, count: int) -> Images:
     """Images by the model's recommended sampler: noise image by image and step by step, one eager pass a step."""
-    config, sampling, device = engine.config, engine.resolve(), engine.device
+    config, sampling, device = engine.config, engine.request([]).sampling, engine.device
     side, length = config.model.sample_size, len(engine.diffusion.schedule)
     images = []
     for start in range(0, count, BATCH):

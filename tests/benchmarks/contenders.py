@@ -60,7 +60,7 @@ class Preset:
             )  # fmt: skip
             best = Registry(home).open("it")
             self.engine = Engine(best, "cpu")
-            way = self.engine.resolve()
+            way = self.engine.request([]).sampling
             self.sampler = f"{way.sampler}, {way.steps} steps, guidance {way.guidance:g}"
             run = last_of(best).manifest.run
         return run.images, run.seconds
@@ -122,12 +122,13 @@ class Diffusers:
         from diffusers import DDPMScheduler, UNet2DModel
 
         torch.manual_seed(0)
-        self.model = UNet2DModel(
+        unet: Any = UNet2DModel(
             sample_size=32, in_channels=1, out_channels=1, layers_per_block=2, block_out_channels=(32, 64, 64),
             down_block_types=("DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D"),
             up_block_types=("AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D"), num_class_embeds=10,
         )  # fmt: skip
-        self.scheduler = DDPMScheduler(num_train_timesteps=1000, beta_schedule="squaredcos_cap_v2")
+        self.model = unet
+        self.scheduler: Any = DDPMScheduler(num_train_timesteps=1000, beta_schedule="squaredcos_cap_v2")
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-3)
         self.loader = pil_loader(data_dir, 128)
 
@@ -181,7 +182,7 @@ class DenoisingDiffusion:
         return _bytes(self.diffusion.sample(classes=torch.tensor(labels)) * 2 - 1)
 
 
-CONTENDERS = {
+CONTENDERS: dict[str, Callable[[Path], Contender]] = {
     "ddpmctl quick": lambda data_dir: Preset(data_dir, "quick"),
     "ddpmctl classic": lambda data_dir: Preset(data_dir, "classic"),
     "plain loop": PlainLoop,

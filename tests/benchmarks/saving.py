@@ -48,7 +48,7 @@ def saving(data_dir: Path) -> None:
                 inner(*arguments)  # type: ignore[operator]
                 costs.append(trainer.checkpoints.cost)
 
-            trainer.save = timed  # type: ignore[method-assign]
+            trainer.save = timed  # type: ignore[method-assign, assignment]
             trainer.train()
             saved = trainer.checkpoints.saved
         assert saved is not None

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ddpmctl.lessons.experiment import Experiment
 from ddpmctl.lessons.result import LESSONS, Picture, Result
-from ddpmctl.lessons.runner import Experiment, ExperimentRunner
+from ddpmctl.lessons.runner import ExperimentRunner
 from ddpmctl.registry import Checkpoint, Registry, last_of
 from tests.conftest import Cli, run_cli
 from tests.lessons.support import made_up

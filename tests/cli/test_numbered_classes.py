@@ -47,7 +47,7 @@ def test_all_classes_differ_and_the_engine_takes_integers_as_indices(numbered: C
     np.testing.assert_array_equal(by_index, by_name)
     same_noise = [engine.generate([index], seed=5, sampler="ddim", steps=3)[0] for index in range(12)]
     assert len({image.tobytes() for image in same_noise}) == 12
-    embedding = engine.network.embedding.label.weight  # type: ignore[union-attr]
+    embedding = engine.network.embedding.label.weight
     assert embedding.shape[0] == 13
 
 

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -148,7 +149,7 @@ def test_a_folder_where_a_file_is_meant(tiny_here: Cli, tmp_path: Path, typed: s
     )
     assert list(tmp_path.iterdir()) == []
     for option in (ShowNearest, Plot):
-        assert option.__metadata__[0].parser is typed_file  # evaluate takes too long to run here
+        assert get_args(option)[1].parser is typed_file  # evaluate takes too long to run here
 
 
 def test_an_existing_folder_where_a_file_is_meant(tiny_here: Cli, tmp_path: Path) -> None:

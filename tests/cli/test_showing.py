@@ -3,6 +3,7 @@
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,7 +11,7 @@ from tests.conftest import Cli
 
 from .support import OFTEN, Terminal, copy_model, pixels
 
-COLOURS = {"COLORTERM": "truecolor"}
+COLOURS: dict[str, Any] = {"COLORTERM": "truecolor"}
 BLOCK = "▀"
 
 MAKING = {
@@ -55,7 +56,7 @@ def test_a_terminal_of_256_colours_shows_them(tiny_home: Path, tmp_path: Path) -
 
 @pytest.mark.parametrize("poor", [{"NO_COLOR": "1"}, {"TERM": "linux"}, {"PYTHONIOENCODING": "ascii"}], ids=str)
 def test_where_there_are_no_colours_or_characters_it_is_a_ramp_of_shades(
-    tiny_home: Path, tmp_path: Path, poor: dict[str, str]
+    tiny_home: Path, tmp_path: Path, poor: dict[str, Any]
 ) -> None:
     with Terminal(tiny_home, *MAKING["generate"], cwd=tmp_path, **poor) as terminal:
         assert terminal.finish() == 0
@@ -79,7 +80,7 @@ def test_off_a_terminal_nothing_is_drawn_even_if_it_is_asked_for(tiny_here: Cli)
 
 
 def test_a_notebook_is_no_terminal_though_it_looks_like_one(tiny_home: Path, tmp_path: Path) -> None:
-    jupyter = {"JPY_PARENT_PID": "1", "FORCE_COLOR": "1", "TERM": "xterm-color"}
+    jupyter: dict[str, Any] = {"JPY_PARENT_PID": "1", "FORCE_COLOR": "1", "TERM": "xterm-color"}
     with Terminal(tiny_home, *MAKING["generate"], cwd=tmp_path, **jupyter) as terminal:
         assert terminal.finish() == 0
     assert "eight.png" in terminal.text

@@ -66,4 +66,4 @@ def learn(group: ProcessGroup) -> dict[str, np.ndarray]:
 
 if __name__ == "__main__":
     with join_process_group() as group:
-        np.savez(Path(sys.argv[1]) / f"{group.rank}.npz", **learn(group))
+        np.savez(Path(sys.argv[1]) / f"{group.rank}.npz", **learn(group))  # type: ignore[arg-type]

@@ -96,7 +96,7 @@ def run(home: Path, processes: int, *arguments: object, options: tuple[object, .
         return job.said
 
 
-def lone(home: Path, *arguments: object, **environment: str) -> Result:
+def lone(home: Path, *arguments: object, **environment: Any) -> Result:
     """One process, without torchrun."""
     from tests.conftest import run_cli
 

@@ -5,6 +5,7 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from ddpmctl.registry import Registry
 from tests.cli.support import Running
@@ -12,7 +13,7 @@ from tests.conftest import run_cli
 
 from .tally import Tally
 
-ONE_CORE = {"OMP_NUM_THREADS": "1"}
+ONE_CORE: dict[str, Any] = {"OMP_NUM_THREADS": "1"}
 TRAINING = (
     *("train", "--preset", "quick", "--device", "cpu", "--dataset", "strokes:200", "--batch-size", 30),
     *("--epochs", 10, "--checkpoint-every", "4steps"),

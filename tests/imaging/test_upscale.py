@@ -109,7 +109,7 @@ def test_opencv_that_does_not_load_is_explained(digit: Images, monkeypatch: pyte
         upscale(digit, 2)
     assert caught.value.message.startswith("OpenCV cannot be loaded: ")
     assert caught.value.hint is not None
-    assert "apt-get install libgl1 libglib2.0-0" in caught.value.hint_as(option)
+    assert "apt-get install libgl1 libglib2.0-0" in str(caught.value.hint_as(option))
     assert caught.value.exit_code == ExitCode.FAILED
 
 

@@ -119,7 +119,8 @@ def shown_frame(browser: Any, section: str, number: int) -> int:
     const box = figure.querySelector(".window").getBoundingClientRect();
     const reel = figure.querySelector(".window img").getBoundingClientRect();
     return (box.top - reel.top) / box.height"""
-    return round(browser.execute_script(script, section, number))
+    offset: float = browser.execute_script(script, section, number)
+    return round(offset)
 
 
 def test_the_slider_runs_through_the_chain_and_through_films_of_any_length(opened: Any) -> None:

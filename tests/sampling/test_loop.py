@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -109,7 +110,7 @@ def test_captured_steps_make_the_same_images_bit_for_bit(eager: Engine, sampler:
     graphs = FakeGraphs()
     captured = with_graphs(eager, graphs)
     labels = [k % 10 for k in range(24)]
-    settings = {"sampler": sampler, "steps": 10, **GUIDED}
+    settings: dict[str, Any] = {"sampler": sampler, "steps": 10, **GUIDED}
     for seed in (0, 1000):
         images = captured.generate(labels, seed, batch_size=8, **settings)
         assert np.array_equal(images, eager.generate(labels, seed, batch_size=8, **settings))
@@ -128,7 +129,7 @@ def test_a_smaller_last_batch_takes_the_graph_of_those_before_it(eager: Engine) 
     captured = with_graphs(eager, graphs)
     sizes: set[int] = set()
     captured.network.register_forward_hook(lambda module, inputs, output: sizes.add(len(inputs[0])))
-    settings = {"sampler": "ddim", "steps": 5, "guidance": 1.0}
+    settings: dict[str, Any] = {"sampler": "ddim", "steps": 5, "guidance": 1.0}
     labels = [k % 10 for k in range(37)]
     images = captured.generate(labels, 3, batch_size=16, on_step=told.append, **settings)
     assert sizes == {16}
@@ -152,7 +153,7 @@ def test_a_capture_without_memory_makes_smaller_batches(eager: Engine, caplog: p
     graphs = FakeGraphs(torch.OutOfMemoryError("CUDA out of memory"))
     captured = with_graphs(eager, graphs)
     whole = eager.generate([8] * 20, 5, sampler="ddim", steps=6, guidance=1.0)
-    small = {"batch_size": 16, "sampler": "ddim", "steps": 6, "guidance": 1.0}
+    small: dict[str, Any] = {"batch_size": 16, "sampler": "ddim", "steps": 6, "guidance": 1.0}
 
     def fits(module: torch.nn.Module, inputs: tuple[Tensor, ...]) -> None:
         graphs.error = graphs.error if len(inputs[0]) > 8 else None
@@ -172,10 +173,11 @@ def test_a_graph_of_running_statistics_is_not_replayed_for_those_of_the_batch(re
     eager = Engine(registry.open("batch"), "cpu", "fp32")
     for module in eager.network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
-            module.running_var.abs_()  # type: ignore[union-attr, operator]
+            module.running_var.abs_()
     captured = with_graphs(eager, FakeGraphs())
     captured.network.load_state_dict(eager.network.state_dict())
-    labels, settings = list(range(10)), {"sampler": "ddim", "steps": 5, "guidance": 1.0}
+    labels = list(range(10))
+    settings: dict[str, Any] = {"sampler": "ddim", "steps": 5, "guidance": 1.0}
     running = [engine.generate(labels, **settings) for engine in (eager, captured)]
     with batch_statistics(eager), batch_statistics(captured):
         of_batch = [engine.generate(labels, **settings) for engine in (eager, captured)]
@@ -186,7 +188,7 @@ def test_a_graph_of_running_statistics_is_not_replayed_for_those_of_the_batch(re
 
 def test_weights_that_are_updated_in_place_are_those_of_the_next_replay(eager: Engine) -> None:
     captured = with_graphs(eager, FakeGraphs())
-    settings = {"sampler": "ddim", "steps": 6, "guidance": 1.0}
+    settings: dict[str, Any] = {"sampler": "ddim", "steps": 6, "guidance": 1.0}
     before = captured.generate([8], **settings)
     with torch.no_grad():
         for network in (eager.network, captured.network):

@@ -67,7 +67,7 @@ def train(registry: Registry, digits: Dataset) -> Train:
             checkpoint_every=every,
         )
         execution = Execution(device=torch.device("cpu"), precision=precision)
-        timing = {"clock": clock} if clock else {}
+        timing: dict[str, Any] = {"clock": clock} if clock else {}
         name = resume or f"run-{next(numbers)}"
         writer, resumed = registry.resume(name) if resume else (registry.writer(name, ""), None)
         with writer:

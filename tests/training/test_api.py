@@ -14,7 +14,7 @@ from ddpmctl.training.history import EpochRow
 from ddpmctl.training.run_spec import RunSpec, resume_command
 from tests.builders import tiny_config
 
-SMALL = {"dataset": "strokes:60", "device": "cpu", "precision": "fp32", "batch_size": 18}
+SMALL: dict[str, Any] = {"dataset": "strokes:60", "device": "cpu", "precision": "fp32", "batch_size": 18}
 """Three steps an epoch."""
 
 

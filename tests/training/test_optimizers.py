@@ -89,8 +89,8 @@ def test_matrices_of_one_shape_together_move_as_one_at_a_time() -> None:
 def test_a_gradient_in_another_memory_format_means_the_same() -> None:
     def moved(memory_format: torch.memory_format) -> torch.Tensor:
         torch.manual_seed(0)
-        layer = nn.Conv2d(24, 32, 3).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        optimizer = Muon([layer.weight], 0.01, 3)
+        layer = nn.Conv2d(24, 32, 3).to(memory_format=torch.channels_last)
+        optimizer = Muon([layer.weight], 0.01, 3)  # type: ignore[list-item]
         layer.weight.grad = torch.randn(32, 24, 3, 3).contiguous(memory_format=memory_format)
         optimizer.step()
         return layer.weight.detach()
