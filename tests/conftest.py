@@ -6,6 +6,7 @@ import os
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
+import logging
 import shutil
 import signal
 import subprocess
@@ -72,6 +73,13 @@ def run_cli(home: Path, *arguments: object, cwd: Path | None = None, **environme
     )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What opens a browser is slow."""
+    for item in items:
+        if "browser" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(autouse=True)
 def clean_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No test sees the user's models, cache or settings, nor the network."""
@@ -80,6 +88,8 @@ def clean_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
     for name, value in clean_environment(tmp_path).items():
         monkeypatch.setenv(name, value)
+    # A command that ran in this process has left its log handler.
+    monkeypatch.setattr(logging.getLogger("ddpmctl"), "handlers", [])
 
 
 @pytest.fixture

@@ -154,12 +154,14 @@ def check_timesteps(checkpoint: Checkpoint, timesteps: Sequence[int]) -> None:
 
 
 def _indices(labels: list[SupportsIndex | str], classes: tuple[str, ...]) -> Iterator[int]:
+    # Requests repeat a label a million times: each name is looked up once.
+    indices: dict[str, int] = {}
     for text in dict.fromkeys(label for label in labels if isinstance(label, str)):
+        index = indices[text] = resolve_label(text, classes)
         if taken_as_index(text, classes):
-            index = resolve_label(text, classes)
             log.info(f"no class is named '{text}': taken as index {index}, the class '{classes[index]}'")
     for label in labels:
-        yield resolve_label(label, classes)
+        yield indices[label] if isinstance(label, str) else resolve_label(label, classes)
 
 
 def command_line(command: str, *arguments: object, **settings: object) -> list[str]:

@@ -51,6 +51,7 @@ def model(home: Path, name: str) -> Checkpoint:
     return Registry(home / "out").open(name)
 
 
+@pytest.mark.slow
 def test_every_lesson_is_told_with_its_figures_and_pictures(home: Path, told: Any) -> None:
     assert told["page"] == "out/lessons.html"
     assert [lesson["lesson"] for lesson in told["lessons"]] == list(LESSONS)
@@ -74,6 +75,7 @@ def test_every_lesson_is_told_with_its_figures_and_pictures(home: Path, told: An
             assert network["gradients"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pair", PAIRS, ids="-".join)
 def test_the_manifests_of_a_pair_differ_in_exactly_one_field(home: Path, pair: tuple[str, str]) -> None:
     trap, fix = (model(home, name).manifest for name in pair)
@@ -99,6 +101,7 @@ def test_the_manifests_of_a_pair_differ_in_exactly_one_field(home: Path, pair: t
     assert same[0] == same[1]
 
 
+@pytest.mark.slow
 def test_the_command_of_a_network_trains_it_again_bit_for_bit(home: Path, told: Any, tmp_path: Path) -> None:
     networks = {network["name"]: network for lesson in told["lessons"] for network in lesson["networks"]}
     for name in ("range", "one-timestep-batch"):
@@ -110,6 +113,7 @@ def test_the_command_of_a_network_trains_it_again_bit_for_bit(home: Path, told: 
         assert [key for key in before if not np.array_equal(before[key], again[key])] == []
 
 
+@pytest.mark.slow
 def test_a_network_of_a_lesson_is_a_model_like_any_other(home: Path, here: Cli) -> None:
     for name in ("one-shot", "range", "batchnorm"):
         path = home / "out/models" / name

@@ -76,6 +76,7 @@ def test_files_and_arrays_are_as_large_as_ever(tmp_path: Path) -> None:
     assert probe.x0.shape == (1, 28, 28)
 
 
+@pytest.mark.slow
 def test_a_training_computes_at_that_side_and_is_resumed_and_evaluated_with_it(here: Cli, tmp_path: Path) -> None:
     small = (
         "--preset",

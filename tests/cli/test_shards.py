@@ -32,6 +32,7 @@ def verified(cli: Cli, folder: str) -> Any:
     return reported(cli("data", "verify", folder, "--json"), "data verify")
 
 
+@pytest.mark.slow
 def test_the_union_is_the_same_whoever_made_it(tiny_here: Cli, tiny_home: Path, tmp_path: Path) -> None:
     told = reported(tiny_here(*ALL, "-o", "alone", "--json"), "generate")
     assert (told["images"], told["shards"], told["made"], told["folder"]) == (50, 5, 5, "alone")
@@ -115,6 +116,7 @@ def test_a_job_goes_on_with_a_model_that_was_renamed(tiny_home: Path, here: Cli,
     assert verified(here, "images")["problems"] == []
 
 
+@pytest.mark.slow
 def test_a_killed_job_leaves_whole_shards_only(tiny: Cli, tiny_home: Path, tmp_path: Path) -> None:
     slow = ("generate", "--all", "-n", 400, "--shard-size", 40, "--seed", 5, "--steps", 12, "-o", tmp_path / "cut")
     with Running(tiny_home, *slow) as running:
@@ -132,6 +134,7 @@ def test_a_killed_job_leaves_whole_shards_only(tiny: Cli, tiny_home: Path, tmp_p
     ]
 
 
+@pytest.mark.slow
 def test_a_job_started_twice_on_one_folder_shares_the_work(tiny: Cli, tiny_home: Path, tmp_path: Path) -> None:
     job = ("generate", "--all", "-n", 200, "--shard-size", 20, "--steps", 6, "-o", tmp_path / "both", "--json")
     with Running(tiny_home, *job) as one, Running(tiny_home, *job) as other:

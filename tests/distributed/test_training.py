@@ -22,6 +22,8 @@ from tests.conftest import Cli
 from tests.distributed import steps
 from tests.distributed.support import HERE, QUICK, Job, ddpmctl, in_job, lone, run
 
+pytestmark = pytest.mark.slow
+
 HANGS = 120
 """Seconds: a job that ends earlier waited for no time limit of gloo or torchrun (half an hour)."""
 

@@ -20,6 +20,7 @@ def cached(tiny_home: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatc
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "evaluated"))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cached")
 def test_one_setting_is_measured_saved_and_shown(capfd: pytest.CaptureFixture[str]) -> None:
     calls: list[tuple[str, int, int]] = []

@@ -85,6 +85,7 @@ def test_nearest_finds_a_copy_and_measures_in_grey_levels(train: Dataset) -> Non
     assert float(distances[2]) == pytest.approx(float((difference**2).mean().sqrt()), abs=0.05)
 
 
+@pytest.mark.slow
 def test_real_images_score_as_real_and_training_images_as_copies(evaluator: Evaluator) -> None:
     real = evaluator.measure(channels_last_pixels(evaluator.test.images), evaluator.test.labels.tolist())
     assert real.accuracy == real.real_accuracy > 0.95
@@ -95,6 +96,7 @@ def test_real_images_score_as_real_and_training_images_as_copies(evaluator: Eval
     assert copied.memorization.generated == pytest.approx(0, abs=0.05)
 
 
+@pytest.mark.slow
 def test_noise_scores_badly_on_everything(evaluator: Evaluator) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (200, 32, 32), dtype=np.uint8)
     report = evaluator.measure(noise, [k % 10 for k in range(200)])
@@ -107,6 +109,7 @@ def test_noise_scores_badly_on_everything(evaluator: Evaluator) -> None:
     assert len(report.accuracy_by_class) == 10
 
 
+@pytest.mark.slow
 def test_wrong_labels_cost_their_own_class_alone(evaluator: Evaluator) -> None:
     labels = evaluator.test.labels.clone()
     images = channels_last_pixels(evaluator.test.images)
@@ -121,6 +124,7 @@ def test_wrong_labels_cost_their_own_class_alone(evaluator: Evaluator) -> None:
     assert report.accuracy_by_class[0] == honest.accuracy_by_class[0]
 
 
+@pytest.mark.slow
 def test_a_class_without_test_or_generated_images_has_no_figure(evaluator: Evaluator) -> None:
     few = replace(
         evaluator.test,
@@ -137,6 +141,7 @@ def test_a_class_without_test_or_generated_images_has_no_figure(evaluator: Evalu
         assert share is None if label in (4, 7) else share is not None and 0 <= share <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2, 5, 6])
 def test_a_small_test_set_gives_fewer_figures_and_no_nan(evaluator: Evaluator, count: int) -> None:
     few = replace(evaluator.test, images=evaluator.test.images[:count], labels=evaluator.test.labels[:count])
@@ -148,6 +153,7 @@ def test_a_small_test_set_gives_fewer_figures_and_no_nan(evaluator: Evaluator, c
     assert (report.diversity is None) == (report.real_diversity is None) == (count < 6)
 
 
+@pytest.mark.slow
 def test_learning_from_noise_scores_worse_than_from_real_images(train: Dataset, evaluator: Evaluator) -> None:
     noise = replace(train, images=torch.randint_like(train.images, 256))
     images, labels = channels_last_pixels(noise.images), noise.labels.tolist()
@@ -156,6 +162,7 @@ def test_learning_from_noise_scores_worse_than_from_real_images(train: Dataset, 
     assert real > 0.9
 
 
+@pytest.mark.slow
 def test_a_classifier_is_trained_once_and_again_when_its_file_is_damaged(
     train: Dataset, test: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,6 +188,7 @@ def judged_cache(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(tmp_path_factory.mktemp("judged"))
 
 
+@pytest.mark.slow
 def test_evaluate_reports_everything_as_json(tiny: Cli, judged_cache: str, tmp_path: Path) -> None:
     done = tiny(
         "evaluate", "tiny", "-n", 100, "--steps", 2, "--show-nearest", tmp_path / "near.png", "--json",
@@ -206,6 +214,7 @@ def test_evaluate_reports_everything_as_json(tiny: Cli, judged_cache: str, tmp_p
     assert (tmp_path / "nearest.png").read_bytes() == (tmp_path / "near.png").read_bytes()
 
 
+@pytest.mark.slow
 def test_evaluate_sweeps_every_combination(tiny: Cli, judged_cache: str) -> None:
     done = tiny(
         "evaluate", "-n", 100, "--sweep", "steps=1,2", "--sweep", "guidance=1,1.5", "--json",
@@ -217,6 +226,7 @@ def test_evaluate_sweeps_every_combination(tiny: Cli, judged_cache: str) -> None
     assert ways == [(1, 1.0, 1), (1, 1.5, 2), (2, 1.0, 2), (2, 1.5, 4)]
 
 
+@pytest.mark.slow
 def test_a_sweep_can_be_drawn(tiny: Cli, judged_cache: str, tmp_path: Path) -> None:
     done = tiny(
         "evaluate", "-n", 100, "--sweep", "steps=1,2", "--sweep", "guidance-interval=0:1,0.3:0.8", "--json",
@@ -257,6 +267,7 @@ def test_evaluate_refuses_what_is_typed_wrong(tiny: Cli, arguments: list[str], c
     assert not done.stdout
 
 
+@pytest.mark.slow
 def test_evaluate_without_torchmetrics_names_the_extra(tiny: Cli, judged_cache: str, tmp_path: Path) -> None:
     (tmp_path / "torchmetrics.py").write_text("raise ImportError('no torchmetrics')\n")
     done = tiny("evaluate", "-n", 100, "--steps", 1, PYTHONPATH=str(tmp_path), XDG_CACHE_HOME=judged_cache)
@@ -265,6 +276,7 @@ def test_evaluate_without_torchmetrics_names_the_extra(tiny: Cli, judged_cache: 
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_classifier_does_not_depend_on_the_defaults_of_torch(
     train: Dataset, test: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,6 +8,8 @@ import pytest
 from . import crowd, damage, disk, kills, syscalls
 from .tally import Tally, table
 
+pytestmark = pytest.mark.slow
+
 SEED = 20261123
 linux = pytest.mark.skipif(sys.platform != "linux", reason="these faults are thrown by Linux")
 

@@ -16,6 +16,7 @@ from ddpmctl.data import find_loader
 from ddpmctl.durations import parse_duration
 from ddpmctl.errors import Interrupted
 from ddpmctl.lessons.result import LESSONS, PAGE, Result
+from ddpmctl.paths import check_folder
 from ddpmctl.training.run_spec import RunSpec
 
 FOLDER = Path("ddpmctl-lessons")
@@ -49,6 +50,7 @@ def lessons(
     seconds = parse_duration(budget)
     spec = RunSpec(dataset=dataset, data_dir=data_dir, device=device, precision=precision, seed=seed).checked()
     find_loader(spec.dataset)
+    check_folder(output)
     # All that was typed is checked, and only now: torch takes a second to import.
     from ddpmctl.lessons.runner import run_lessons
 
