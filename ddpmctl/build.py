@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 def build_network(config: ModelConfig) -> "nn.Module":
     """The network of these settings, randomly initialised."""
     from ddpmctl.core.classic import Classic
-    from ddpmctl.core.defaults import usual_defaults
+    from ddpmctl.core.defaults import default_dtype_and_device
     from ddpmctl.core.unet import UNet
 
-    with usual_defaults():
+    with default_dtype_and_device():
         if config.network == "classic":
             return Classic(config.channels)
         return UNet(

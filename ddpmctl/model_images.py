@@ -50,7 +50,7 @@ def same_images(
 
 
 def sheet_rows(data: "Dataset") -> "tuple[list[list[Images]], list[list[str]]]":
-    """Rows of images of each class for `imaging.sheet.labelled_sheet`, and the titles of each row.
+    """Rows of images of each class for `imaging.grid.labelled_grid`, and the titles of each row.
 
     Classes without images are left out with a logged warning; a class of few images repeats them.
     """

@@ -111,7 +111,7 @@ def _compare(
     images: "Images",
 ) -> bool | None:
     """Say whether a picture was reproduced bit for bit; None where another one was asked for."""
-    apart = target.difference(images) if target.is_repeated_by(request, enlargement.factor) else None
+    apart = target.difference(images) if target.matches_request(request, enlargement.factor) else None
     if apart is None:
         return None
     if apart:

@@ -69,7 +69,7 @@ def generate_shards(
         try:
             images = sum(len(job.images(shard)) for shard in pending)
             with steps_bar(out, job.provenance.steps * images) as on_step:
-                made = shards.make_shards(engine, job, folder, pending, on_step)
+                made = shards.generate_shards(engine, job, folder, pending, on_step)
         except KeyboardInterrupt:
             raise Interrupted(
                 f"interrupted; complete shards are kept in {folder}",

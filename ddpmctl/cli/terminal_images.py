@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 MOST = 120
 """Maximum number of images drawn."""
 
-MOST_BYTES = 100_000_000
+MAX_BYTES = 100_000_000
 """Maximum size of decoded pixels."""
 
 LINES_LEFT = 4
@@ -87,12 +87,12 @@ def _draw_file(out: Output, path: Path) -> None:
     made = read_provenance(path)  # a file without provenance is not decoded
     if made.kind == "images":
         with np.load(path, allow_pickle=False) as archive:
-            if archive.zip.getinfo("images.npy").file_size > MOST_BYTES:
+            if archive.zip.getinfo("images.npy").file_size > MAX_BYTES:
                 raise ValueError("it is too large")
             draw(out, archive["images"][:MOST], wanted=True)
         return
     with Image.open(path) as image:
-        if image.width * image.height > MOST_BYTES:
+        if image.width * image.height > MAX_BYTES:
             raise ValueError("it is too large")
         image.seek(getattr(image, "n_frames", 1) - 1)
         pixels = np.asarray(image.convert("L" if image.mode in ("1", "L") else "RGB"))

@@ -1,1 +1,1 @@
-"""The mathematics of denoising diffusion, in torch alone: no files, no printing, no globals."""
+"""Denoising diffusion models. Depends only on torch; no I/O, no global state."""

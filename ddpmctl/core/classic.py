@@ -20,10 +20,10 @@ def _block(inputs: int, outputs: int) -> nn.Sequential:
 
 
 class Classic(nn.Module):
-    """U-Net of Ronneberger et al. 2015 with 1-64-128-256-512 channels; 6,593,729 parameters at one channel.
+    """U-Net of Ronneberger et al. 2015 with 1-64-128-256-512 channels; 6,593,729 parameters with one channel.
 
-    It has ten classes and no null class, so it cannot be guided. Modules are named as in checkpoints of the original
-    scripts: ``up1`` is the deepest upsampling.
+    It has ten classes and no null class, so it does not support classifier-free guidance. Modules are named as in
+    checkpoints of the original scripts: ``up1`` is the deepest upsampling.
     """
 
     def __init__(self, channels: int = 1) -> None:

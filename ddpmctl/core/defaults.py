@@ -9,7 +9,7 @@ CPU = torch.device("cpu")
 
 
 @contextmanager
-def usual_defaults() -> Iterator[None]:
+def default_dtype_and_device() -> Iterator[None]:
     """Create tensors in float32 on the CPU."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)

@@ -32,7 +32,7 @@ PARAMETERIZATIONS: dict[str, Parameterization] = {
         to_model_output=lambda x0, epsilon, alpha, sigma: epsilon,
         from_model_output=lambda x, epsilon, alpha, sigma: (x - sigma * epsilon) / alpha,
     ),
-    # Salimans & Ho 2022, eq. 10: the velocity, well scaled at both ends of the chain.
+    # Salimans & Ho 2022, eq. 10: the velocity, well scaled at both ends of the diffusion process.
     "v": Parameterization(
         to_model_output=lambda x0, epsilon, alpha, sigma: alpha * epsilon - sigma * x0,
         from_model_output=lambda x, v, alpha, sigma: alpha * x - sigma * v,
@@ -47,10 +47,10 @@ PARAMETERIZATIONS: dict[str, Parameterization] = {
 
 @dataclass(frozen=True, slots=True)
 class Diffusion:
-    """The forward process, the training loss, and the clean image that a model output stands for.
+    """The forward process, the training loss, and the conversion of model output to the predicted x_0.
 
     Attributes:
-        schedule: the noise levels of the chain.
+        schedule: the noise levels.
         parameterization: a key of `PARAMETERIZATIONS`.
         clip_x0: clamp predicted images to ``pixel_range`` at each sampling step.
         pixel_range: the values of black and white.
@@ -64,7 +64,7 @@ class Diffusion:
     table: Tensor | None = None
 
     def to(self, device: torch.device) -> "Diffusion":
-        """A copy with alpha and sigma on a device, in float32, so that no step has to copy them there."""
+        """A copy with alpha and sigma on a device, in float32, to avoid a copy in each step."""
         return replace(self, table=self._table().float().to(device))
 
     def alpha_sigma(self, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -89,7 +89,7 @@ class Diffusion:
             x0: clean images in ``pixel_range``, float[B,C,H,W].
             t: timesteps, int64[B] in 0..T-1.
             epsilon: standard normal noise, float[B,C,H,W].
-            label: class indices, int64[B]; the null class where the label is dropped.
+            label: class indices, int64[B]; the null class for a dropped label.
         """
         alpha, sigma = self.alpha_sigma(t, x0)
         output = model(alpha * x0 + sigma * epsilon, t, label).float()
@@ -97,7 +97,7 @@ class Diffusion:
         return F.mse_loss(output, target, reduction="none").mean(dim=(1, 2, 3))
 
     def constant_mse(self, x0: Tensor) -> float:
-        """MSE of the best prediction that ignores its input, averaged over timesteps: training must get below it.
+        """MSE of the best prediction that ignores its input, averaged over timesteps; a trained model must be below it.
 
         Each target is ``a epsilon + b x0``, of variance ``a^2 + b^2 var(x0)``, since the noise has unit variance and is
         independent of the image ``x0``, float[B,C,H,W] in ``pixel_range``.
@@ -117,10 +117,10 @@ class Diffusion:
 
 
 def stratified_timesteps(count: int, timesteps: int, generator: torch.Generator) -> Tensor:
-    """Timesteps spread evenly over the chain, one in each of ``count`` equal slices: int64[count], on its device.
+    """Timesteps spread evenly over 0..timesteps-1, one in each of ``count`` equal slices: int64[count], on its device.
 
-    Each alone is uniform on 0..timesteps-1, as in Ho et al. 2020, algorithm 1; together they vary
-    less, and so does the loss (Kingma et al. 2021, appendix I.1).
+    Each is uniform on its own, as in Ho et al. 2020, algorithm 1; together they vary less, and so does the
+    loss (Kingma et al. 2021, appendix I.1).
     """
     device = generator.device
     offset = torch.rand((), generator=generator, dtype=torch.float32, device=device)

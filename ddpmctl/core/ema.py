@@ -1,4 +1,4 @@
-"""Exponential moving average of the weights, which samples better than the last weights."""
+"""Exponential moving average of the weights, with which samples are better than with the last weights."""
 
 import copy
 
@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 
 class EMA:
-    """Moving average of a module's parameters whose memory grows with the run; buffers are copied.
+    """Moving average of parameters, with an averaging window that grows with the number of steps; buffers are copied.
 
     At update ``n`` the decay is ``(1 - 1/n) ** (gamma + 1)`` (Karras et al. 2024, eq. 10): the average does not contain
-    the initial weights, and always lags by the same fraction ``1 / (gamma + 2)`` of the steps so far.
+    the initial weights, and always lags by the same fraction ``1 / (gamma + 2)`` of the steps so far (its mean age).
 
     Args:
         module: the module to average; the attribute of this name is the averaged copy, in evaluation mode.
@@ -26,15 +26,15 @@ class EMA:
 
     def update(self, module: nn.Module) -> None:
         """Move the average towards ``module`` by one step."""
-        self.move(module, self.next_weight())
+        self.lerp_(module, self.next_weight())
 
     def next_weight(self) -> float:
-        """Count one update and return the weight of the new value in it, 1 - decay, in (0, 1]."""
+        """Count one update and return 1 - decay, in (0, 1]."""
         self.updates += 1
         return 1.0 - ((1 - 1 / self.updates) ** (1 / self.lag - 1) if self.lag else 0.0)
 
     @torch.no_grad()
-    def move(self, module: nn.Module, weight: float | Tensor) -> None:
+    def lerp_(self, module: nn.Module, weight: float | Tensor) -> None:
         """Move the average to ``average + weight (module - average)``; ``weight`` may be a tensor float32[]."""
         averages: list[Tensor] = list(self.module.parameters())
         values: list[Tensor] = list(module.parameters())

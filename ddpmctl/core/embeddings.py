@@ -18,7 +18,7 @@ def sinusoidal(t: Tensor, dim: int) -> Tensor:
 
 
 class TimestepAndClassEmbedding(nn.Module):
-    """The class's learned vector and the timestep's sinusoids, concatenated: float32[B, 2 * dim]."""
+    """Learned class embedding and sinusoidal timestep embedding, concatenated: float32[B, 2 * dim]."""
 
     def __init__(self, labels: int, dim: int) -> None:
         super().__init__()

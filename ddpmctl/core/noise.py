@@ -1,10 +1,10 @@
 """Standard normal noise as a function of seed, draw and element: a counter-based generator.
 
-No generator has a state, so an image has the same noise alone or among thousands, on every device, in any order.
+The generator is stateless: an image has the same noise alone or among thousands, on every device, in any order.
 The definition, which is all that another program needs to draw the same noise:
 
 1. Key: ``(seed mod 2**32, seed >> 32)``, the image's seed in 0..2**63-1 as two 32-bit words, the low word first.
-2. Counter: ``(draw, j)``, two 32-bit words. ``draw`` is 0 for the noise that a chain starts from, then 1, 2 and so on;
+2. Counter: ``(draw, j)``, two 32-bit words. ``draw`` is 0 for the initial noise of sampling, then 1, 2 and so on;
    ``j`` is the number of a pair of elements, ``2j`` and ``2j + 1`` in C order of the shape (channel, row, column).
 3. Words: ``(w0, w1) = threefry2x32(key, counter)`` with 20 rounds (Salmon et al. 2011, section 3.3).
    Additions are modulo 2**32; ``rotl`` rotates a 32-bit word to the left:
@@ -41,7 +41,7 @@ ONE = 2.0**32
 def normal(seeds: Sequence[int], draw: int, shape: tuple[int, ...]) -> Tensor:
     """Noise for images of this shape: float32[N, *shape] on the CPU.
 
-    There is one seed per image, 0..2**63-1; draw 0 is the noise that a chain starts from.
+    There is one seed per image, 0..2**63-1; draw 0 is the initial noise of sampling.
     """
     # NumPy has the integers: torch would divide each of these many short operations among threads.
     low, high = key_words(seeds)[:, :, None]

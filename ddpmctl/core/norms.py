@@ -36,4 +36,4 @@ def _batch_norm(channels: int) -> nn.Module:
 
 
 NORMS: dict[str, Callable[[int], nn.Module]] = {"group": _group_norm, "batch": _batch_norm}
-"""GroupNorm normalizes each image by itself; BatchNorm those of a batch together (Ioffe & Szegedy 2015)."""
+"""GroupNorm normalizes each image independently, BatchNorm over the batch (Ioffe & Szegedy 2015)."""

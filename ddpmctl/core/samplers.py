@@ -13,7 +13,7 @@ PredictX0 = Callable[[Tensor, int], Tensor]
 """``predict_x0(x_t: float[B,C,H,W], t) -> float[B,C,H,W]``: the predicted clean image."""
 
 Noise = Callable[[], Tensor]
-"""Draws standard normal noise shaped like ``x``, other noise at each call.
+"""Draws standard normal noise shaped like ``x``, different noise at each call.
 
 The noise that a chain starts from is draw 0 of `noise.normal`, and call ``n``, counted from 1, is draw ``n``: a sampler
 that calls it once per step has draw ``k + 1`` at step ``k``. It may be called several times per step, or not at all.
@@ -41,7 +41,7 @@ Sampler = Callable[[PredictX0, Schedule, Tensor, list[int], Noise], Iterator[Ste
 def trailing_timesteps(timesteps: int, steps: int) -> list[int]:
     """``steps`` timesteps from ``timesteps - 1`` down, evenly spaced; all of them when the counts agree.
 
-    Trailing spacing starts at the very end of the chain, where the image is pure noise (Lin et al. 2024, table 2).
+    Trailing spacing starts at the last timestep, where the image is pure noise (Lin et al. 2024, table 2).
     """
     if not 1 <= steps <= timesteps:
         raise ValueError(f"steps must be in 1..{timesteps}, not {steps}")
@@ -51,8 +51,8 @@ def trailing_timesteps(timesteps: int, steps: int) -> list[int]:
 def ddpm(predict_x0: PredictX0, schedule: Schedule, x: Tensor, timesteps: list[int], noise: Noise) -> Iterator[Step]:
     """Ancestral sampling (Ho et al. 2020, algorithm 2).
 
-    The variance is ``beta_t`` on the full chain and the posterior's (eq. 7) when steps are skipped, where the
-    larger one would leave noise in the image.
+    The variance is ``beta_t`` with all timesteps and the posterior's (eq. 7) when timesteps are skipped, where
+    the larger one would leave noise in the image.
     """
     full_chain = len(timesteps) == len(schedule)
     for index, (t, t_next) in enumerate(pairwise([*timesteps, -1])):
@@ -81,7 +81,7 @@ def ddim(predict_x0: PredictX0, schedule: Schedule, x: Tensor, timesteps: list[i
 
 def dpmpp(predict_x0: PredictX0, schedule: Schedule, x: Tensor, timesteps: list[int], noise: Noise) -> Iterator[Step]:
     """DPM-Solver++(2M) (Lu et al. 2022, algorithm 2); ``noise`` is not drawn."""
-    return _two_multistep(predict_x0, schedule, x, timesteps, None)
+    return _second_order_multistep(predict_x0, schedule, x, timesteps, None)
 
 
 def dpmpp_sde(
@@ -89,19 +89,19 @@ def dpmpp_sde(
 ) -> Iterator[Step]:
     """SDE-DPM-Solver++(2M) (Lu et al. 2022, eq. 18): as `dpmpp`, with fresh noise in each step.
 
-    The noise washes out the errors of an undertrained network (measured: a quarter less Frechet distance); a well
-    trained one does better without.
+    The added noise corrects errors of an undertrained network (measured: a quarter less Frechet distance); a well
+    trained one samples better without.
     """
-    return _two_multistep(predict_x0, schedule, x, timesteps, noise)
+    return _second_order_multistep(predict_x0, schedule, x, timesteps, noise)
 
 
-def _two_multistep(
+def _second_order_multistep(
     predict_x0: PredictX0, schedule: Schedule, x: Tensor, timesteps: list[int], noise: Noise | None
 ) -> Iterator[Step]:
     """A second-order multistep method in ``lambda = log(alpha / sigma)``.
 
-    It looks one prediction back, at no extra evaluation of the network. The first step and the last, where lambda
-    is infinite, are of first order.
+    It uses the previous prediction, without extra network function evaluations. The first step and the last, where
+    lambda is infinite, are of first order.
     """
 
     def log_ratio(alpha_bar: float) -> float:
@@ -123,7 +123,7 @@ def _two_multistep(
         if noise is None:
             x = sigma_next / sigma * x - math.sqrt(alpha_bar_next) * math.expm1(-h) * corrected
         else:
-            lost = -math.expm1(-2 * h)  # the share of the variance that this step forgets and draws anew
+            lost = -math.expm1(-2 * h)  # the share of the variance that this step replaces with fresh noise
             x = sigma_next / sigma * math.exp(-h) * x + math.sqrt(alpha_bar_next) * lost * corrected
             x = x + sigma_next * math.sqrt(lost) * noise()
         previous = (h, x0)

@@ -12,7 +12,7 @@ LINEAR_MIN_TIMESTEPS = 50
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """The cumulative signal level of a Markov chain that turns an image into noise.
+    """The cumulative signal level of the diffusion process.
 
     Everything follows from ``alpha_bar``: a noisy image is
     ``x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) epsilon`` (Ho et al. 2020, eq. 4).
@@ -38,7 +38,7 @@ class Schedule:
 
     @property
     def betas(self) -> Tensor:
-        """Variance added by each step of the chain, float64[T]."""
+        """Variance added by each step, float64[T]."""
         previous = torch.cat([self.alpha_bar.new_ones(1), self.alpha_bar[:-1]])
         return 1 - self.alpha_bar / previous
 
@@ -55,8 +55,8 @@ class Schedule:
 def linear(timesteps: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02) -> Schedule:
     """Linearly spaced betas (Ho et al. 2020, section 4).
 
-    The bounds are those of a chain of 1000 steps and are scaled by ``1000 / timesteps``, so that a
-    shorter chain still ends in noise.
+    The bounds are those of 1000 timesteps and are scaled by ``1000 / timesteps``, so that a shorter process
+    also ends in noise.
     """
     if timesteps < LINEAR_MIN_TIMESTEPS:
         raise ValueError(f"a linear schedule needs at least {LINEAR_MIN_TIMESTEPS} timesteps, not {timesteps}")

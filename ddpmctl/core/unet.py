@@ -11,7 +11,7 @@ from ddpmctl.core.norms import NORMS
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions beside a skip; the condition scales and shifts the second norm (Dhariwal & Nichol 2021)."""
+    """Two 3x3 convolutions and a skip connection; the condition modulates the second norm (Dhariwal & Nichol 2021)."""
 
     def __init__(self, inputs: int, outputs: int, condition: int, norm: Callable[[int], nn.Module]) -> None:
         super().__init__()
@@ -21,7 +21,7 @@ class ResidualBlock(nn.Module):
         self.norm2 = norm(outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
         self.skip = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
-        # Each block starts as its skip alone, which keeps deep sums bounded in the first steps.
+        # Each block starts as the identity, which keeps activations bounded in the first steps.
         nn.init.zeros_(self.conv2.weight)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
@@ -50,14 +50,14 @@ class Stage(nn.Module):
 
 
 class UNet(nn.Module):
-    """Residual U-Net on 2x2, 4x4 or no space-to-depth, conditioned in every block and at the bottleneck.
+    """Residual U-Net with optional 2x2 or 4x4 space-to-depth, conditioned in every block and at the bottleneck.
 
     Args:
         channels: 1 for grey images, 3 for colour.
         num_classes: index ``num_classes`` is the null class.
-        widths: channels per level, multiples of 16, finest first; each further level halves the resolution.
+        widths: channels per level, multiples of 16, highest resolution first; each further level halves the resolution.
         blocks: residual blocks per level, downsampling and upsampling each.
-        patch: side of the squares folded into channels; 1 folds nothing.
+        patch: patch size of the space-to-depth input; 1 for none.
         embedding: width of the timestep embedding and of the class embedding.
         norm: a key of `NORMS`.
     """

@@ -1,1 +1,1 @@
-"""Quality of generated images, measured beside real ones. Needs the extra `eval`."""
+"""Quality of generated images, compared with real ones. Needs the extra `eval`."""

@@ -17,7 +17,7 @@ from ddpmctl.evaluation.evaluator import Evaluator, Images, Metrics, as_tensor
 from ddpmctl.evaluation.metrics import check_available, nearest
 from ddpmctl.evaluation.plot import quality_against_cost
 from ddpmctl.imaging.files import png
-from ddpmctl.imaging.sheet import labelled_sheet
+from ddpmctl.imaging.grid import labelled_grid
 from ddpmctl.model_images import same_images
 from ddpmctl.registry import Checkpoint, Registry
 from ddpmctl.registry.evaluations import store_evaluation
@@ -29,7 +29,7 @@ from ddpmctl.sampling.request import SamplingOptions, SamplingRequest
 log = logging.getLogger("ddpmctl")
 
 COUNTS = range(100, 1_000_001)
-SHEET_COLUMNS = 10
+GRID_COLUMNS = 10
 UPSCALE = 3
 SWEEPABLE = ("sampler", "steps", "guidance", "guidance_interval")
 
@@ -74,7 +74,7 @@ class SamplingResult:
 
     @property
     def label(self) -> str:
-        """The setting in words, without the number of steps."""
+        """The human-readable setting, without the number of steps."""
         sampling = self.sampling
         if sampling.guidance == 1.0:
             return f"{sampling.sampler}, no guidance"
@@ -120,23 +120,23 @@ class Evaluation:
         }
 
     def classification_accuracy_score(self, progress: Progress = no_progress) -> tuple[float, float]:
-        """Accuracy on real test images of classifiers trained on the generated, and on as many real images."""
+        """Accuracy on real test images of classifiers trained on generated and on the same number of real images."""
         task = "training on generated and on real images"
         return self.evaluator.classification_accuracy_score(
             self.images, list(self.request.labels), lambda done, total: progress(task, done, total)
         )
 
-    def nearest_sheet(self) -> bytes:
+    def nearest_grid(self) -> bytes:
         """A PNG of the samples nearest to a training image, each above that image and titled with the distance."""
         train = self.evaluator.train.images
         distances, indices = nearest(as_tensor(self.images), train)
-        closest = distances.argsort()[:SHEET_COLUMNS].tolist()
+        closest = distances.argsort()[:GRID_COLUMNS].tolist()
         samples, real = [self.images[k] for k in closest], channels_last_pixels(train[indices[closest]])
         titles = [f"{float(distances[k]):.1f}" for k in closest]
-        sheet = labelled_sheet([samples, list(real)], [titles, []], UPSCALE)
+        grid = labelled_grid([samples, list(real)], [titles, []], UPSCALE)
         shown = replace(self.request, labels=tuple(self.request.labels[k] for k in closest))
         argv = self.request.to_argv("evaluate", count=len(self.images), show_nearest="nearest.png")
-        return png(sheet, build_provenance(shown, "sheet", argv, upscale=UPSCALE))
+        return png(grid, build_provenance(shown, "sheet", argv, upscale=UPSCALE))
 
     def plot(self) -> bytes:
         """A PNG of quality against cost; settings that differ only in the number of steps are joined by a line."""
@@ -161,17 +161,17 @@ def evaluate(
         >>> [result.metrics.frechet.ratio for result in evaluation.results]  # doctest: +SKIP
 
     A classifier is trained once on the real training set, for a minute or two, and cached. Without a sweep, the result
-    is saved beside the model.
+    is saved with the model.
 
     Args:
         model: a name or path; the newest when None.
-        n: images per setting, of all classes in turn; image k has seed ``seed + k``.
+        n: images per setting, cycling through all classes; image k has seed ``seed + k``.
         sweep: values of some of `SWEEPABLE`; every combination is evaluated.
-        data_dir: the folder of the data set; searched for when None.
+        data_dir: the folder of the dataset; searched for when None.
         options: the seed, 0 by default, and settings that are not swept.
     """
     if n not in COUNTS:
-        raise UsageError(f"{n} images cannot be evaluated", Setting("n", f"{COUNTS.start}..{COUNTS.stop - 1}"))
+        raise UsageError(f"n must be in {COUNTS.start}..{COUNTS.stop - 1}, not {n}", Setting("n", 2000))
     check_available()
     checkpoint = model if isinstance(model, Checkpoint) else Registry().open(model)
     labels = [k % len(checkpoint.manifest.classes) for k in range(n)]
@@ -181,7 +181,7 @@ def evaluate(
     engine = Engine(checkpoint, device, precision)
     request = engine.resolve(request)
     evaluator = _evaluator(checkpoint, data_dir, engine, progress)
-    engine.generate(labels[:SHEET_COLUMNS], steps=1)  # the first images are slower than all that follow
+    engine.generate(labels[:GRID_COLUMNS], steps=1)  # warm-up
     results = []
     for sampling in settings:
         request = replace(request, sampling=sampling)
@@ -206,7 +206,7 @@ def _settings(request: SamplingRequest, sweep: Mapping[str, Sequence[Any]]) -> I
 
 
 def _evaluator(checkpoint: Checkpoint, data_dir: Path | None, engine: Engine, progress: Progress) -> Evaluator:
-    """The evaluator of the data set that the model was trained on."""
+    """The evaluator of the dataset that the model was trained on."""
     manifest = checkpoint.manifest
     train = same_images(manifest, data_dir, notice=log.warning)
     test = same_images(manifest, data_dir, train=False)
@@ -221,9 +221,9 @@ def _evaluator(checkpoint: Checkpoint, data_dir: Path | None, engine: Engine, pr
 
 
 def _save(evaluation: Evaluation) -> None:
-    """Save the result beside the model, where the report finds it."""
+    """Save the result with the model, for the report."""
     request = evaluation.request
     conditions = {"seed": request.seed, "device": request.device, "precision": request.precision}
     record = {**evaluation.results[0].to_dict(), **conditions, "created": f"{datetime.now(UTC):%Y-%m-%d}"}
     if not store_evaluation(request.checkpoint, record):
-        log.info("not saved: a model that was opened by the path of a checkpoint has no place for an evaluation")
+        log.info("evaluation not saved: the model was opened by a checkpoint path")

@@ -26,13 +26,13 @@ class CachedClassifier:
     Attributes:
         digest: sha256 of its weights.
         accuracy: on real test images.
-        fresh: whether it was trained just now.
+        newly_trained: whether it was not in the cache.
     """
 
     classifier: Classifier
     digest: str
     accuracy: float
-    fresh: bool
+    newly_trained: bool
 
 
 def cache_folder() -> Path:
@@ -41,14 +41,14 @@ def cache_folder() -> Path:
 
 
 def cached_classifier(train: Dataset, test: Dataset, device: torch.device, on_step: OnStep) -> CachedClassifier:
-    """The classifier of a dataset: from the cache if it is intact there, else trained and added to it."""
+    """The classifier of a dataset: from the cache if intact there, otherwise trained and cached."""
     folder, digest = cache_folder(), train.digest()
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{digest[:16]}-v{VERSION}.safetensors"
     with FileLock(path.with_suffix(".lock")):
         found = _load(path, digest, train, device) or _train(path, digest, train, test, device, on_step)
-    origin = "trained now" if found.fresh else "from the cache"
-    log.info("classifier %s (%s): %.2f%% of real test images", found.digest[:12], origin, 100 * found.accuracy)
+    origin = "newly trained" if found.newly_trained else "from the cache"
+    log.info("classifier %s (%s): %.2f%% accuracy on real test images", found.digest[:12], origin, 100 * found.accuracy)
     return found
 
 
@@ -62,11 +62,11 @@ def _train(
     record = {"version": VERSION, "dataset": digest, "sha256": weights_digest, "test_accuracy": accuracy}
     replace_file(path, data)
     replace_file(path.with_suffix(".json"), json.dumps(record, indent=2).encode())
-    return CachedClassifier(classifier, weights_digest, accuracy, fresh=True)
+    return CachedClassifier(classifier, weights_digest, accuracy, newly_trained=True)
 
 
 def _load(path: Path, digest: str, train: Dataset, device: torch.device) -> CachedClassifier | None:
-    """The classifier in the cache; None where it is missing or damaged, since it can be trained again."""
+    """The classifier in the cache; None if missing or damaged, since it can be trained again."""
     try:
         data = path.read_bytes()
         record = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
@@ -78,4 +78,4 @@ def _load(path: Path, digest: str, train: Dataset, device: torch.device) -> Cach
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError):
         return None
     moved: Classifier = classifier.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return CachedClassifier(moved.eval(), record["sha256"], accuracy, fresh=False)
+    return CachedClassifier(moved.eval(), record["sha256"], accuracy, newly_trained=False)

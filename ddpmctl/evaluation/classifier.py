@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ddpmctl.core.defaults import usual_defaults
+from ddpmctl.core.defaults import default_dtype_and_device
 from ddpmctl.data.dataset import Dataset, to_model_range
 
 VERSION = 1
-"""Version of the training below: a classifier that was trained otherwise must not be found in the cache."""
+"""Version of the training below; increment to invalidate cached classifiers."""
 
 EPOCHS = 6
 BATCH_SIZE = 128
@@ -33,7 +33,7 @@ class Classifier(nn.Module):
 
     def __init__(self, channels: int, classes: int) -> None:
         super().__init__()
-        with usual_defaults():
+        with default_dtype_and_device():
             self.body = nn.Sequential(
                 *_block(channels, 16), nn.MaxPool2d(2), *_block(16, 32), nn.MaxPool2d(2), *_block(32, 64),
                 nn.MaxPool2d(2), *_block(64, FEATURES), nn.AdaptiveAvgPool2d(1), nn.Flatten(),

@@ -30,8 +30,8 @@ class Distance:
     """A distance to the training set, and the same distance of real images: the real-data floor.
 
     Attributes:
-        value: None for fewer than two training images, or where it is not finite.
-        floor: of as many real test images, averaged over draws; None likewise.
+        value: None for fewer than two training images, or if not finite.
+        floor: of the same number of real test images, averaged over draws; None likewise.
         floor_std: standard deviation over the draws; None for one draw.
     """
 
@@ -42,7 +42,7 @@ class Distance:
 
     @property
     def ratio(self) -> float | None:
-        """Ratio to the floor; None if that is unknown, or 0 to within its deviation, as of a kernel distance."""
+        """Ratio to the floor; None if the floor is unknown or not significantly above 0."""
         if self.value is None or self.floor is None or self.floor <= (self.floor_std or 0.0):
             return None
         return self.value / self.floor
@@ -72,7 +72,7 @@ class Metrics:
         accuracy_by_class: None for a class in ``unmeasured_classes``.
         unmeasured_classes: why a class has no accuracy, by its name.
         real_accuracy: of the classifier on real test images.
-        diversity: None for too few images, and so with ``real_diversity`` of real test images.
+        diversity: None for too few images; likewise ``real_diversity`` of real test images.
         intensity: mean pixel, 0..255, and ``real_intensity`` of the training set.
     """
 
@@ -148,7 +148,7 @@ class Evaluator:
     def classification_accuracy_score(
         self, images: Images, labels: list[int], on_step: OnStep = lambda done, total: None
     ) -> tuple[float, float]:
-        """Accuracy on real test images of classifiers trained on these, and on as many real ones (Ravuri et al. 2019).
+        """Accuracy on real test images after training on these, and on equally many real images (Ravuri et al. 2019).
 
         Args:
             on_step: called for the first classifier, then for the second.

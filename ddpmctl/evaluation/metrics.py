@@ -23,7 +23,7 @@ MIN_NEIGHBOURS = NEIGHBOURS + 1
 KERNEL_SUBSET = 1000
 KERNEL_SUBSETS = 100
 
-INSTALL = "in the project's folder: pip install '.[eval]'"
+INSTALL = "pip install 'ddpmctl[eval]', or in a checkout: pip install '.[eval]'"
 
 
 class _Identity(nn.Module):
@@ -66,7 +66,7 @@ class Diversity:
     Attributes:
         recall: share of real images inside the ball of a generated one.
         density: real balls that a generated image lies in, over k; 1 for images distributed as the real ones.
-        coverage: share of real balls that hold a generated image.
+        coverage: share of real balls that contain a generated image.
     """
 
     recall: float
@@ -75,7 +75,7 @@ class Diversity:
 
 
 def diversity(real: Tensor, generated: Tensor) -> Diversity:
-    """Compare as many real features as generated ones, float64[N,F] each."""
+    """Compare equally many real and generated features, float64[N,F] each."""
     between = torch.cdist(real, generated)
     in_real_ball = between < _radii(real)[:, None]
     return Diversity(
@@ -112,7 +112,7 @@ def is_available() -> bool:
 
 
 def check_available() -> None:
-    """Raise an error if torchmetrics is not installed, before minutes are spent on sampling."""
+    """Raise an error if torchmetrics is not installed, before minutes of sampling."""
     if not is_available():
         raise DdpmctlError("torchmetrics is not installed", INSTALL)
 

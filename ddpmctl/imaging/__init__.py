@@ -1,1 +1,1 @@
-"""From pixels to files and to the terminal."""
+"""Image files, grids and animations."""

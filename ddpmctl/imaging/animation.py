@@ -1,4 +1,4 @@
-"""Animated pictures."""
+"""Animated image files."""
 
 import io
 from collections.abc import Sequence
@@ -14,14 +14,14 @@ from ddpmctl.imaging.upscale import Images
 FORMATS = {".gif": "GIF", ".webp": "WEBP", ".png": "PNG"}
 MAX_FRAMES = 1000
 MAX_FPS = 50
-"""GIF counts time in hundredths of a second, and viewers slow down what is shorter than two of them."""
+"""GIF counts time in hundredths of a second, and viewers slow down frames shorter than two of them."""
 
 MAX_HOLD = 60
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """How an animation runs: frames at most, frames per second, and seconds that the last one stays."""
+    """Timing of an animation: maximum number of frames, frames per second, and seconds to hold the last frame."""
 
     frames: int = 60
     fps: float = 20.0
@@ -29,11 +29,11 @@ class Timing:
 
     def __post_init__(self) -> None:
         if not 1 <= self.frames <= MAX_FRAMES:
-            raise UsageError(f"{self.frames} frames are not possible", Setting("frames", f"1..{MAX_FRAMES}"))
+            raise UsageError(f"frames must be in 1..{MAX_FRAMES}, not {self.frames}", Setting("frames", 60))
         if not 1 <= self.fps <= MAX_FPS:
-            raise UsageError(f"{self.fps:g} frames a second are not possible", Setting("fps", f"1..{MAX_FPS}"))
+            raise UsageError(f"fps must be in 1..{MAX_FPS}, not {self.fps:g}", Setting("fps", 20))
         if not 0 <= self.hold <= MAX_HOLD:
-            raise UsageError(f"a hold of {self.hold:g} seconds is not possible", Setting("hold", f"0..{MAX_HOLD}"))
+            raise UsageError(f"hold must be in 0..{MAX_HOLD}, not {self.hold:g}", Setting("hold", 2))
 
 
 def encode_animation(
@@ -41,8 +41,7 @@ def encode_animation(
 ) -> bytes:
     """Encode frames that play in a loop, as a GIF, WebP or animated PNG.
 
-    A frame that equals the one before is not written again: that one is shown longer, as formats that merge equal
-    frames would have it anyway.
+    A frame that equals the previous one is merged into it, as some formats do anyway.
 
     Args:
         frames: uint8[H,W] or uint8[H,W,3], one size, at least one.
@@ -65,10 +64,10 @@ def encode_animation(
     return data.getvalue()
 
 
-def pick(count: int, wanted: int) -> list[int]:
-    """``wanted`` indices spread over ``count``, first and last among them; all where there are fewer."""
-    if wanted >= count:
+def pick(count: int, size: int) -> list[int]:
+    """``size`` indices spread evenly over ``count``, including first and last; all if there are fewer."""
+    if size >= count:
         return list(range(count))
-    if wanted == 1:
+    if size == 1:
         return [count - 1]
-    return [round(i * (count - 1) / (wanted - 1)) for i in range(wanted)]
+    return [round(i * (count - 1) / (size - 1)) for i in range(size)]

@@ -1,4 +1,4 @@
-"""Pictures as files: checked before the work, written atomically."""
+"""Image files: paths are checked before sampling; files are written atomically."""
 
 import io
 import os
@@ -17,11 +17,11 @@ from ddpmctl.imaging.upscale import Images
 from ddpmctl.paths import check_writable
 
 LONGEST_STEM = 100
-"""Bytes of a default name; some file systems take 143 in all."""
+"""Maximum bytes of a default name; some file systems allow 143 in total."""
 
 
 def check_target(path: Path, suffixes: Iterable[str]) -> None:
-    """Check that a file with one of these suffixes can be written, before the work that fills it."""
+    """Check that a file with one of these suffixes can be written, before sampling."""
     check_suffix(path, suffixes)
     check_writable(path)
 
@@ -30,11 +30,11 @@ def check_suffix(path: Path, suffixes: Iterable[str]) -> None:
     """Check that a path that is not a folder has one of these suffixes."""
     known = list(suffixes)
     if path.suffix.lower() not in known and not os.path.isdir(path):  # noqa: PTH112  a name may be too long
-        raise UsageError(f"'{path}' has no suffix that is known here", f"end it in {' or '.join(known)}")
+        raise UsageError(f"'{path}' has an unsupported file extension", f"use {' or '.join(known)}")
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file atomically; what is not a plain file is written to directly."""
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a file atomically; special files are written to directly."""
     path = path.resolve()  # a link is written through, as cp does
     if path.exists() and not path.is_file():
         path.write_bytes(data)
@@ -43,7 +43,7 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 def free_path(path: Path) -> Path:
-    """``path``, or with the first free number appended: a default name never overwrites."""
+    """``path``, with the first unused number appended if it exists: a default name never overwrites."""
     number = 1
     candidate = path
     while candidate.exists():
@@ -53,7 +53,7 @@ def free_path(path: Path) -> Path:
 
 
 def numbered_paths(path: Path, count: int, *, fresh: bool) -> list[Path]:
-    """``count`` paths ``stem-1.png``, ``stem-2.png``, ..; from the first number past all that exist when fresh."""
+    """``count`` paths ``stem-1.png``, ``stem-2.png``, ..; starting after the existing ones if fresh."""
     first = 1
     if fresh:
         taken = re.compile(rf"{re.escape(path.stem)}-(\d+){re.escape(path.suffix)}")
@@ -65,7 +65,7 @@ def numbered_paths(path: Path, count: int, *, fresh: bool) -> list[Path]:
 
 
 def safe_stem(name: str) -> str:
-    """A class name as a part of a file name, cut where it would leave no room for a number and a suffix."""
+    """A class name as a part of a file name, truncated to leave room for a number and a suffix."""
     stem = re.sub(r"[^\w.-]+", "-", name)
     return stem.encode()[:LONGEST_STEM].decode(errors="ignore").strip("-.") or "image"
 

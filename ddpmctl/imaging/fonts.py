@@ -1,4 +1,4 @@
-"""Fonts for titles: Pillow's own, and an installed one where it lacks characters, as it does for CJK and emoji."""
+"""Fonts for titles: Pillow's own, and an installed one for characters that it lacks, such as CJK and emoji."""
 
 import os
 import sys
@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import ImageFont
 
 Face = Callable[[float], "ImageFont.FreeTypeFont | ImageFont.ImageFont"]
-"""Makes a font of a size in pixels."""
+"""Creates a font of a size in pixels."""
 
 SUFFIXES = (".ttf", ".otf", ".ttc")
 TRIED_AT = 24.0
@@ -21,7 +21,7 @@ INVISIBLE = "\u200c\u200d\ufe0e\ufe0f"
 """Joiners and variation selectors, which choose between forms that a title can do without."""
 
 
-def folders() -> list[Path]:
+def font_folders() -> list[Path]:
     """Folders of fonts on this operating system."""
     home = os.path.expanduser("~")  # noqa: PTH111  stays as it is for a user without a home directory
     if sys.platform == "win32":
@@ -37,14 +37,14 @@ def folders() -> list[Path]:
 @lru_cache(maxsize=1)
 def installed() -> tuple[Path, ...]:
     """Files of fonts: the one that comes with matplotlib first, then plain sans-serif ones."""
-    spec = find_spec("matplotlib")  # is not imported for that
+    spec = find_spec("matplotlib")  # without importing it
     bundled = [
         Path(place, "mpl-data", "fonts", "ttf", "DejaVuSans.ttf")
         for place in (spec.submodule_search_locations if spec else None) or ()
     ]
     found = {
         Path(folder, name)
-        for top in folders()
+        for top in font_folders()
         for folder, _, names in os.walk(top)
         for name in names
         if name.lower().endswith(SUFFIXES)
@@ -58,7 +58,7 @@ def _plainness(path: Path) -> tuple[bool, bool, str]:
 
 
 def face_for(text: str) -> Face:
-    """The font that has most of the characters of a text: Pillow's own where it has as many as any other."""
+    """The font that has most of the characters of a text: Pillow's own if no other has more."""
     best, lacking = _default(), _lacked(_default(), text)
     for path in installed() if lacking else ():
         face = partial(ImageFont.truetype, str(path))
@@ -80,7 +80,7 @@ def _default() -> Face:
 
 
 def _lacked(face: Face, text: str) -> str:
-    """The characters that a font lacks; all, where it cannot be used in any size, as bitmaps of emoji cannot."""
+    """The characters that a font lacks; all for a font that is not scalable, such as emoji bitmaps."""
     wanted = "".join(char for char in dict.fromkeys(text) if char not in INVISIBLE and not char.isspace())
     try:
         font = face(TRIED_AT)

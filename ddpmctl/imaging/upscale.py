@@ -1,4 +1,4 @@
-"""Pictures enlarged by OpenCV."""
+"""Upscaling of images by OpenCV."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,23 +17,23 @@ INTERPOLATIONS = {
 }
 
 MAX_BYTES = 2**30
-"""Memory that the enlarged pictures of one request may take."""
+"""Maximum memory of the upscaled images of one request."""
 
 
 def check_upscale(factor: int, interpolation: str, count: int, size: int, channels: int) -> None:
-    """Check that ``count`` square images can be enlarged, before any is sampled."""
+    """Check that ``count`` square images can be upscaled, before any is sampled."""
     choose("interpolation", interpolation, INTERPOLATIONS)
     if factor < 1:
-        raise UsageError(f"an upscale of {factor} leaves no picture", Setting("upscale", "1 or more"))
+        raise UsageError(f"upscale must be at least 1, not {factor}", Setting("upscale", 4))
     needed = count * channels * (size * factor) ** 2
     if needed > MAX_BYTES:
         limit = int((MAX_BYTES / (count * channels)) ** 0.5) // size
-        hint = Setting("upscale", f"{limit} or less") if limit else "ask for fewer images"
-        raise UsageError(f"an upscale of {factor} would need {needed / 2**30:,.1f} GiB of memory", hint)
+        hint = Setting("upscale", f"{limit} or less") if limit else "request fewer images"
+        raise UsageError(f"upscaling by {factor} would need {needed / 2**30:,.1f} GiB of memory", hint)
 
 
 def upscale(image: Images, factor: int, interpolation: str = "cubic") -> Images:
-    """Enlarge uint8[H,W] or uint8[H,W,3] by a whole factor."""
+    """Upscale uint8[H,W] or uint8[H,W,3] by an integer factor."""
     if factor == 1:
         return image
     cv2 = load_cv2()

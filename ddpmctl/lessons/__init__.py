@@ -1,1 +1,1 @@
-"""Three lessons: each trap is trained beside its fix, measured, and shown on one page."""
+"""Three lessons: each mistake and its fix are trained, measured, and compared on one page."""

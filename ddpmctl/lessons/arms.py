@@ -33,7 +33,7 @@ POINTS = 60
 """Points of a thinned curve."""
 
 PROBE_SECONDS, PROBE_SHARE = 3.0, 0.03
-"""Longest measurement of a network's speed, and its share of the training."""
+"""Maximum duration of the speed measurement, and its share of the training time."""
 
 
 @dataclass(slots=True)
@@ -43,7 +43,7 @@ class ArmTrainer:
     Attributes:
         spec: the settings that all arms share.
         budget: seconds of training per network.
-        trained: by name.
+        trained: trained arms by name.
     """
 
     registry: Registry
@@ -55,7 +55,7 @@ class ArmTrainer:
     trained: dict[str, TrainedArm] = field(default_factory=dict)
 
     def train_pair(self, pair: Pair) -> tuple[TrainedArm, TrainedArm]:
-        """Train trap and fix for as many steps."""
+        """Train mistake and fix for the same number of steps."""
         if pair.fix.name not in self.trained:
             self.trained[pair.fix.name] = self._train(pair.fix, self._steps(pair))
         fix = self.trained[pair.fix.name]
@@ -64,7 +64,7 @@ class ArmTrainer:
         return self.trained[pair.trap.name], fix
 
     def _steps(self, pair: Pair) -> int:
-        """How many steps of the fix take its share of the budget, as measured."""
+        """The number of steps of the fix that take its share of the budget, as measured."""
         spec, seconds = replace(self.spec, **pair.fix.settings), pair.share * self.budget
         config = fit_to_dataset(spec.resolve_config(), self.data)
         train_set, _ = self.data.to(self.execution.device).split(config.training.validation_images)
@@ -90,8 +90,8 @@ class ArmTrainer:
         if problem:
             log.info("'%s': %s", arm.name, problem)
         checkpoint = trainer.checkpoints.saved
-        assert checkpoint is not None, "a training is saved before its first step"
-        # Where no metric was finite there is no best checkpoint, or only that of an earlier run.
+        assert checkpoint is not None, "a run is saved before its first step"
+        # Without a finite metric there is no best checkpoint, or only that of an earlier run.
         if arm.name in self.registry.names():
             best = self.registry.open(arm.name)
             checkpoint = best if best.manifest.run.id == trainer.state.id else checkpoint
@@ -128,7 +128,7 @@ class _Recorder(Callback):
         self.epochs[row.epoch] = step_metrics
 
     def on_rollback(self, reason: str, plan: Plan, step: int) -> None:
-        self.problems.append(f"{reason}; it continued from step {step:,} at half the learning rate")
+        self.problems.append(f"{reason}; continued from step {step:,} with half the learning rate")
 
     def curves(self) -> tuple[Curve, Curve]:
         """Losses and norms of all steps."""
@@ -138,10 +138,10 @@ class _Recorder(Callback):
 
 
 def seconds_per_step(train_step: TrainStep, batch_size: int, seconds: float) -> float:
-    """The median time of real steps, measured for so many seconds; the step must not be used afterwards."""
+    """The median time of real steps, measured for ``seconds``; the step must not be used afterwards."""
     ids = torch.arange(batch_size, device=train_step.execution.device)
     durations: list[float] = []
-    # The first step sets things up and is slower than all that follow.
+    # The first step is a warm-up.
     while len(durations) < 4 or sum(durations) < seconds:
         started = time.perf_counter()
         train_step(ids, 0, train_step.config.training.lr).sum().item()
@@ -150,7 +150,7 @@ def seconds_per_step(train_step: TrainStep, batch_size: int, seconds: float) -> 
 
 
 def _thinned(values: Curve) -> tuple[float, ...]:
-    """Medians of at most `POINTS` equal parts, of the values that are finite."""
+    """Medians of the finite values of at most `POINTS` equal parts."""
     parts = np.array_split(values, min(POINTS, len(values))) if len(values) else []
     finite = [part[np.isfinite(part)] for part in parts]
     return tuple(float(np.median(part)) for part in finite if len(part))

@@ -1,4 +1,4 @@
-"""Lesson three: normalize each image by itself."""
+"""Lesson three: normalize each image independently."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,26 +31,26 @@ from ddpmctl.sampling.engine import Engine
 from ddpmctl.sampling.loop import Images
 
 SHARE = 0.5
-"""Of the budget, for each network of the other conditions."""
+"""Share of the budget for each network of the other conditions."""
 
-OUT_OF_CONTROL = 10.0
-"""Ratio to the largest gradient of GroupNorm from which gradients are out of control."""
+EXPLODING = 10.0
+"""Ratio to the maximum gradient norm of GroupNorm from which gradients count as exploding."""
 
 DEGRADED = 1.25
-"""Ratio to the validation MSE of GroupNorm from which BatchNorm degrades it."""
+"""Ratio to the validation MSE of GroupNorm from which BatchNorm counts as degraded."""
 
 WORSE = 0.02
-"""Difference of the label accuracy from which images are worse."""
+"""Difference in label accuracy from which images count as worse."""
 
 OTHERS, BATCHES = 15, 8
-"""Other images of a batch, and batches, in which the prediction for one image is compared."""
+"""Number of other images per batch, and of batches, for which predictions for one image are compared."""
 
 ONE_TIMESTEP = "one timestep"
 
 
 @contextmanager
 def batch_statistics(engine: Engine) -> Iterator[None]:
-    """Normalize by the statistics of the batch, as in training; the running statistics stay as they are."""
+    """Normalize with the statistics of the batch, as in training; the running statistics are not updated."""
     norms = [module for module in engine.network.modules() if isinstance(module, nn.BatchNorm2d)]
     for norm in norms:
         norm.train()
@@ -63,24 +63,24 @@ def batch_statistics(engine: Engine) -> Iterator[None]:
 
 
 def generate_by_batch(engine: Engine, labels: list[int], seed: int) -> Images:
-    """Images by the statistics of the batch."""
+    """Sample with batch statistics."""
     with batch_statistics(engine):
         return engine.generate(labels, seed)
 
 
-RUNNING = ImageSet("running", "trap: BatchNorm, running", from_trap=True)
-OF_BATCH = ImageSet("of_batch", "trap: BatchNorm, of the batch", from_trap=True, sample=generate_by_batch)
+RUNNING = ImageSet("running", "mistake: BatchNorm, running statistics", from_trap=True)
+OF_BATCH = ImageSet("of_batch", "mistake: BatchNorm, batch statistics", from_trap=True, sample=generate_by_batch)
 FIXED = ImageSet("group", "fix: GroupNorm", from_trap=False)
 
 
 def _pair(name: str, stem: str, **settings: Any) -> Pair:
-    """Both norms under another condition."""
+    """Both norms under a different condition."""
     batch = Arm(f"{stem}-batch", name, {**settings, "norm": "batch"})
     return Pair(batch, Arm(f"{stem}-group", name, settings), SHARE, name)
 
 
 PAIRS = (
-    Pair(Arm("batchnorm", "the trap", {"norm": "batch"}), name=f"batches of {PRESET.config.training.batch_size}"),
+    Pair(Arm("batchnorm", "the mistake", {"norm": "batch"}), name=f"batches of {PRESET.config.training.batch_size}"),
     _pair("batches of 8", "batch-8", batch_size=8),
     _pair("batches of 128", "batch-128", batch_size=128),
     _pair(ONE_TIMESTEP, "one-timestep", one_timestep=True),
@@ -91,9 +91,9 @@ def _largest(arm: TrainedArm) -> float:
     return float(arm.settled_norms.max())
 
 
-def is_out_of_control(trial: Trial) -> bool:
-    """Whether a value was not finite, or the largest gradient is `OUT_OF_CONTROL` times that of GroupNorm."""
-    return bool(trial.trap.network.problem) or not _largest(trial.trap) / _largest(trial.fix) < OUT_OF_CONTROL
+def has_exploding_gradients(trial: Trial) -> bool:
+    """Whether a value was not finite, or the maximum gradient norm is `EXPLODING` times that of GroupNorm."""
+    return bool(trial.trap.network.problem) or not _largest(trial.trap) / _largest(trial.fix) < EXPLODING
 
 
 def _is_worse(metrics: ImageMetrics, other: ImageMetrics) -> bool:
@@ -126,7 +126,7 @@ def analyse(trial: Trial) -> Analysis:
 
 
 def _conditions(trial: Trial) -> Table:
-    """Every network, by its condition."""
+    """One row per network."""
     _, labels = trial.evaluator.real_images(trial.count)
     rows = []
     for name, pair in trial.pairs.items():
@@ -137,30 +137,30 @@ def _conditions(trial: Trial) -> Table:
             gradients = (f"{np.median(norms):.3g}", f"{norms.max():.3g}")
             rows.append((f"{norm}, {name}", f"{network.steps:,}", mse, *gradients, *metrics.cells()[:2]))
     return Table(
-        title="When does it degrade? The same networks, trained under other conditions",
-        columns=("", "steps", "validation MSE", "median gradient", "largest", *COLUMNS[:2]),
+        title="When does BatchNorm degrade the model? The same networks, trained under other conditions",
+        columns=("", "steps", "validation MSE", "median gradient norm", "max gradient norm", *COLUMNS[:2]),
         rows=tuple(rows),
     )
 
 
 def _dependence(trial: Trial) -> Table:
-    """How much the prediction for one image changes with the others of its batch."""
+    """How much the prediction for one image depends on the other images of its batch."""
     with batch_statistics(trial.trap.engine):
         of_batch = batch_dependence(trial, trial.trap.engine)
     measured = {
-        "BatchNorm, of the batch": of_batch,
-        "BatchNorm, running": batch_dependence(trial, trial.trap.engine),
+        "BatchNorm, batch statistics": of_batch,
+        "BatchNorm, running statistics": batch_dependence(trial, trial.trap.engine),
         "GroupNorm": batch_dependence(trial, trial.fix.engine),
     }
     return Table(
-        title="The prediction for one image, among different other images",
-        columns=("", "changes by", "its size"),
+        title="The prediction for one image in batches with different other images",
+        columns=("", "change (RMS)", "magnitude (RMS)"),
         rows=tuple((name, f"{change:.2g}", f"{size:.2g}") for name, (change, size) in measured.items()),
     )
 
 
 def batch_dependence(trial: Trial, engine: Engine) -> tuple[float, float]:
-    """How much the prediction for one image changes with the other images of its batch, and how large it is."""
+    """RMS change of the prediction for one image with the other images of its batch, and its RMS magnitude."""
     schedule, limits = engine.diffusion.schedule, engine.diffusion.pixel_range
     images, labels = trial.evaluator.real_images(1 + OTHERS * BATCHES)
     x0 = to_model_range(as_tensor(images), limits)
@@ -188,8 +188,8 @@ EXPERIMENT = Experiment(
     lesson="batchnorm",
     pairs=PAIRS,
     image_sets=(RUNNING, OF_BATCH, FIXED),
-    sheet={"trap": RUNNING, "trap, of the batch": OF_BATCH, "fix": FIXED},
-    names=("trap: BatchNorm", FIXED.name),
+    sheet={"mistake": RUNNING, "mistake, batch": OF_BATCH, "fix": FIXED},
+    names=("mistake: BatchNorm", FIXED.name),
     papers=(
         Paper(
             authors="Ioffe, Szegedy 2015",
@@ -198,6 +198,6 @@ EXPERIMENT = Experiment(
         ),
         Paper(authors="Wu, He 2018", title="Group Normalization", arxiv="1803.08494"),
     ),
-    reproduced=is_out_of_control,
+    reproduced=has_exploding_gradients,
     analyse=analyse,
 )

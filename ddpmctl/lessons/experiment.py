@@ -1,6 +1,6 @@
-"""What an experiment is: arms that differ in one setting, the images compared, and the claim that is checked.
+"""Declaration of an experiment: arms that differ in one setting, the images compared, and the claim checked.
 
-An experiment is data; `ExperimentRunner` runs it. Its prose is in ``<lesson>.txt.j2``, a block for each text.
+`ExperimentRunner` runs it. Its texts are in ``<lesson>.txt.j2``, one block for each.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,24 +18,24 @@ from ddpmctl.sampling.engine import Engine
 from ddpmctl.sampling.loop import Images
 
 PRESET = load_preset("quick")
-"""What all networks begin with, small and fast."""
+"""The common preset of all networks, small and fast."""
 
 SETTINGS: Mapping[str, Any] = {"preset": PRESET.name, "target": "epsilon"}
-"""`RunSpec` settings of all networks: to predict the noise is the fix of the first lesson."""
+"""`RunSpec` settings of all networks: predicting the noise is the fix of the first lesson."""
 
 MAX_CLASSES = 10
-"""Columns of a sheet."""
+"""Columns of a grid."""
 
 BATCH_SIZE = 50
-"""Images that are sampled together where the engine does not divide them itself."""
+"""Batch size where the engine does not split into batches itself."""
 
 SETTLED = 0.1
-"""Share of the steps, at the start, whose gradients are not counted: everything is large there."""
+"""Share of the steps at the start whose gradient norms are ignored: they are always large."""
 
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """A network to train: `RunSpec` settings in place of those that all share."""
+    """A network to train: `RunSpec` settings that override the common ones."""
 
     name: str
     role: str
@@ -43,12 +43,12 @@ class Arm:
 
 
 FIX = Arm("fix", "the fix")
-"""The network without a trap, which all experiments share."""
+"""The network without a mistake, shared by all experiments."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two arms that take as many steps: as many as the fix takes in a share of the budget."""
+    """Two arms trained for the same number of steps: as many as the fix takes in a share of the budget."""
 
     trap: Arm
     fix: Arm = FIX
@@ -67,7 +67,7 @@ class TrainedArm:
 
     @property
     def settled_norms(self) -> Curve:
-        """The norms without those of the first steps; a NaN where there are none."""
+        """The norms after the first steps; a NaN if there are none."""
         norms = self.norms[int(SETTLED * len(self.norms)) :]
         return norms if len(norms) else np.array([np.nan], np.float32)
 
@@ -77,8 +77,8 @@ class ImageSet:
     """Images that are measured, sampled from one of the arms of the first pair.
 
     Attributes:
-        key: of its metrics in texts and conditions.
-        name: in tables.
+        key: key of its metrics in texts and conditions.
+        name: name in tables.
     """
 
     key: str
@@ -92,7 +92,7 @@ class Trial:
     """An experiment whose arms are trained and whose images are measured.
 
     Attributes:
-        pairs: trap and fix of each pair by its name; ``trap`` and ``fix`` are those of the first.
+        pairs: mistake and fix of each pair by its name; ``trap`` and ``fix`` are those of the first.
         metrics: of each set of images by its key, and of ``real`` ones.
     """
 
@@ -107,7 +107,7 @@ class Trial:
 
     @property
     def titles(self) -> tuple[str, ...]:
-        """Classes on a sheet."""
+        """Classes shown in a grid."""
         return self.data.classes[:MAX_CLASSES]
 
     def images(self, image_set: ImageSet, labels: list[int]) -> Images:
@@ -117,7 +117,7 @@ class Trial:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Analysis:
-    """What an experiment measures beside its images.
+    """Measurements of an experiment in addition to those of its images.
 
     Attributes:
         tables: by the name of the block that has their note.
@@ -136,10 +136,10 @@ class Experiment:
 
     Attributes:
         pairs: the images of the first one are compared.
-        sheet: rows of the sheet of all classes, by their titles; real images are added.
-        names: of trap and fix in curves and chains.
+        sheet: rows of the grid of all classes, by their titles; real images are added.
+        names: names of mistake and fix in curves and trajectories.
         reproduced: the condition under which the claim holds.
-        chains: a GIF of the chains, where it is not the usual one.
+        chains: a GIF of both trajectories; None for the default one.
     """
 
     lesson: str
@@ -155,5 +155,5 @@ class Experiment:
 
     @property
     def budgets(self) -> float:
-        """Budgets that its training takes beside the one of `FIX`."""
+        """Total training budget in addition to that of `FIX`."""
         return sum(pair.share for pair in self.pairs for arm in (pair.trap, pair.fix) if arm is not FIX)

@@ -1,4 +1,4 @@
-"""The figures of the lessons: sheets, chains side by side, and curves."""
+"""The figures of the lessons: grids, trajectories side by side, and curves."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from ddpmctl.imaging.animation import Timing, encode_animation, pick
 from ddpmctl.imaging.files import png
-from ddpmctl.imaging.sheet import labelled_sheet
+from ddpmctl.imaging.grid import labelled_grid
 from ddpmctl.sampling.engine import Engine
 from ddpmctl.sampling.loop import Images, to_pixels
 from ddpmctl.sampling.request import SamplingRequest
@@ -17,23 +17,23 @@ Curve = NDArray[np.float32]
 
 FRAMES = 24
 GREY_LEVELS = 16
-"""Grey levels of an animation: noise in all 256 would make the page three times as large."""
+"""Grey levels of an animation: noise with all 256 would make the page three times as large."""
 
 CHAIN, CHAIN_STEPS = "ddim", 60
 TIMING = Timing(fps=8, hold=3.0)
 SMOOTHED_OVER = 25
-"""Steps in a window of `smoothed`."""
+"""Window of `smoothed` in steps."""
 
 
 def sheet(rows: Mapping[str, Images] | Sequence[tuple[str, Images]], titles: Sequence[str]) -> bytes:
     """Named rows of images, a column per class, as a PNG."""
     pairs = list(rows.items()) if isinstance(rows, Mapping) else rows
     above = [titles, *[[] for _ in pairs[1:]]]
-    return png(labelled_sheet([list(row) for _, row in pairs], above, 2, [name for name, _ in pairs]))
+    return png(labelled_grid([list(row) for _, row in pairs], above, 2, [name for name, _ in pairs]))
 
 
 def chain_frames(engine: Engine, request: SamplingRequest) -> list[Images]:
-    """Some steps of a chain, each with all images in two lines; the last frame is the result."""
+    """Some sampling steps, each with all images in two rows; the last frame is the result."""
     limits, kept = engine.diffusion.pixel_range, set(pick(request.sampling.steps, FRAMES))
     frames = []
     for step in engine.steps(request):
@@ -43,7 +43,7 @@ def chain_frames(engine: Engine, request: SamplingRequest) -> list[Images]:
 
 
 def both_chains(left: Engine, right: Engine, labels: list[int], seed: int, names: tuple[str, str]) -> bytes:
-    """The chains of two models from the same noise by `CHAIN`, each clipped to its pixel range, as a GIF."""
+    """The trajectories of two models from the same noise with `CHAIN`, each clipped to its pixel range, as a GIF."""
     frames = []
     for engine in (left, right):
         steps = min(CHAIN_STEPS, len(engine.diffusion.schedule))
@@ -52,21 +52,21 @@ def both_chains(left: Engine, right: Engine, labels: list[int], seed: int, names
 
 
 def side_by_side(left: list[Images], right: list[Images], names: tuple[str, str]) -> bytes:
-    """Two chains as one GIF; the shorter one waits at its end."""
+    """Two trajectories as one GIF; the shorter one holds its last frame."""
     count = max(len(left), len(right))
     pairs = ((frames[min(k, len(frames) - 1)] for frames in (left, right)) for k in range(count))
-    frames = [_coarse(labelled_sheet([list(pair)], [names], 2)) for pair in pairs]
+    frames = [_quantized(labelled_grid([list(pair)], [names], 2)) for pair in pairs]
     return encode_animation(frames, ".gif", TIMING)
 
 
-def _coarse(image: Images) -> Images:
-    """An image in `GREY_LEVELS`, black and white among them."""
+def _quantized(image: Images) -> Images:
+    """An image quantized to `GREY_LEVELS`, including black and white."""
     levels = np.round(image.astype(np.float32) * ((GREY_LEVELS - 1) / 255))
     return np.round(levels * (255 / (GREY_LEVELS - 1))).astype(np.uint8)
 
 
 def tiled(images: Images) -> Images:
-    """Images in two lines, as one."""
+    """Images in two rows, as one image."""
     columns = -(-len(images) // 2)
     empty = np.zeros((2 * columns - len(images), *images.shape[1:]), np.uint8)
     lines = np.concatenate([images, empty]).reshape(2, columns, *images.shape[1:])
@@ -74,7 +74,7 @@ def tiled(images: Images) -> Images:
 
 
 def curves(panels: Mapping[str, Mapping[str, Curve]]) -> bytes:
-    """Values over the steps on logarithmic axes as a PNG, smoothed and as they are: panel to line to values."""
+    """Values over the steps on logarithmic axes as a PNG, smoothed and raw: panel to line to values."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.4), layout="constrained")

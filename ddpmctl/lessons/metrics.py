@@ -1,4 +1,4 @@
-"""Metrics of a set of images: some of pixels alone, and more where a classifier can be had."""
+"""Metrics of a set of images: some of pixels alone, and more if a classifier is available."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +15,7 @@ from ddpmctl.evaluation.evaluator import Evaluator, Images
 from ddpmctl.evaluation.metrics import is_available
 from ddpmctl.sampling.loop import channels_last_pixels
 
-COLUMNS = ("label accuracy", "Frechet", "sharpness", "intensity", "to class mean")
+COLUMNS = ("label accuracy", "Frechet distance", "sharpness", "mean intensity", "distance to class mean")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,13 +56,13 @@ class ImageEvaluator:
     def __init__(self, train: Dataset, test: Dataset, device: torch.device, on_step: OnStep) -> None:
         self.train = train
         self.test = test
-        self.real_images(len(test.classes))  # a class without any is reported before anything is trained
+        self.real_images(len(test.classes))  # a class without images is reported before training
         self.evaluator = None
-        self.classifier = "nothing: torchmetrics is not installed"
+        self.classifier = "none, torchmetrics is not installed"
         if is_available():
             cached = cached_classifier(train, test, device, on_step)
             self.evaluator = Evaluator(cached.classifier, train, test)
-            self.classifier = f"a classifier with an accuracy of {cached.accuracy:.1%} on real test images"
+            self.classifier = f"accuracy {cached.accuracy:.1%} on real test images"
 
     def measure(self, images: Images, labels: list[int]) -> ImageMetrics:
         """Measure uint8[N,S,S] or uint8[N,S,S,3], generated for these labels."""
@@ -74,14 +74,14 @@ class ImageEvaluator:
         return self._metrics(images, labels, self.evaluator.frechet(images).floor if self.evaluator else None)
 
     def real_images(self, count: int) -> tuple[Images, list[int]]:
-        """Test images of the classes in turn, and their labels."""
+        """Test images, cycling through all classes, and their labels."""
         classes = self.test.classes
         by_class = [(self.test.labels == label).nonzero()[:, 0].tolist() for label in range(len(classes))]
         if not all(by_class):
             missing = classes[[bool(ids) for ids in by_class].index(False)]
             raise DataError(
-                f"no test image of {self.test.name} shows {missing}",
-                "ten or more images of each class, or ",
+                f"{self.test.name} has no test image of class {missing}",
+                "provide at least ten images per class, or use ",
                 Setting("dataset", "mnist"),
             )
         labels = [k % len(classes) for k in range(count)]

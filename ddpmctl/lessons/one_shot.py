@@ -1,4 +1,4 @@
-"""Lesson one: the best single prediction is an average; a sample takes many small steps."""
+"""Lesson one: the best single prediction is an average; sampling requires many small steps."""
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from ddpmctl.sampling.engine import Engine
 from ddpmctl.sampling.loop import Images, to_pixels
 
 LEVELS = (0.999, 0.75, 0.5, 0.25)
-"""Timesteps at which single predictions are measured, as shares of the chain's length."""
+"""Timesteps at which single predictions are measured, as shares of T."""
 
 LEVELS_IMAGES = 200
 LEVELS_SEED = 1_000_000
@@ -27,7 +27,7 @@ BLURRED = 0.75
 
 
 def pure_noise(engine: Engine, count: int, seed: int) -> Tensor:
-    """The noise that chains of these seeds start from: float32[count,C,S,S]."""
+    """The initial noise of these seeds: float32[count,C,S,S]."""
     model = engine.config.model
     return normal(range(seed, seed + count), 0, (model.channels, model.sample_size, model.sample_size))
 
@@ -43,12 +43,12 @@ def predict_once(engine: Engine, labels: list[int], seed: int) -> Images:
     return to_pixels(torch.cat(predictions), engine.diffusion.pixel_range)
 
 
-AT_ONCE = ImageSet("at_once", "trap: at once", from_trap=True, sample=predict_once)
-IN_STEPS = ImageSet("in_steps", "same network, in steps", from_trap=True)
-FIXED = ImageSet("fixed", "fix: in steps", from_trap=False)
+AT_ONCE = ImageSet("at_once", "mistake: one step", from_trap=True, sample=predict_once)
+IN_STEPS = ImageSet("in_steps", "same network, many steps", from_trap=True)
+FIXED = ImageSet("fixed", "fix: many steps", from_trap=False)
 UNCONDITIONAL = ImageSet(
     "unconditional",
-    "trap: at once, no label",
+    "mistake: one step, no label",
     from_trap=True,
     sample=lambda engine, labels, seed: predict_once(engine, [engine.config.model.num_classes] * len(labels), seed),
 )
@@ -60,7 +60,7 @@ def is_blurred(trial: Trial) -> bool:
 
 
 def analyse(trial: Trial) -> Analysis:
-    """Measure single predictions from noise of several levels, and how near they are to the class mean."""
+    """Measure single predictions at several noise levels, and their distance to the class mean."""
     table, figure = _levels(trial)
     labels = trial.evaluator.real_images(min(trial.count, LEVELS_IMAGES))[1]
     once = predict_once(trial.trap.engine, labels, trial.seed).astype(np.float32)
@@ -76,7 +76,7 @@ def analyse(trial: Trial) -> Analysis:
 
 
 def _levels(trial: Trial) -> tuple[Table, bytes]:
-    """The prediction from noise of several levels, beside the best one there is."""
+    """The prediction at several noise levels, and the exact conditional mean."""
     engine, count = trial.trap.engine, min(trial.count, LEVELS_IMAGES)
     schedule, limits = engine.diffusion.schedule, engine.diffusion.pixel_range
     images, labels = trial.evaluator.real_images(count)
@@ -98,8 +98,8 @@ def _levels(trial: Trial) -> tuple[Table, bytes]:
         pictures.append((f"noisy, t = {t}", to_pixels(x[few], (-3.0, 3.0))))
         pictures += [("prediction", shown[0][few]), ("exact mean", shown[1][few])]
     table = Table(
-        title=f"One prediction for {count} noisy test images, from several noise levels",
-        columns=("", "alpha", "MSE", "of the exact mean", "sharpness", "of the exact mean"),
+        title=f"Single predictions for {count} noisy test images at several noise levels",
+        columns=("", "alpha", "MSE", "MSE of exact mean", "sharpness", "sharpness of exact mean"),
         rows=tuple(rows),
     )
     return table, sheet([*pictures, ("real", images[few])], trial.titles)
@@ -107,29 +107,29 @@ def _levels(trial: Trial) -> tuple[Table, bytes]:
 
 def _conditional_means(trial: Trial, x: Tensor, labels: list[int], alpha: float, sigma: float) -> Tensor:
     """The conditional mean of each image over the training images of its class."""
-    means, wanted, limits = torch.empty_like(x), torch.tensor(labels), trial.trap.engine.diffusion.pixel_range
+    means, classes, limits = torch.empty_like(x), torch.tensor(labels), trial.trap.engine.diffusion.pixel_range
     for label in set(labels):
         clean = to_model_range(trial.data.images[trial.data.labels == label].cpu(), limits)
-        means[wanted == label] = conditional_mean(x[wanted == label], clean, alpha, sigma)
+        means[classes == label] = conditional_mean(x[classes == label], clean, alpha, sigma)
     return means
 
 
 def chains(trial: Trial) -> bytes:
-    """One step of the trap beside the whole chain of the fix."""
+    """One step of the mistake next to all sampling steps of the fix."""
     labels, engine = list(range(len(trial.titles))), trial.fix.engine
     steps = len(engine.diffusion.schedule)
     frames = chain_frames(engine, engine.request(labels, trial.seed, sampler="ddpm", steps=steps))
     noise = to_pixels(pure_noise(trial.trap.engine, len(labels), trial.seed), engine.diffusion.pixel_range)
     once = [tiled(noise), tiled(predict_once(trial.trap.engine, labels, trial.seed))]
-    return side_by_side(once, frames, ("trap: one step", f"fix: {steps} small steps"))
+    return side_by_side(once, frames, ("mistake: one step", f"fix: {steps} small steps"))
 
 
 EXPERIMENT = Experiment(
     lesson="one-shot",
-    pairs=(Pair(Arm("one-shot", "the trap", {"target": "x0"})),),
+    pairs=(Pair(Arm("one-shot", "the mistake", {"target": "x0"})),),
     image_sets=(AT_ONCE, IN_STEPS, FIXED),
-    sheet={"trap, no label": UNCONDITIONAL, "trap": AT_ONCE, "same, in steps": IN_STEPS, "fix": FIXED},
-    names=("trap: x0", "fix: epsilon"),
+    sheet={"mistake, no label": UNCONDITIONAL, "mistake": AT_ONCE, "same, many steps": IN_STEPS, "fix": FIXED},
+    names=("mistake: x0", "fix: epsilon"),
     papers=(
         HO_2020,
         Paper(
@@ -141,5 +141,5 @@ EXPERIMENT = Experiment(
     reproduced=is_blurred,
     analyse=analyse,
     chains=chains,
-    loss_title="loss, each in the units of its own target",
+    loss_title="loss, in units of the prediction type",
 )

@@ -1,4 +1,4 @@
-"""All lessons as one page that needs nothing beside itself."""
+"""All lessons as one self-contained page."""
 
 import base64
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ TYPES = {".png": "image/png", ".gif": "image/gif"}
 
 
 def render_page(results: Sequence[Result], folder: Path) -> str:
-    """The page of these lessons as HTML, with the pictures of the folder in it."""
+    """The page of these lessons as HTML, with the images of the folder embedded."""
 
     def data_url(picture: Picture) -> str:
         path = folder / picture.file

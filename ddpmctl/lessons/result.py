@@ -17,7 +17,7 @@ PAGE = "lessons.html"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """Figures as texts; the first column has the names of the rows."""
+    """Measurements as texts; the first column contains row names."""
 
     title: str
     columns: tuple[str, ...]
@@ -50,12 +50,12 @@ class Network:
     """A network that was trained for a lesson.
 
     Attributes:
-        name: of its model in the folder.
-        role: what it is in the lesson.
-        command: trains it again.
-        validation_mse: in the units of what it predicts; None where no value was finite.
-        losses: over the training, medians of as many equal parts, and so with ``gradients``: norms before clipping.
-        problem: what went wrong, or empty.
+        name: name of its model in the folder.
+        role: its role in the lesson.
+        command: the command that trains it again.
+        validation_mse: in the units of what it predicts; None if no value was finite.
+        losses: medians of equal parts of the run; likewise ``gradients``, norms before clipping.
+        problem: an error during training, or empty.
     """
 
     name: str
@@ -76,7 +76,7 @@ class Conditions:
     Attributes:
         budget: seconds of training per network.
         count: images per set.
-        classifier: what classified the images.
+        classifier: the classifier that was used.
         date: ISO 8601.
     """
 
@@ -96,12 +96,12 @@ class Result:
 
     Attributes:
         lesson: one of `LESSONS`.
-        trap: a design choice, and ``fix`` the one to make instead.
-        claim: what the author of the original scripts saw in the trap.
+        trap: the mistake, a design choice; ``fix`` is the recommended choice.
+        claim: the effect that the original scripts attribute to the mistake.
         reproduced: whether the claim was reproduced.
-        verdict: the same in a sentence, with figures.
-        formula: why, in one line.
-        why: why, in paragraphs.
+        verdict: the same in a sentence, with measurements.
+        formula: the explanation as a formula.
+        why: the explanation in paragraphs.
     """
 
     lesson: str
@@ -130,4 +130,4 @@ class Result:
             return parse(cls, json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, RecursionError) as error:
             lesson = path.stem if path.stem in LESSONS else ""
-            raise DataError(f"{path} holds no lesson: {error}", f"ddpmctl lessons {lesson}".strip()) from error
+            raise DataError(f"{path} is not a lesson result: {error}", f"ddpmctl lessons {lesson}".strip()) from error

@@ -13,7 +13,7 @@ from ddpmctl.devices import choose_device, choose_precision, describe_device
 from ddpmctl.durations import format_duration
 from ddpmctl.errors import DataError, DdpmctlError, Setting, UsageError
 from ddpmctl.evaluation.api import Progress, no_progress
-from ddpmctl.imaging.files import write_whole
+from ddpmctl.imaging.files import write_atomic
 from ddpmctl.lessons import batchnorm, one_shot, pixel_range
 from ddpmctl.lessons.arms import ArmTrainer
 from ddpmctl.lessons.experiment import PRESET, SETTINGS, Experiment, Trial
@@ -69,7 +69,7 @@ class ExperimentRunner:
     def create(
         cls, folder: Path, spec: RunSpec, budget: float = 60, count: int = 500, progress: Progress = no_progress
     ) -> "ExperimentRunner":
-        """Load the data, and its classifier where one can be had.
+        """Load the data, and its classifier if one is available.
 
         Args:
             spec: dataset, device, precision and seed of all arms.
@@ -108,11 +108,11 @@ class ExperimentRunner:
         texts = Texts(experiment.lesson, {**trial.metrics, **analysis.values, "reproduced": reproduced})
         names = (*(image_set.name for image_set in experiment.image_sets), "real images")
         comparison = Table(
-            title=f"{self.count} images each",
+            title=f"Metrics of {self.count} images per set",
             columns=("", *COLUMNS),
             rows=tuple((name, *each.cells()) for name, each in zip(names, trial.metrics.values(), strict=True)),
             note=f"{texts['comparison_note']} The Frechet distance of the real images is the real-data floor: that of "
-            "as many real test images.",
+            "the same number of real test images.",
         )
         details = (replace(table, note=texts[name]) for name, table in analysis.tables.items())
         return Result(
@@ -141,7 +141,7 @@ class ExperimentRunner:
             chains = both_chains(trial.trap.engine, trial.fix.engine, labels, trial.seed, experiment.names)
         panels = {
             experiment.loss_title: {title: arm.losses for title, arm in arms.items()},
-            "norm of the gradient": {title: arm.norms for title, arm in arms.items()},
+            "gradient norm": {title: arm.norms for title, arm in arms.items()},
         }
         figures = {
             "sheet": (f"{name}.png", sheet(rows, trial.titles)),
@@ -150,7 +150,7 @@ class ExperimentRunner:
             **{suffix: (f"{name}-{suffix}.png", data) for suffix, data in more.items()},
         }
         for block, (file, data) in figures.items():
-            write_whole(self.folder / file, data)
+            write_atomic(self.folder / file, data)
             yield Picture(file=file, caption=texts[block])
 
     def _conditions(self) -> Conditions:
@@ -176,7 +176,7 @@ def run_lessons(
     count: int = 500,
     progress: Progress = no_progress,
 ) -> Iterator[Result]:
-    """Run lessons one after the other; each is saved, and on the page of the folder, before it is given.
+    """Run lessons one after the other; each is saved and added to the page of the folder before it is yielded.
 
     Args:
         lessons: some of `LESSONS`.
@@ -185,15 +185,15 @@ def run_lessons(
         count: images per measured set.
     """
     if count not in COUNTS:
-        raise UsageError(f"{count} images cannot be evaluated", Setting("n", f"{COUNTS.start}..{COUNTS.stop - 1}"))
+        raise UsageError(f"n must be in {COUNTS.start}..{COUNTS.stop - 1}, not {count}", Setting("n", 500))
     check_folder(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        message = f"cannot make the folder {folder}: {error.strerror}"
-        raise DdpmctlError(message, Setting("output"), " with a folder of yours") from error
+        message = f"cannot create the folder {folder}: {error.strerror}"
+        raise DdpmctlError(message, "choose a writable folder with ", Setting("output")) from error
     seconds = budget * (1 + sum(EXPERIMENTS[lesson].budgets for lesson in lessons))
-    log.info("%s: %s of training, and some of measurements", ", ".join(lessons), format_duration(seconds))
+    log.info("%s: about %s of training plus measurements", ", ".join(lessons), format_duration(seconds))
     runner = ExperimentRunner.create(folder, spec, budget, count, progress)
     for lesson in lessons:
         result = runner.run(EXPERIMENTS[lesson])
@@ -202,8 +202,8 @@ def run_lessons(
 
 
 def save(result: Result, folder: Path) -> None:
-    """Write a result, and the page of all results that the folder holds."""
-    write_whole(folder / f"{result.lesson}.json", json.dumps(result.to_dict(), indent=2).encode())
+    """Write a result, and the page of all results in the folder."""
+    write_atomic(folder / f"{result.lesson}.json", json.dumps(result.to_dict(), indent=2).encode())
     results = []
     for lesson in LESSONS:
         path = folder / f"{lesson}.json"
@@ -213,7 +213,7 @@ def save(result: Result, folder: Path) -> None:
             found = Result.read(path)
             render_page([found], folder)
         except (DataError, OSError) as error:
-            log.warning("the page leaves %s out: %s", lesson, error)
+            log.warning("%s is omitted from the page: %s", lesson, error)
             continue
         results.append(found)
-    write_whole(folder / PAGE, render_page(results, folder).encode())
+    write_atomic(folder / PAGE, render_page(results, folder).encode())

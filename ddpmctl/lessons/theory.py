@@ -7,17 +7,17 @@ from torch import Tensor
 
 
 def conditional_mean(x: Tensor, images: Tensor, alpha: float, sigma: float) -> Tensor:
-    """``E[x0 | x_t]`` where ``x0`` is one of ``images``, equally likely: the prediction of least squared error.
+    """``E[x0 | x_t]`` for ``x0`` uniform over ``images``: the prediction of least squared error.
 
     The posterior of image ``i`` is proportional to ``exp(-|x_t - alpha x_i|^2 / (2 sigma^2))`` (Bayes' rule on
     Ho et al. 2020, eq. 4), and the mean is the sum of all images with these weights.
 
     Args:
         x: noisy images, float[N,C,S,S].
-        images: clean ones in the range of the chain, float[M,C,S,S].
+        images: clean images in the pixel range of ``x``, float[M,C,S,S].
     """
     noisy, clean = x.flatten(1), images.flatten(1)
-    # The squared distance without what is the same for all images, so that nothing large cancels in float32.
+    # Without the term common to all images, to avoid cancellation in float32.
     fit = (alpha * noisy @ clean.T - (alpha**2 / 2) * clean.square().sum(1)) / sigma**2
     return (fit.softmax(dim=1) @ clean).view_as(x)
 
@@ -29,7 +29,7 @@ def signal_to_noise(images: Tensor, alpha_bar: float) -> float:
     of half the width has a quarter of the variance: 6.02 dB less at every timestep.
 
     Args:
-        images: clean ones in the range of the chain, float[N,C,S,S], two at least.
+        images: clean images in the pixel range, float[N,C,S,S], at least two.
         alpha_bar: share of the signal, in (0, 1).
     """
     variance = float(images.double().var(dim=0, correction=0).mean())
@@ -37,7 +37,7 @@ def signal_to_noise(images: Tensor, alpha_bar: float) -> float:
 
 
 def first_below(images: Tensor, alpha_bar: Tensor, decibels: float = 0.0) -> int:
-    """The first timestep at which `signal_to_noise` is below so many decibels; the length of the chain where none."""
+    """The first timestep at which `signal_to_noise` is below ``decibels``; T if there is none."""
     ratio = [signal_to_noise(images, 0.5) + 10 * math.log10(float(level / (1 - level))) for level in alpha_bar]
     return next((t for t, value in enumerate(ratio) if value < decibels), len(ratio))
 

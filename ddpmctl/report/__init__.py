@@ -1,1 +1,1 @@
-"""Models on one HTML page: settings, curves, schedule, samples, a chain and the training under sliders, metrics."""
+"""Models on one HTML page: settings, curves, schedule, samples, denoising and previews under sliders, metrics."""

@@ -1,4 +1,4 @@
-"""`build_report`: models beside each other on one page."""
+"""`build_report`: models side by side on one page."""
 
 import logging
 import shlex
@@ -19,17 +19,17 @@ from ddpmctl.registry import Checkpoint, Registry, last_readable
 from ddpmctl.registry.archive import without_folder
 from ddpmctl.registry.evaluations import stored_evaluation
 from ddpmctl.report.description import describe_model
-from ddpmctl.report.page import Film, ModelReport, render_page
+from ddpmctl.report.page import FrameSequence, ModelReport, render_page
 from ddpmctl.sampling.engine import Engine
+from ddpmctl.sampling.grid import grid_labels, sample_grid
 from ddpmctl.sampling.loop import Images, to_pixels
 from ddpmctl.sampling.request import SamplingRequest, command_line, public_name
-from ddpmctl.sampling.sheet import sample_sheet, sheet_labels
 from ddpmctl.sampling.training_film import TrainingFilm
 
 log = logging.getLogger("ddpmctl")
 
 FRAMES = 50
-"""Frames of the chain, and of the training at most."""
+"""Maximum number of frames of a trajectory and of the previews."""
 
 UPSCALE = 3
 MAX_MODELS = 6
@@ -54,11 +54,11 @@ def build_report(
     precision: str = "auto",
     progress: Progress = no_progress,
 ) -> Report:
-    """Sample models and put all about them on one page: settings, curves, samples, a chain, metrics.
+    """Sample models and collect everything about them on one page: settings, curves, samples, a trajectory, metrics.
 
     Args:
-        models: names or paths; the newest for None. A model that is named twice is shown once.
-        label: the class whose chain is shown; the fourth by default.
+        models: names or paths; the newest for None. A model given twice is shown once.
+        label: the class whose denoising is shown; the fourth by default.
         seed: of the first sample.
     """
     requests: dict[Any, SamplingRequest] = {}
@@ -69,11 +69,11 @@ def build_report(
             checkpoint, [shown], seed=seed, device=device, precision=precision
         )
     if len(requests) > MAX_MODELS:
-        raise UsageError(f"{len(requests)} models do not fit beside each other", f"name {MAX_MODELS} at most")
+        raise UsageError(f"too many models: {len(requests)}", f"at most {MAX_MODELS}")
     reports, samples = zip(*(_report(request, progress) for request in requests.values()), strict=True)
     classes = {request.classes[0] for request in requests.values()}
     if label is not None and len(classes) == 1:
-        # The same class for all models is recorded by its name; else each model resolves what was given.
+        # A class common to all models is recorded by its name; otherwise each model resolves the given label.
         first = next(iter(requests.values()))
         label = typed_label(first.labels[0], first.checkpoint.manifest.classes)
     argv = command_line("report", *(report.name for report in reports), seed=seed, label=label)
@@ -89,8 +89,8 @@ def _report(request: SamplingRequest, progress: Progress) -> tuple[ModelReport, 
     last = last_readable(checkpoint)
     engine = Engine(checkpoint, request.device, request.precision)
     request = engine.resolve(request)
-    every = engine.request(sheet_labels(len(engine.classes), 1), request.seed, **request.options)
-    sheet = sample_sheet(engine, every, UPSCALE, count_steps(progress, every))
+    every = engine.request(grid_labels(len(engine.classes), 1), request.seed, **request.options)
+    grid = sample_grid(engine, every, UPSCALE, count_steps(progress, every))
     schedule = build_diffusion(checkpoint.manifest.config.diffusion).schedule
     losses, first_step = _last_losses(last)
     metrics, evaluation = _evaluation(checkpoint)
@@ -102,26 +102,29 @@ def _report(request: SamplingRequest, progress: Progress) -> tuple[ModelReport, 
         first_step=first_step,
         signal=schedule.alpha.tolist(),
         noise=schedule.sigma.tolist(),
-        sheet=sheet.pixels,
+        sheet=grid.pixels,
         chain=_chain(engine, request, progress),
         training=_training(checkpoint, last),
         metrics=metrics,
         evaluation=evaluation,
     )
-    return report, sheet.images
+    return report, grid.images
 
 
 def _settings(checkpoint: Checkpoint, last: Checkpoint) -> list[tuple[str, str]]:
-    """The description of a model, without the folder of its data, which concerns nobody else."""
+    """The description of a model, without the folder of its data, which is private."""
     dataset = checkpoint.manifest.dataset.name
     created = ("created", checkpoint.manifest.created[:16].replace("T", " ") + " UTC")
     described = describe_model(checkpoint, last.manifest)
     public = without_folder(dataset)
-    return [created, *((name, text.replace(dataset, public) if name == "data" else text) for name, text in described)]
+    return [
+        created,
+        *((name, text.replace(dataset, public) if name == "dataset" else text) for name, text in described),
+    ]
 
 
-def _chain(engine: Engine, request: SamplingRequest, progress: Progress) -> Film:
-    """From noise to an image in `FRAMES` steps of DDIM: x_t beside the predicted x_0."""
+def _chain(engine: Engine, request: SamplingRequest, progress: Progress) -> FrameSequence:
+    """From noise to an image in `FRAMES` steps of DDIM: x_t next to the predicted x_0."""
     steps, limits = min(FRAMES, len(engine.diffusion.schedule)), engine.diffusion.pixel_range
     shown = replace(request, sampling=replace(request.sampling, sampler="ddim", steps=steps))
     frames, captions, size = [], [], engine.config.model.image_size
@@ -129,20 +132,20 @@ def _chain(engine: Engine, request: SamplingRequest, progress: Progress) -> Film
         pair = [to_pixels(image, limits, size)[0] for image in (step.x, step.x0)]
         frames.append(np.concatenate(pair, axis=1))
         captions.append(f"step {step.index + 1} of {steps}, from t = {step.t}")
-        progress("sampling a chain", step.index + 1, steps)
-    return Film(frames, captions)
+        progress("sampling trajectory", step.index + 1, steps)
+    return FrameSequence(frames, captions)
 
 
-def _training(checkpoint: Checkpoint, last: Checkpoint) -> Film | None:
+def _training(checkpoint: Checkpoint, last: Checkpoint) -> FrameSequence | None:
     try:
         film = TrainingFilm.read(checkpoint, last, FRAMES)
     except CheckpointError:
         return None
-    return Film(film.tiles(), film.captions)
+    return FrameSequence(film.tiles(), film.captions)
 
 
 def _last_losses(last: Checkpoint) -> tuple[list[float], int]:
-    """The loss of each step of the last epoch, and the number of its first step; none where nothing was kept."""
+    """The loss of each step of the last epoch, and the number of its first step; none if they were not stored."""
     resume, run = last.manifest.resume, last.manifest.run
     if resume is None or not run.step:
         return [], 0
@@ -151,7 +154,7 @@ def _last_losses(last: Checkpoint) -> tuple[list[float], int]:
 
 
 def _evaluation(checkpoint: Checkpoint) -> tuple[dict[str, str], str]:
-    """The metrics that `evaluate` saved, and how they were measured; nothing where nothing intact is saved."""
+    """The metrics that `evaluate` saved, and how they were measured; empty if nothing intact is saved."""
     saved = stored_evaluation(checkpoint)
     if saved is None:
         return {}, ""
@@ -159,7 +162,7 @@ def _evaluation(checkpoint: Checkpoint) -> tuple[dict[str, str], str]:
         metrics = {"label accuracy": f"{saved['accuracy']:.2%}, real {saved['real_accuracy']:.2%}"}
         for name in ("frechet", "kernel"):
             distance = saved[name]
-            ratio = "" if distance["ratio"] is None else f", ratio {distance['ratio']:.2f} to the real-data floor"
+            ratio = "" if distance["ratio"] is None else f", {distance['ratio']:.2f} x the real-data floor"
             metrics[f"{name} distance"] = f"{_number(distance['value'])}{ratio} ({_number(distance['floor'])})"
         if saved["diversity"] is not None and saved["real_diversity"] is not None:
             for name in ("recall", "density", "coverage"):

@@ -18,7 +18,7 @@ class Line:
     Attributes:
         points: x and y of each, from left to right; finite.
         tooltips: of the points.
-        colour: its number; the curves of one model share one.
+        colour: index of its colour; the curves of one model share one.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Chart:
     """Curves over one axis, ready to be drawn.
 
     Attributes:
-        x_ticks: positions in the view box and their labels; so too ``y_ticks``.
+        x_ticks: positions in the view box and their labels; likewise ``y_ticks``.
         places: for each line its points in the view box.
     """
 
@@ -57,10 +57,10 @@ class Chart:
 
 
 def chart(title: str, x_label: str, lines: Sequence[Line], *, log: bool = False) -> Chart | None:
-    """A chart of the lines with two points or more; None where there is none.
+    """A chart of the lines with at least two points; None if there is none.
 
     Args:
-        log: make the y axis logarithmic and leave out values of 0 and below.
+        log: make the y axis logarithmic and omit values of 0 and below.
     """
     drawn = [line for line in (map(_positive, lines) if log else lines) if len(line.points) > 1]
     if not drawn:
@@ -87,7 +87,7 @@ def chart(title: str, x_label: str, lines: Sequence[Line], *, log: bool = False)
 
 
 def ticks(low: float, high: float) -> list[float]:
-    """A handful of round numbers between two."""
+    """A few round ticks between two values."""
     raw = (high - low) / TICKS
     power = 10 ** math.floor(math.log10(raw))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw)
@@ -96,7 +96,7 @@ def ticks(low: float, high: float) -> list[float]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Round numbers between two, given as their logarithms; evenly spaced where the two are close."""
+    """Round ticks between two values given as logarithms; evenly spaced if they are close."""
     for factors in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 8)):
         found = [
             float(f"{factor * 10.0**power:.6g}")
@@ -110,7 +110,7 @@ def log_ticks(low: float, high: float) -> list[float]:
 
 
 def _span(values: list[float]) -> tuple[float, float]:
-    """The least and the largest; half a unit around a value that is the only one."""
+    """The least and the largest; half a unit around a single value."""
     low, high = min(values), max(values)
     return (low, high) if high > low else (low - 0.5, high + 0.5)
 

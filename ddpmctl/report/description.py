@@ -1,4 +1,4 @@
-"""A model in words."""
+"""Human-readable description of a model."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -15,17 +15,18 @@ def describe_model(checkpoint: Checkpoint, last: Manifest) -> Iterator[tuple[str
     """Names and texts; ``last`` is the manifest of the last checkpoint, which records the whole run."""
     manifest, run = checkpoint.manifest, last.run
     config, best = manifest.config, manifest.best
-    model, chain, recipe = config.model, config.diffusion, config.training
+    model, diffusion, training = config.model, config.diffusion, config.training
     size = f"{model.image_size}x{model.image_size} {'grey' if model.channels == 1 else 'colour'}"
     yield "images", f"{size}, {model.num_classes} classes: {', '.join(manifest.classes[:12])}"
     norm = ", BatchNorm" if model.norm == "batch" else ""
     widths = "-".join(map(str, model.widths))
     yield "network", f"{model.network}, {manifest.parameters:,} parameters, widths {widths}{norm}"
-    pixels = "" if chain.pixel_range == (-1, 1) else ", pixels from {:g} to {:g}".format(*chain.pixel_range)
-    yield "chain", f"{chain.timesteps} steps, {chain.schedule} schedule, predicts {chain.parameterization}{pixels}"
+    pixels = "" if diffusion.pixel_range == (-1, 1) else ", pixels from {:g} to {:g}".format(*diffusion.pixel_range)
+    prediction = f"{diffusion.parameterization}-prediction"
+    yield "diffusion", f"{diffusion.timesteps} timesteps, {diffusion.schedule} schedule, {prediction}{pixels}"
     data = manifest.dataset
     images = f"{data.count:,} images, digest {data.digest[:12]}" if data.digest else "images not recorded"
-    yield "data", f"{data.name}, {images}"
+    yield "dataset", f"{data.name}, {images}"
     if run.planned_steps:
         done = f"{run.step:,} of {run.planned_steps:,} steps, epoch {run.epochs}, {run.images:,} images"
         yield (
@@ -35,17 +36,18 @@ def describe_model(checkpoint: Checkpoint, last: Manifest) -> Iterator[tuple[str
         if last.resume:
             plan, count = last.resume.plan, len(last.resume.plan.segments)
             early = ", ends before the learning rate is zero" if plan.ends_early else ""
-            yield "plan", f"{plan.steps:,} steps in {count} rate segment{'' if count == 1 else 's'}{early}"
-        yield "recipe", f"{recipe.optimizer}, learning rate {recipe.lr:g}, batch {recipe.batch_size}, seed {run.seed}"
-        yield "machine", f"{run.device}, {run.precision}"
+            yield "plan", f"{plan.steps:,} steps, {count} learning-rate segment{'' if count == 1 else 's'}{early}"
+        rate, batch = f"learning rate {training.lr:g}", f"batch size {training.batch_size}"
+        yield "optimizer", f"{training.optimizer}, {rate}, {batch}, seed {run.seed}"
+        yield "device", f"{run.device}, {run.precision}"
     else:
         yield "training", f"preset {manifest.preset}, not recorded"
     if len(run.segments) > 1 or (run.segments and run.segments[0].why != "begun"):
-        yield "parts", "\n".join(map(_segment, run.segments))
+        yield "segments", "\n".join(map(_segment, run.segments))
     if best:
-        yield "best", f"{best.title} {best.value:.5f} of {best.parameterization}, epoch {best.epoch}"
+        yield "best", f"{best.title} {best.value:.5f} ({best.parameterization}-prediction), epoch {best.epoch}"
     yield "sampling", describe_sampling(config.sampling)
-    yield "made by", ", ".join(f"{name} {version}" for name, version in manifest.versions.items())
+    yield "versions", ", ".join(f"{name} {version}" for name, version in manifest.versions.items())
     yield "size", f"{sum(record.size for record in manifest.files.values()) / 1e6:.1f} MB"
     yield "digest", checkpoint.digest
 
@@ -54,19 +56,20 @@ def describe_sampling(sampling: "SamplingConfig | Provenance") -> str:
     """Sampler, steps and guidance."""
     guidance = "no guidance" if sampling.guidance == 1 else f"guidance {sampling.guidance:g}"
     if sampling.guidance != 1 and sampling.guidance_interval != (0, 1):
-        guidance += " from {:g} to {:g} of the chain".format(*sampling.guidance_interval)
+        guidance += " for t/T in {:g}..{:g}".format(*sampling.guidance_interval)
     return f"{sampling.sampler}, {sampling.steps} steps, {guidance}"
 
 
 def _ending(stopped: str) -> str:
     return {
-        "running": "more may follow",
-        "done": "to its end",
-        "early": "stopped early",
+        "running": "not finished",
+        "done": "completed",
+        "early": "early stopping",
         "interrupted": "interrupted",
     }.get(stopped, stopped)
 
 
-def _segment(part: SegmentRecord) -> str:
-    exactly = "" if part.exact else ", not bit for bit"
-    return f"{part.why} at step {part.step:,} of {part.planned_steps:,}, rate {part.peak_lr:g}, {part.device}{exactly}"
+def _segment(segment: SegmentRecord) -> str:
+    exactly = "" if segment.exact else ", not bit-exact"
+    rate = f"learning rate {segment.peak_lr:g}"
+    return f"{segment.why} at step {segment.step:,} of {segment.planned_steps:,}, {rate}, {segment.device}{exactly}"

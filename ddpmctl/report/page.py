@@ -1,4 +1,4 @@
-"""The page of a report: one HTML file that needs nothing beside it."""
+"""The page of a report: one self-contained HTML file."""
 
 import base64
 import io
@@ -13,10 +13,10 @@ from ddpmctl.report.charts import HEIGHT, WIDTH, Chart, Line, chart
 from ddpmctl.templates import load_template
 
 PRINTED = 8
-"""Frames of a film that are printed."""
+"""Number of frames in print."""
 
 MAX_LOSSES = 150
-"""Points of the curve of losses; each is a mean over some steps."""
+"""Maximum points of the loss curve; each is a mean over several steps."""
 
 SCHEDULE_POINTS = 100
 
@@ -24,8 +24,8 @@ Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
-class Film:
-    """Frames that a slider runs through, uint8[H,W] or uint8[H,W,3] of one size, and a caption for each."""
+class FrameSequence:
+    """Frames for a slider, uint8[H,W] or uint8[H,W,3] of one size, and a caption for each."""
 
     frames: Sequence[Pixels]
     captions: Sequence[str]
@@ -37,29 +37,29 @@ class Film:
         return wide, high
 
     def reel(self) -> str:
-        """All frames below each other, as a data URL."""
+        """All frames stacked vertically, as a data URL."""
         return data_url(np.concatenate(list(self.frames), axis=0))
 
     def printed(self) -> str:
-        """A few frames beside each other, as a data URL."""
+        """A few frames side by side, as a data URL."""
         picked = sorted({round(k * (len(self.frames) - 1) / (PRINTED - 1)) for k in range(PRINTED)})
         return data_url(np.concatenate([self.frames[k] for k in picked], axis=1))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelReport:
-    """What the page shows of one model.
+    """The content of the page for one model.
 
     Attributes:
-        settings: names and texts.
+        settings: names and values as text.
         history: one row per epoch, as in ``history.csv``.
-        losses: of the steps of the last epoch, the first of them ``first_step``; empty where they are not known.
+        losses: losses of the steps of the last epoch, starting with ``first_step``; empty if unknown.
         signal: alpha of the schedule, one value per timestep, and ``noise`` its sigma.
         sheet: titled samples.
-        chain: x_t beside the predicted x_0, from noise to an image.
-        training: previews of the training; None where none were kept.
-        metrics: of its evaluation, as names and texts; empty where it was not evaluated.
-        evaluation: how it was evaluated.
+        chain: x_t next to the predicted x_0, from noise to an image.
+        training: previews of the run; None if there are none.
+        metrics: metrics of its evaluation, as names and texts; empty if not evaluated.
+        evaluation: the conditions of the evaluation.
     """
 
     name: str
@@ -70,14 +70,14 @@ class ModelReport:
     signal: Sequence[float]
     noise: Sequence[float]
     sheet: Pixels
-    chain: Film
-    training: Film | None = None
+    chain: FrameSequence
+    training: FrameSequence | None = None
     metrics: dict[str, str] = field(default_factory=dict)
     evaluation: str = ""
 
 
 def data_url(image: Pixels) -> str:
-    """An image as the URL of a PNG that is part of the URL."""
+    """A PNG of an image as a data URL."""
     data = io.BytesIO()
     Image.fromarray(image).save(data, "PNG", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(data.getvalue()).decode()}"
@@ -88,7 +88,7 @@ def render_page(models: Sequence[ModelReport], label: str, created: str) -> str:
 
     Args:
         models: in the order of the columns; their names differ.
-        label: the class that the chains show.
+        label: the class of the trajectories.
         created: when, by which version, and with which command.
     """
     return load_template("ddpmctl.report", "page.html.j2").render(
@@ -130,7 +130,7 @@ def _losses(models: Sequence[ModelReport]) -> Chart | None:
         means = [(int(part[-1]), float(np.mean([model.losses[k] for k in part]))) for part in parts if len(part)]
         points = [(float(model.first_step + k), loss) for k, loss in means]
         lines.append(Line(model.name, points, [f"step {int(step):,}: {loss:.4f}" for step, loss in points], number))
-    return chart("Loss of the steps of the last epoch", "step", lines, log=True)
+    return chart("Training loss in the last epoch", "step", lines, log=True)
 
 
 def _schedule(models: Sequence[ModelReport]) -> Chart | None:
@@ -138,11 +138,11 @@ def _schedule(models: Sequence[ModelReport]) -> Chart | None:
     same: dict[tuple[float, ...], list[int]] = {}
     for number, model in enumerate(models):
         same.setdefault(tuple(model.signal), []).append(number)
-    for numbers in same.values():  # models of one schedule share its curves
+    for numbers in same.values():  # models with the same schedule share its curves
         names, model = " and ".join(models[number].name for number in numbers), models[numbers[0]]
-        for name, values in (("signal", model.signal), ("noise", model.noise)):
+        for name, values in (("alpha_t", model.signal), ("sigma_t", model.noise)):
             last = SCHEDULE_POINTS - 1
             kept = sorted({round(k * (len(values) - 1) / last) for k in range(SCHEDULE_POINTS)})
             points, tooltips = [(float(t), values[t]) for t in kept], [f"t = {t}: {name} {values[t]:.4f}" for t in kept]
-            lines.append(Line(f"{names}, {name}", points, tooltips, numbers[0], dashed=name == "noise"))
-    return chart("Noise schedule: x_t = signal x_0 + noise epsilon", "timestep t", lines)
+            lines.append(Line(f"{names}, {name}", points, tooltips, numbers[0], dashed=name == "sigma_t"))
+    return chart("Noise schedule: x_t = alpha_t x_0 + sigma_t epsilon", "timestep t", lines)

@@ -1,1 +1,1 @@
-"""Sampling: a `request` says which images, an `engine` runs it along the chain (`loop`); the rest builds on these."""
+"""Sampling: a `request` specifies the images, an `engine` runs it (`loop`); the rest builds on these."""

@@ -1,4 +1,4 @@
-"""Animations of the way from noise to an image."""
+"""Animations of the denoising process."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -28,8 +28,8 @@ class Animation:
     """An animation before it is encoded.
 
     Attributes:
-        frames: enlarged, uint8[H,W] or uint8[H,W,3].
-        small_frames: the same without titles and not enlarged.
+        frames: upscaled, uint8[H,W] or uint8[H,W,3].
+        small_frames: the same without titles and upscaling.
     """
 
     frames: list[Images]
@@ -50,7 +50,7 @@ def animate(
     enlargement: Enlargement = ENLARGEMENT,
     on_step: Callable[[int], None] | None = None,
 ) -> Animation:
-    """Run the chain of one image and keep some of its steps, spread evenly, the last among them.
+    """Sample one image and keep evenly spaced steps, including the last.
 
     Args:
         request: completed by `Engine.resolve`, for one label.

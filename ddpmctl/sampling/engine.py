@@ -17,13 +17,13 @@ from ddpmctl.cuda_graphs import graphs_of
 from ddpmctl.devices import choose_device, choose_precision, is_out_of_memory
 from ddpmctl.errors import CheckpointError, DdpmctlError, Setting, UsageError
 from ddpmctl.registry import Checkpoint, Registry
-from ddpmctl.sampling.loop import SMALLEST_BATCH, Images, SamplingStep, run_chain, start_pixels
+from ddpmctl.sampling.loop import SMALLEST_BATCH, Images, SamplingStep, sample_trajectory, start_pixels
 from ddpmctl.sampling.request import Labels, SamplingOptions, SamplingRequest
 
 log = logging.getLogger("ddpmctl")
 
 BATCH_SIZES = {"cpu": 64, "cuda": 2048, "mps": 128}
-"""Images sampled together: enough to keep each kind of device busy, few enough for small memories."""
+"""Default batch sizes: large enough to use the device, small enough to fit in memory."""
 
 
 class Engine:
@@ -39,7 +39,7 @@ class Engine:
         precision: ``auto``, ``fp32`` or ``bf16``, of the network alone; the sampler computes in float32.
 
     Raises:
-        CheckpointError: for weights that are damaged or of another shape.
+        CheckpointError: for weights that are damaged or have a different shape.
     """
 
     def __init__(self, checkpoint: Checkpoint, device: str = "auto", precision: str = "auto") -> None:
@@ -52,7 +52,7 @@ class Engine:
         weights, tensors = checkpoint.weights(), network.state_dict()
         if {name: array.shape for name, array in weights.items()} != {name: (*t.shape,) for name, t in tensors.items()}:
             raise CheckpointError(
-                f"damaged checkpoint: the weights in {checkpoint.path} do not fit their manifest",
+                f"damaged checkpoint: the weights in {checkpoint.path} do not match the manifest",
                 "choose another model (ddpmctl models) or train it again (ddpmctl train)",
             )
         for name, tensor in tensors.items():
@@ -102,12 +102,12 @@ class Engine:
     ) -> Images:
         """Sample the images of a request.
 
-        The same request gives the same image to a grey level whatever the batch size, and bit for bit where the
-        kernels of the device do not depend on it.
+        The same request gives the same image within one grey level for any batch size, and bit for bit if the kernels
+        of the device do not depend on it.
 
         Args:
             on_step: called after each step with the number of images that it advanced.
-            fixed: raise an error for a batch that does not fit in memory instead of sampling smaller ones.
+            fixed: raise an error for a batch that does not fit in memory instead of reducing the batch size.
 
         Returns:
             uint8[N,S,S] for grey images, uint8[N,S,S,3] for colour.
@@ -119,7 +119,7 @@ class Engine:
         finish: Callable[[], Images] | None = None
         while start < len(labels):
             chunk = labels[start : start + size]
-            # A last batch that is smaller takes the graph of those before it, where there is one.
+            # A smaller last batch uses the CUDA graph of the previous ones.
             together = min(size, len(labels)) if self.sampling_step.captures else len(chunk)
             seeds = range(request.seed + start, request.seed + start + len(chunk))
             try:
@@ -134,9 +134,9 @@ class Engine:
                 continue
             # The images of one batch are converted while a GPU computes the next.
             before, finish = finish, start_pixels(last.x0, self.diffusion.pixel_range, side)
-            done = _filled(images, done, before)
+            done = _store_batch(images, done, before)
             start += len(chunk)
-        _filled(images, done, finish)
+        _store_batch(images, done, finish)
         return images
 
     def trajectory(
@@ -152,12 +152,12 @@ class Engine:
 
     @torch.inference_mode()
     def predict_x0(self, x: Tensor, t: int, labels: Sequence[int]) -> Tensor:
-        """The clean images that the network predicts from noisy ones, without guidance and not clipped.
+        """The clean images that the network predicts from noisy ones, without guidance and clipping.
 
         Args:
             x: noisy images, float32[N,C,S,S].
             t: their timestep, 0 (nearly clean) to T-1 (nearly noise).
-            labels: class indices; the number of classes stands for no label where the network can be guided.
+            labels: class indices; the number of classes is the null class, if the network has one.
 
         Returns:
             float32[N,C,S,S] on the device of the engine.
@@ -178,30 +178,32 @@ class Engine:
     def _chain(
         self, labels: list[int], seeds: range, sampling: SamplingConfig, at_least: int = SMALLEST_BATCH
     ) -> Iterator[Step]:
-        return run_chain(self.sampling_step, self.diffusion, self.config.model, sampling, labels, seeds, at_least)
+        return sample_trajectory(
+            self.sampling_step, self.diffusion, self.config.model, sampling, labels, seeds, at_least
+        )
 
     def _smaller_batch(self, size: int, *, fixed: bool) -> int:
         """Half of a batch that does not fit in memory, unless its size is fixed or there is no smaller one."""
         if fixed:
             half = Setting("batch_size", max(1, size // 2))
-            raise DdpmctlError(f"{size} images at once do not fit in memory", half, ", elsewhere")
+            raise DdpmctlError(f"a batch of {size} images does not fit in memory", "use another folder with ", half)
         if size <= SMALLEST_BATCH:
-            message = f"there is not enough memory for {SMALLEST_BATCH} images at once"
+            message = f"not enough memory for a batch of {SMALLEST_BATCH} images"
             raise DdpmctlError(message, Setting("device", "cpu"))
         smaller = max(SMALLEST_BATCH, size // 2)
         self.sampling_step.release()
-        log.warning(f"{size} images at once do not fit in memory: making {smaller} at a time")
+        log.warning(f"a batch of {size} images does not fit in memory: continuing with batches of {smaller}")
         return smaller
 
 
 def _checked_labels(request: SamplingRequest) -> list[int]:
     if not request.labels:
-        raise UsageError("no label was given", "name at least one class")
+        raise UsageError("no labels", "pass at least one label")
     return list(request.labels)
 
 
-def _filled(images: Images, done: int, finish: Callable[[], Images] | None) -> int:
-    """Put a batch behind the images that are done; returns how many are done then."""
+def _store_batch(images: Images, done: int, finish: Callable[[], Images] | None) -> int:
+    """Copy a finished batch into ``images``; returns the number of finished images."""
     if finish is None:
         return done
     batch = finish()

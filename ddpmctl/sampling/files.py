@@ -1,4 +1,4 @@
-"""Sampled images as files, enlarged and with their provenance."""
+"""Sampled images as files, upscaled and with their provenance."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from ddpmctl.config import ModelConfig
-from ddpmctl.imaging.files import check_target, free_path, npz, numbered_paths, png, safe_stem, write_whole
+from ddpmctl.imaging.files import check_target, free_path, npz, numbered_paths, png, safe_stem, write_atomic
 from ddpmctl.imaging.provenance import Kind, Provenance
 from ddpmctl.imaging.upscale import Images, check_upscale, upscale
 from ddpmctl.paths import FolderPath, check_folder
@@ -18,32 +18,32 @@ SUFFIXES = (".png", ".npz")
 
 @dataclass(frozen=True, slots=True)
 class Enlargement:
-    """How images are enlarged: by a whole factor, 1 for not at all, and one of `upscale.INTERPOLATIONS`."""
+    """Upscaling by an integer factor, with one of `upscale.INTERPOLATIONS`."""
 
     factor: int = 1
     interpolation: str = "cubic"
 
     def check(self, model: ModelConfig, count: int) -> None:
-        """Check that so many images of a model can be enlarged, before any is sampled."""
+        """Check that ``count`` images of a model can be upscaled, before any is sampled."""
         check_upscale(self.factor, self.interpolation, count, model.image_size, model.channels)
 
     def apply(self, images: Images) -> Images:
-        """Enlarge uint8[N,H,W] or uint8[N,H,W,3]."""
+        """Upscale uint8[N,H,W] or uint8[N,H,W,3]."""
         if self.factor == 1:
             return images
         return np.stack([upscale(image, self.factor, self.interpolation) for image in images])
 
 
 def is_folder(output: Path) -> bool:
-    """Whether images go into a folder under default names: it exists, or it was typed with a slash at its end."""
+    """Whether images are written to a folder under default names: it exists, or the path ends with a slash."""
     return isinstance(output, FolderPath) or output.is_dir()
 
 
 def plan_files(output: Path | None, request: SamplingRequest) -> list[Path]:
-    """Where the images of a request go, checked before anything is written: one archive, or a file per image.
+    """The files for the images of a request, checked before any is written: one archive, or one file per image.
 
     Args:
-        output: a .png or .npz file, a folder, or None for the current one. Default names never overwrite.
+        output: a .png or .npz file, a folder, or None for the current folder. Default names never overwrite.
     """
     given = output is not None and not is_folder(output)
     stem = safe_stem(request.classes[0]) if len(set(request.labels)) == 1 else "images"
@@ -66,7 +66,7 @@ def plan_files(output: Path | None, request: SamplingRequest) -> list[Path]:
 
 def image_provenance(request: SamplingRequest, enlargement: Enlargement, *, archive: bool = False) -> Provenance:
     """The provenance of the one image of a request, or of an archive of all its images."""
-    # An archive holds its labels, which may be too many for a command line.
+    # An archive contains its labels, which may be too many for a command line.
     typed = replace(request, labels=()) if archive else request
     factor, interpolation = enlargement.factor, enlargement.interpolation
     argv = typed.to_argv("generate", interpolation=interpolation if factor > 1 else None, upscale=factor)
@@ -81,14 +81,14 @@ def save_images(
 
     Args:
         paths: as from `plan_files`.
-        images: enlarged already, uint8[N,..].
+        images: already upscaled, uint8[N,..].
         request: completed by `Engine.resolve`.
     """
     paths[0].parent.mkdir(parents=True, exist_ok=True)
     if paths[0].suffix.lower() == ".npz":
         seeds = [request.seed + k for k in range(len(images))]
         provenance = image_provenance(request, enlargement, archive=True)
-        write_whole(paths[0], npz(images, list(request.labels), seeds, provenance))
+        write_atomic(paths[0], npz(images, list(request.labels), seeds, provenance))
         return
     for k, (path, image) in enumerate(zip(paths, images, strict=True)):
-        write_whole(path, png(image, image_provenance(request.part(k), enlargement)))
+        write_atomic(path, png(image, image_provenance(request.slice(k), enlargement)))

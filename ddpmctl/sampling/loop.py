@@ -1,4 +1,4 @@
-"""One batch along the chain, and tensors as pixels."""
+"""The sampling loop for one batch, and conversion to pixels."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -21,17 +21,17 @@ from ddpmctl.data.dataset import resized
 Images = NDArray[np.uint8]
 
 SMALLEST_BATCH = 8
-"""A smaller one is filled up: kernels for very few images sum in another order, which changes the image."""
+"""Smaller batches are padded: kernels for few images sum in a different order, which changes the image."""
 
 
 class SamplingStep:
-    """What the steps of a chain compute on a device: the network's output with guidance, and noise.
+    """What one sampling step computes on a device: the model output with guidance, and noise.
 
-    Keep it from chain to chain: on CUDA it captures both as graphs, one for each shape of batch.
+    Reuse it between batches: on CUDA it captures both as graphs, one per batch shape.
 
     Args:
         network: in evaluation mode, on the device; its parameters keep their addresses.
-        null_label: the index that stands for no label.
+        null_label: the index of the null class.
         precision: ``fp32`` or ``bf16``, of the network alone; guidance and the sampler compute in float32.
     """
 
@@ -50,9 +50,9 @@ class SamplingStep:
         self._normal = CapturedCall(normal_from_key, graphs)
 
     def model_output(self, x: Tensor, times: Tensor, label: Tensor, scale: float) -> Tensor:
-        """The network's output, float32[N,C,S,S], for x float32[N,C,S,S], times and label int64[N], guidance scale."""
+        """The model output, float32[N,C,S,S], for x float32[N,C,S,S], times and label int64[N], guidance scale."""
         guidance = () if scale == 1.0 else (torch.full((), scale, device=self.device),)
-        # A graph does not see that BatchNorm was switched from one kind of statistics to the other.
+        # A graph does not notice that BatchNorm was switched between running and batch statistics.
         training = tuple(module.training for module in self._modules)
         return self._output(x, times, label, *guidance, training=training)
 
@@ -70,16 +70,16 @@ class SamplingStep:
         return draw
 
     def release(self) -> None:
-        """Free what was captured."""
+        """Free the captured graphs."""
         self._output.release()
         self._normal.release()
 
 
 def _guided_output(network: Denoiser, null_label: int, device: torch.device, precision: str) -> Callable[..., Tensor]:
-    """``output(x, times, label[, scale])``, float32, of fixed shapes; with a scale, float32[], it is guided."""
+    """``output(x, times, label[, scale])``, float32, of fixed shapes; guided if a scale, float32[], is given."""
 
     def plain(x: Tensor, times: Tensor, label: Tensor) -> Tensor:
-        # A cache of weights in bf16 would outlive a capture, in which they were not computed.
+        # A cache of bf16 weights would outlive the capture that computed it.
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16", cache_enabled=False):
             return network(x, times, label).float()
 
@@ -90,7 +90,7 @@ def _guided_output(network: Denoiser, null_label: int, device: torch.device, pre
 
 
 @torch.inference_mode()
-def run_chain(
+def sample_trajectory(
     step: SamplingStep,
     diffusion: Diffusion,
     model: ModelConfig,
@@ -102,16 +102,16 @@ def run_chain(
     """The steps from noise to one image per label, all in one batch: ``x`` and ``x0`` are float32[N,C,S,S].
 
     Each image draws all its noise from its own seed and does not depend on the others. A batch of fewer than
-    ``at_least`` images is filled up by repeating its last one.
+    ``at_least`` images is padded by repeating its last one.
     """
     length, device, images = len(diffusion.schedule), step.device, len(labels)
-    filling = max(0, max(at_least, SMALLEST_BATCH) - images)
-    label = torch.tensor([*labels, *labels[-1:] * filling], device=device)
+    padding = max(0, max(at_least, SMALLEST_BATCH) - images)
+    label = torch.tensor([*labels, *labels[-1:] * padding], device=device)
     draw = step.noise(seeds, (model.channels, model.sample_size, model.sample_size))
 
     def noise() -> Tensor:
         drawn = draw()
-        together = torch.cat([drawn, drawn[-1:].expand(filling, -1, -1, -1)]) if filling else drawn
+        together = torch.cat([drawn, drawn[-1:].expand(padding, -1, -1, -1)]) if padding else drawn
         return together.contiguous(memory_format=torch.channels_last)
 
     def predict_x0(x: Tensor, t: int) -> Tensor:
@@ -120,20 +120,20 @@ def run_chain(
         return diffusion.predict_x0(x, times, step.model_output(x, times, label, scale))
 
     run, timesteps = find_sampler(sampling.sampler), trailing_timesteps(length, sampling.steps)
-    for taken in run(predict_x0, diffusion.schedule, noise(), timesteps, noise):
-        yield replace(taken, x=taken.x[:images], x0=taken.x0[:images])
+    for result in run(predict_x0, diffusion.schedule, noise(), timesteps, noise):
+        yield replace(result, x=result.x[:images], x0=result.x0[:images])
 
 
 def find_sampler(name: str) -> Sampler:
     """A built-in sampler, or one that a plugin adds."""
     if name in SAMPLERS:
         return SAMPLERS[name]
-    added: Sampler = plugins.available(plugins.SAMPLERS)[name].load()
-    return added
+    plugin: Sampler = plugins.available(plugins.SAMPLERS)[name].load()
+    return plugin
 
 
 def to_pixels(x: Tensor, pixel_range: tuple[float, float] = (-1.0, 1.0), size: int | None = None) -> Images:
-    """float[N,C,S,S] to uint8[N,S,S], or [N,S,S,3] for three channels, clipped to the range of black and white.
+    """float[N,C,S,S] to uint8[N,S,S], or [N,S,S,3] for three channels, clipped to the pixel range.
 
     With a size, the bytes are resized to that side as training images are.
     """
@@ -143,16 +143,16 @@ def to_pixels(x: Tensor, pixel_range: tuple[float, float] = (-1.0, 1.0), size: i
 def start_pixels(
     x: Tensor, pixel_range: tuple[float, float] = (-1.0, 1.0), size: int | None = None
 ) -> Callable[[], Images]:
-    """`to_pixels` in two parts: the copy from the device begins now, the returned function waits for it.
+    """`to_pixels` in two parts: the copy from the device starts now, the returned function waits for it.
 
-    What is issued to a GPU in between runs while the copy is converted.
+    Work issued to a GPU in between overlaps with the conversion.
     """
     low, high = pixel_range
-    # As bytes first: a copy that also converts would move float32 from the device.
+    # Convert to bytes first, so that fewer bytes are copied from the device.
     pixels = ((x.clamp(low, high) - low) * (255 / (high - low))).round().to(torch.uint8)
     event = None
     if pixels.device.type == "cuda":
-        # Only a copy into pinned memory lets the host go on; and only an event waits for no more than the copy.
+        # Only a copy into pinned memory is asynchronous; and only an event waits for no more than the copy.
         host = torch.empty(pixels.shape, dtype=pixels.dtype, pin_memory=True)
         host.copy_(pixels, non_blocking=True)
         event = torch.cuda.Event()  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""One noise level, seen through the network: an image, its noisy version and what the network predicts from that."""
+"""Denoising probe: an image, its noisy version at one timestep, and the prediction of the network."""
 
 import logging
 from dataclasses import dataclass, replace
@@ -12,8 +12,8 @@ from torch import Tensor
 from ddpmctl.core.noise import normal
 from ddpmctl.data.dataset import resized, to_model_range
 from ddpmctl.errors import DataError
+from ddpmctl.imaging.grid import labelled_grid
 from ddpmctl.imaging.provenance import Provenance
-from ddpmctl.imaging.sheet import labelled_sheet
 from ddpmctl.labels import typed_label
 from ddpmctl.model_images import same_images
 from ddpmctl.sampling.engine import Engine
@@ -24,7 +24,7 @@ from ddpmctl.sampling.request import check_timesteps, command_line, public_name
 log = logging.getLogger("ddpmctl")
 
 NOISE_RANGE = (-3.0, 3.0)
-"""Shown as black and white."""
+"""Noise values displayed as black and white."""
 
 UPSCALE = 4
 
@@ -36,8 +36,8 @@ class DenoisingProbe:
     Attributes:
         x0: the clean image, in the range of the pixels.
         epsilon: the noise that was added.
-        x: both together at timestep t.
-        pred_x0: not clipped: a mean over all images that could be behind ``x``.
+        x: x_t.
+        pred_x0: the mean of x_0 given x_t, not clipped.
     """
 
     t: int
@@ -54,7 +54,7 @@ class DenoisingProbe:
         return {name: float((predicted - true).square().mean()) for name, (predicted, true) in pairs.items()}
 
     def tiles(self, pixel_range: tuple[float, float], size: int) -> list[Images]:
-        """Clean and noisy image, noise, predicted noise and predicted image as pictures of a side."""
+        """Clean and noisy image, noise, predicted noise and predicted image as pixels."""
         shown = (
             (self.x0, pixel_range), (self.x, NOISE_RANGE), (self.epsilon, NOISE_RANGE),
             (self.pred_epsilon, NOISE_RANGE), (self.pred_x0, pixel_range),
@@ -64,11 +64,11 @@ class DenoisingProbe:
 
 @torch.inference_mode()
 def probe_denoising(engine: Engine, image: Images, label: int | str, t: int, seed: int = 0) -> DenoisingProbe:
-    """Add noise to an image and predict what is behind it, without guidance.
+    """Add noise to an image and predict x_0, without guidance.
 
     Args:
-        image: uint8[S,S], or uint8[S,S,3] for colour; resized to the side that the network has.
-        label: what it shows.
+        image: uint8[S,S], or uint8[S,S,3] for colour; resized to the resolution of the network.
+        label: its class.
         t: the timestep, 0 (nearly clean) to T-1 (nearly noise).
         seed: of the noise.
     """
@@ -88,30 +88,30 @@ def probe_denoising(engine: Engine, image: Images, label: int | str, t: int, see
 
 
 @dataclass(frozen=True, slots=True)
-class ProbeSheet:
+class ProbeGrid:
     """Probes of one image at several timesteps.
 
     Attributes:
-        pixels: a row per probe, uint8[H,W] or uint8[H,W,3].
-        figures: timestep, alpha (``signal``), sigma (``noise``) and both errors of each.
+        pixels: one row per probe, uint8[H,W] or uint8[H,W,3].
+        measurements: timestep, alpha (``signal``), sigma (``noise``) and both errors of each.
     """
 
     pixels: Images
-    figures: list[dict[str, Any]]
+    measurements: list[dict[str, Any]]
     provenance: Provenance
 
 
-def probe_sheet(
+def probe_grid(
     engine: Engine,
     label: int,
     timesteps: list[int],
     seed: int = 0,
     data_dir: Path | None = None,
-) -> ProbeSheet:
+) -> ProbeGrid:
     """Probe an image of a class at several timesteps.
 
     Args:
-        seed: chooses the image and draws the noise.
+        seed: selects the image and draws the noise.
         data_dir: as for `load_dataset`.
     """
     image = example_image(engine, label, seed, data_dir)
@@ -119,7 +119,7 @@ def probe_sheet(
     size, schedule = engine.config.model.image_size, engine.diffusion.schedule
     rows = [probe.tiles(engine.diffusion.pixel_range, size) for probe in probes]
     titles = [[f"x0, t = {t}", "x_t", "noise", "predicted noise", "predicted x0"] for t in timesteps]
-    figures = [
+    measurements = [
         {
             "t": probe.t,
             "signal": float(schedule.alpha[probe.t]),
@@ -129,11 +129,11 @@ def probe_sheet(
         }
         for probe in probes
     ]
-    return ProbeSheet(labelled_sheet(rows, titles, UPSCALE), figures, _provenance(engine, label, timesteps, seed))
+    return ProbeGrid(labelled_grid(rows, titles, UPSCALE), measurements, _provenance(engine, label, timesteps, seed))
 
 
 def example_image(engine: Engine, label: int, seed: int = 0, data_dir: Path | None = None) -> Images:
-    """An image of a class: a test image, else a training image, else one that the model generates."""
+    """An image of a class: a test image, otherwise a training image, otherwise a generated one."""
     manifest = engine.checkpoint.manifest
     reason = ""
     for train in (False, True):
@@ -151,7 +151,7 @@ def example_image(engine: Engine, label: int, seed: int = 0, data_dir: Path | No
             real: Images = channels_last_pixels(data.images[found[seed % len(found)]][None])[0]
             return real
         reason = f"{data.name} has no {'' if train else 'test '}image of {manifest.classes[label]}"
-    log.info(f"{reason}: using an image that the model generates")
+    log.info(f"{reason}: using a generated image")
     generated: Images = engine.generate([label], seed)[0]
     return generated
 
@@ -162,6 +162,6 @@ def _provenance(engine: Engine, label: int, timesteps: list[int], seed: int) -> 
         "inspect", public_name(checkpoint), at=timesteps,
         label=typed_label(label, checkpoint.manifest.classes), seed=seed, device=device,
     )  # fmt: skip
-    made = build_provenance(engine.request([label], seed, batch_size=1), "sheet", argv, upscale=UPSCALE)
+    provenance = build_provenance(engine.request([label], seed, batch_size=1), "sheet", argv, upscale=UPSCALE)
     # Nothing is sampled.
-    return replace(made, sampler="none", steps=0, guidance=1.0, guidance_interval=(0.0, 1.0))
+    return replace(provenance, sampler="none", steps=0, guidance=1.0, guidance_interval=(0.0, 1.0))

@@ -1,4 +1,4 @@
-"""Which request made a picture, written into it as its provenance, and the same request again."""
+"""Provenance of generated images, and their reproduction."""
 
 import shlex
 import zipfile
@@ -26,12 +26,12 @@ def build_provenance(
     upscale: int = 1,
     interpolation: str = "cubic",
 ) -> Provenance:
-    """The provenance of a picture.
+    """The provenance of an image file.
 
     Args:
         request: resolved by an engine.
-        kind: an archive of ``images`` holds its labels itself.
-        argv: the command line that repeats it, as from `SamplingRequest.to_argv`.
+        kind: an archive of ``images`` contains its labels itself.
+        argv: the command line that reproduces it, as from `SamplingRequest.to_argv`.
     """
     shown = () if kind == "images" else request.labels
     sampling = request.sampling
@@ -57,7 +57,7 @@ def build_provenance(
 
 
 def recorded_options(provenance: Provenance) -> SamplingOptions:
-    """The sampling of a picture as the options of a request."""
+    """The sampling of an image as the options of a request."""
     return {
         "sampler": provenance.sampler,
         "steps": provenance.steps,
@@ -67,7 +67,7 @@ def recorded_options(provenance: Provenance) -> SamplingOptions:
 
 
 def find_model(provenance: Provenance) -> Checkpoint | None:
-    """The model that made a picture, under whatever name; None where no model has its weights."""
+    """The model that generated an image, under any name; None if no model has its weights."""
     models = [entry for entry in Registry().survey() if isinstance(entry, Checkpoint)]
     models.sort(key=lambda entry: entry.name != provenance.model)
     try:
@@ -78,16 +78,16 @@ def find_model(provenance: Provenance) -> Checkpoint | None:
 
 
 def model_status(provenance: Provenance) -> str:
-    """Whether the model that made a picture still exists, as a clause."""
+    """Whether the model that generated an image still exists, as text."""
     checkpoint = find_model(provenance)
     if checkpoint is None:
-        return "which has other weights now" if provenance.model in Registry().names() else "which is not here"
-    return "which is here" if checkpoint.name == provenance.model else f"which is '{checkpoint.name}' now"
+        return "weights have changed" if provenance.model in Registry().names() else "not in the registry"
+    return "in the registry" if checkpoint.name == provenance.model else f"renamed to '{checkpoint.name}'"
 
 
 @dataclass(frozen=True, slots=True)
 class ReproductionTarget:
-    """A picture that is to be made again."""
+    """A generated image to reproduce."""
 
     path: Path
     provenance: Provenance
@@ -95,15 +95,16 @@ class ReproductionTarget:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read a picture or an archive of images.
+        """Read an image file or an archive of images.
 
         Raises:
             DataError: when it has no provenance.
-            UsageError: when another command makes such pictures.
+            UsageError: for grids and animations, which have their own commands.
         """
         provenance = read_provenance(path)
         if provenance.kind in ("sheet", "animation"):
-            raise UsageError(f"{path} is not a single image but of the kind {provenance.kind}", provenance.command)
+            kind = "a grid" if provenance.kind == "sheet" else "an animation"
+            raise UsageError(f"{path} is {kind}; only images can be reproduced", provenance.command)
         labels = list(provenance.labels)
         if provenance.kind == "images":
             labels = _array(path, "labels").tolist()
@@ -122,7 +123,7 @@ class ReproductionTarget:
         precision: str = "auto",
         **options: Unpack[SamplingOptions],
     ) -> SamplingRequest:
-        """The request that makes it again, except for what is given; see `SamplingRequest.resolve`."""
+        """The request that reproduces it, with the given settings replaced; see `SamplingRequest.resolve`."""
         before = self.provenance
         changed: SamplingOptions = {**options}
         if changed.get("sampler") is None and changed.get("steps") is None:
@@ -140,14 +141,14 @@ class ReproductionTarget:
             **changed,
         )
 
-    def is_repeated_by(self, request: SamplingRequest, upscale: int) -> bool:
-        """Whether a request differs in nothing that changes the pixels, so that the two are to be compared."""
+    def matches_request(self, request: SamplingRequest, upscale: int) -> bool:
+        """Whether a request has the same settings that determine the pixels, so that the images can be compared."""
         before = self.provenance
         now = (request.options, request.seed, list(request.labels), upscale)
         return now == (recorded_options(before), before.seed, self.labels, before.upscale)
 
     def difference(self, images: Images) -> int | None:
-        """The largest difference from the picture in grey levels; None where the sizes differ.
+        """The largest difference from the image in grey levels; None if the sizes differ.
 
         Args:
             images: as they were written, uint8[N,..].
@@ -158,19 +159,19 @@ class ReproductionTarget:
         return int(np.abs(before.astype(int) - images.astype(int)).max())
 
     def find_checkpoint(self) -> Checkpoint:
-        """The model that made it."""
+        """The model that generated it."""
         found = find_model(self.provenance)
         if found:
             return found
         name, digest = self.provenance.model, self.provenance.digest[:12]
         if name in Registry().names():
             raise CheckpointError(
-                f"'{name}' has changed since it made {self.path}: its weights were {digest}",
-                "with the weights of today: ", Setting("model", name),
+                f"the weights of '{name}' have changed since {self.path} was generated (digest {digest})",
+                "use the current weights: ", Setting("model", name),
             )  # fmt: skip
         raise CheckpointError(
-            f"the model that made {self.path} is gone: '{name}' with the weights {digest}",
-            "with another: ", Setting("model", "NAME"), "; ddpmctl models lists them",
+            f"the model that generated {self.path} was not found: '{name}', digest {digest}",
+            "use another model: ", Setting("model", "NAME"), "; list models: ddpmctl models",
         )  # fmt: skip
 
     def _pixels(self) -> Images:

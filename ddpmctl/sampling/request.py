@@ -1,4 +1,4 @@
-"""A request for images of a model: everything that decides their pixels. No torch: it is checked before torch loads."""
+"""A request for images of a model: everything that determines their pixels. Does not import torch."""
 
 import logging
 import secrets
@@ -21,10 +21,10 @@ _SHORT_OPTIONS = {"count": "-n", "output": "-o"}
 
 
 class SamplingOptions(TypedDict, total=False):
-    """What may differ from the sampling that a model recommends; None keeps its recommendation.
+    """Overrides of the recommended sampling of a model; None keeps the recommendation.
 
     ``sampler`` is a built-in one (``ddpm``, ``ddim``, ``dpmpp``, ``dpmpp-sde``) or a plugin's. A ``guidance`` of 1.0
-    is none; ``guidance_interval`` is where along the chain it acts, from and to, 0 the image and 1 the noise.
+    disables it; ``guidance_interval`` is the interval of t/T in which it is applied, 0 the image and 1 the noise.
     """
 
     sampler: str | None
@@ -39,9 +39,9 @@ class SamplingRequest:
 
     Attributes:
         labels: class indices.
-        sampling: sampler, steps, guidance and where it acts, complete.
-        device: ``auto`` until an engine resolves it, and so with ``precision``.
-        batch_size: images sampled together at most; None for as many as suit the device.
+        sampling: sampler, steps, guidance and its interval of t/T, complete.
+        device: ``auto`` until an engine resolves it; likewise ``precision``.
+        batch_size: maximum number of images sampled together; None depends on the device.
     """
 
     checkpoint: Checkpoint
@@ -56,7 +56,7 @@ class SamplingRequest:
         choose("precision", self.precision, PRECISIONS)
         check_seed(self.seed, max(1, len(self.labels)))
         if self.batch_size is not None and self.batch_size < 1:
-            raise UsageError(f"a batch of {self.batch_size} holds no image", "batch_size is 1 or more")
+            raise UsageError(f"batch_size must be at least 1, not {self.batch_size}", Setting("batch_size", 1))
 
     @classmethod
     def resolve(
@@ -78,10 +78,10 @@ class SamplingRequest:
             seed: in 0..2^63-1; drawn when None.
 
         Raises:
-            UsageError: for what this model does not have or cannot do.
+            UsageError: for labels and settings that this model does not support.
         """
         if isinstance(labels, str):
-            raise UsageError(f"labels are a sequence, not the text '{labels}'", f"engine.generate(['{labels}'])")
+            raise UsageError(f"labels must be a sequence, not the string '{labels}'", f"engine.generate(['{labels}'])")
         extra = plugins.available(plugins.SAMPLERS)
         return cls(
             checkpoint=checkpoint,
@@ -93,13 +93,13 @@ class SamplingRequest:
             batch_size=batch_size,
         )
 
-    def part(self, start: int, count: int = 1) -> Self:
-        """Some of these images, as a request of its own with the batch size of the whole."""
+    def slice(self, start: int, count: int = 1) -> Self:
+        """Some of these images as a new request with the same batch size."""
         return replace(self, labels=self.labels[start : start + count], seed=self.seed + start)
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the labels, one an image."""
+        """Names of the labels, one per image."""
         return tuple(self.checkpoint.manifest.classes[label] for label in self.labels)
 
     @property
@@ -118,10 +118,10 @@ class SamplingRequest:
         return {**model, **asdict(self.sampling), "device": self.device, "precision": self.precision}
 
     def to_argv(self, command: str, *, upscale: int | None = None, **settings: object) -> list[str]:
-        """A command line that repeats this request.
+        """A command line that reproduces this request.
 
         Args:
-            command: ``generate`` and ``animate`` name the labels, ``evaluate`` takes the model as its argument.
+            command: ``generate`` and ``animate`` take the labels, ``evaluate`` takes the model as its argument.
             settings: further options of the command; see `command_line`.
         """
         sampling, positional = self.sampling, command == "evaluate"
@@ -145,11 +145,11 @@ class SamplingRequest:
 
 
 def check_timesteps(checkpoint: Checkpoint, timesteps: Sequence[int]) -> None:
-    """Check that the chain of a model has these timesteps."""
+    """Check that a model has these timesteps."""
     length = checkpoint.manifest.config.diffusion.timesteps
     for t in timesteps:
         if not 0 <= t < length:
-            message = f"there is no timestep {t}: this model's chain has {length}"
+            message = f"timestep {t} is out of range: this model has {length} timesteps"
             raise UsageError(message, Setting("at", f"0..{length - 1}"))
 
 
@@ -159,13 +159,13 @@ def _indices(labels: list[SupportsIndex | str], classes: tuple[str, ...]) -> Ite
     for text in dict.fromkeys(label for label in labels if isinstance(label, str)):
         index = indices[text] = resolve_label(text, classes)
         if taken_as_index(text, classes):
-            log.info(f"no class is named '{text}': taken as index {index}, the class '{classes[index]}'")
+            log.info(f"no class is named '{text}': using index {index} (class '{classes[index]}')")
     for label in labels:
         yield indices[label] if isinstance(label, str) else resolve_label(label, classes)
 
 
 def command_line(command: str, *arguments: object, **settings: object) -> list[str]:
-    """The words of a ``ddpmctl`` command; of the settings None is left out, True is a flag and a list is repeated."""
+    """The words of a ``ddpmctl`` command; None is omitted, True is a flag, a list is repeated."""
     words = ["ddpmctl", command, *map(str, arguments)]
     for name, setting in settings.items():
         option = _SHORT_OPTIONS.get(name, f"--{name.replace('_', '-')}")
@@ -178,5 +178,5 @@ def command_line(command: str, *arguments: object, **settings: object) -> list[s
 
 
 def public_name(checkpoint: Checkpoint) -> str:
-    """The name of a model without the folders that its owner keeps it in."""
+    """The name of a model without its folder."""
     return checkpoint.path.parent.name if Path(checkpoint.name).is_absolute() else checkpoint.name

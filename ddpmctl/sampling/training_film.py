@@ -1,4 +1,4 @@
-"""A model while it was trained, as the previews that its training kept."""
+"""Animation of the previews stored during training."""
 
 import shlex
 from dataclasses import asdict, dataclass
@@ -9,7 +9,7 @@ from ddpmctl.config import preview_sampling
 from ddpmctl.errors import CheckpointError
 from ddpmctl.imaging.animation import Timing, pick
 from ddpmctl.imaging.files import free_path, safe_stem
-from ddpmctl.imaging.sheet import labelled_sheet, tile
+from ddpmctl.imaging.grid import labelled_grid, tile
 from ddpmctl.imaging.upscale import Images
 from ddpmctl.registry import Checkpoint
 from ddpmctl.sampling.animation import Animation
@@ -21,7 +21,7 @@ COLUMNS = 5
 
 @dataclass(frozen=True, slots=True)
 class TrainingFilm:
-    """The previews of a training, all sampled from the same noise.
+    """The previews of a training run, all sampled from the same noise.
 
     Attributes:
         checkpoint: the model.
@@ -37,16 +37,16 @@ class TrainingFilm:
 
     @classmethod
     def read(cls, checkpoint: Checkpoint, last: Checkpoint, count: int) -> Self:
-        """Read the previews of a model from its last checkpoint: at most so many, the first and the last among them."""
+        """Read the previews of a model from its last checkpoint: at most ``count``, with the first and last."""
         if last.manifest.resume is None:
             raise CheckpointError(
-                f"'{checkpoint.name}' holds a model and nothing of its training",
-                "take one that was trained here, and not imported: ddpmctl models",
+                f"'{checkpoint.name}' has no training state",
+                "use a model that was trained here, not imported: ddpmctl models",
             )
         images, steps = last.previews()
         if len(steps) < 2:
             raise CheckpointError(
-                f"the training of '{checkpoint.name}' kept no previews: it was too short, or done by an older ddpmctl",
+                f"'{checkpoint.name}' has no previews: the run was too short or used an older ddpmctl",
                 "train for a minute: ",
                 shlex.join(command_line("train", preset="quick", max_time="60s")),
             )
@@ -67,16 +67,16 @@ class TrainingFilm:
         return [f"step {step:,}, epoch {step / epoch:.1f}" if step else "before the first step" for step in self.steps]
 
     def tiles(self) -> list[Images]:
-        """Each preview as one small picture."""
+        """Each preview as one small image."""
         return [tile(list(preview), COLUMNS) for preview in self.previews]
 
     def animate(self, timing: Timing, upscale: int = 4) -> Animation:
-        """A titled sheet per preview, with step and epoch below."""
+        """One titled grid per preview, with step and epoch below."""
         starts = range(0, len(self.labels), COLUMNS)
         classes = self.checkpoint.manifest.classes
         titles = [[classes[label] for label in self.labels[k : k + COLUMNS]] for k in starts]
         frames = [
-            labelled_sheet([list(preview[k : k + COLUMNS]) for k in starts], titles, upscale, caption=caption)
+            labelled_grid([list(preview[k : k + COLUMNS]) for k in starts], titles, upscale, caption=caption)
             for preview, caption in zip(self.previews, self.captions, strict=True)
         ]
         run = self.last.manifest.run
@@ -89,5 +89,5 @@ class TrainingFilm:
         return Animation(frames, self.tiles(), timing, provenance)
 
     def default_file(self) -> Path:
-        """A free name for the animation in the current folder."""
-        return free_path(Path(f"{safe_stem(public_name(self.checkpoint))}-learning.gif"))
+        """An unused name for the animation in the current folder."""
+        return free_path(Path(f"{safe_stem(public_name(self.checkpoint))}-training.gif"))

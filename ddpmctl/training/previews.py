@@ -10,7 +10,7 @@ from ddpmctl.config import PREVIEW_STEPS, Config, preview_sampling
 from ddpmctl.core.noise import normal
 from ddpmctl.devices import is_out_of_memory
 from ddpmctl.registry.checkpoint import PREVIEW_STEP_NUMBERS, PREVIEWS, previews_of
-from ddpmctl.sampling.loop import Images, SamplingStep, run_chain, to_pixels
+from ddpmctl.sampling.loop import Images, SamplingStep, sample_trajectory, to_pixels
 from ddpmctl.training.train_step import TrainStep
 
 COUNT = 10
@@ -128,7 +128,7 @@ def draw_preview(step: TrainStep) -> Images:
     model, execution = step.config.model, step.execution
     labels = [k % model.num_classes for k in range(COUNT)]
     denoise = SamplingStep(step.ema.module, model.num_classes, execution.device, execution.precision)
-    *_, last = run_chain(denoise, step.diffusion, model, preview_sampling(step.config), labels, range(COUNT))
+    *_, last = sample_trajectory(denoise, step.diffusion, model, preview_sampling(step.config), labels, range(COUNT))
     return to_pixels(last.x0, step.diffusion.pixel_range, model.image_size)
 
 

@@ -119,7 +119,7 @@ class TrainStep:
             norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         for optimizer in self.optimizers:
             optimizer.step()
-        self.ema.move(self.model, ema_weight)
+        self.ema.lerp_(self.model, ema_weight)
         return torch.stack([loss, norm.detach()])
 
     def _forward_backward(self, ids: Tensor) -> Tensor:

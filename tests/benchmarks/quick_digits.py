@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.judge import read_digits
+from tests.digit_classifier import classify
 
 from .machine import ddpmctl
 
@@ -37,7 +37,7 @@ def main() -> None:
         archive = Path(folder) / "digits.npz"
         ddpmctl(home, "generate", *range(10), "-n", options.n, "--seed", 0, "--model", model, "-o", archive)
         images = np.load(archive)["images"]
-    right = (read_digits(images) == np.repeat(np.arange(10), options.n)).reshape(10, options.n).mean(axis=1)
+    right = (classify(images) == np.repeat(np.arange(10), options.n)).reshape(10, options.n).mean(axis=1)
     run, sampling = report["run"], report["config"]["sampling"]
     print(f"machine: {run['device']}, {run['precision']}, python {platform.python_version()}")
     rate = run["images"] / run["seconds"]

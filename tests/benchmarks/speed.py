@@ -31,7 +31,7 @@ from ddpmctl.training.callbacks import Callback
 from ddpmctl.training.execution import Execution
 from ddpmctl.training.run_spec import RunSpec
 from ddpmctl.training.trainer import Trainer
-from tests import judge
+from tests import digit_classifier
 
 from .contenders import PlainLoop
 from .machine import about_this_machine, band, ddpmctl, markdown
@@ -158,7 +158,7 @@ def race(data_dir: Path, count: int, most: float) -> None:
             arguments = ("--preset", "quick", "--data-dir", data_dir, "--max-time", limit, "--device", "cpu")
             ran = ddpmctl(Path(folder), "train", *arguments, "--name", limit)
             images = Engine(Registry(Path(folder)).open(limit), "cpu").generate(labels_of(count))
-            share = judge.accuracy(images, labels_of(count))
+            share = digit_classifier.accuracy(images, labels_of(count))
             print(f"quick: {share:.1%} right of {count} after {ran.seconds:.0f} s, the whole process", flush=True)
             if share >= RIGHT:
                 break
@@ -174,7 +174,7 @@ def race(data_dir: Path, count: int, most: float) -> None:
             next(steps)
             spent += clock() - started
             shown += 1
-        share = judge.accuracy(_ddim(loop.model, 200), labels_of(200))
+        share = digit_classifier.accuracy(_ddim(loop.model, 200), labels_of(200))
         print(f"plain loop: {share:.1%} right of 200 after {spent:.0f} s, {shown:,} steps", flush=True)
         if share >= RIGHT:
             print(f"{spent / ran.seconds:.0f} times as long")

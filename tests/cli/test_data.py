@@ -181,7 +181,7 @@ def test_what_is_there_is_not_fetched_again(here: Cli, tmp_path: Path, monkeypat
         (("fetch", "mnits"), "there is no dataset 'mnits'"),
         (("show", "mnits"), "there is no dataset 'mnits'"),
         (("show", "strokes", "--image-size", 33), "there is no image size '33'"),
-        (("show", "strokes:20", "-o", "x.gif"), "'x.gif' has no suffix that is known here"),
+        (("show", "strokes:20", "-o", "x.gif"), "'x.gif' has an unsupported file extension"),
     ],
 )
 def test_what_is_typed_wrong_is_said(here: Cli, typed: tuple[object, ...], error: str) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ddpmctl.imaging import fonts
-from ddpmctl.imaging.sheet import labelled_sheet
+from ddpmctl.imaging.grid import labelled_grid
 from tests.conftest import Cli
 from tests.imaging.support import Images, noise
 
@@ -22,14 +22,14 @@ CHESS = "\u265e\u2654"
 def only(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A folder that is the only one with fonts; matplotlib's own is not there either."""
     fonts.installed.cache_clear()
-    monkeypatch.setattr(fonts, "folders", lambda: [tmp_path])
+    monkeypatch.setattr(fonts, "font_folders", lambda: [tmp_path])
     monkeypatch.setattr(fonts, "find_spec", lambda name: None)
     return tmp_path
 
 
 def title(text: str) -> Images:
     """The strip above the image of a sheet with that title."""
-    return labelled_sheet([[noise(1, 32, 32)[0]]], [[text]], 4)[:31]
+    return labelled_grid([[noise(1, 32, 32)[0]]], [[text]], 4)[:31]
 
 
 def test_what_pillow_s_own_font_has_needs_no_other(only: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,7 +54,7 @@ def test_an_installed_font_draws_what_the_own_one_lacks(only: Path) -> None:
 
 
 def test_the_font_of_matplotlib_is_always_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fonts, "folders", list)
+    monkeypatch.setattr(fonts, "font_folders", list)
     fonts.installed.cache_clear()
     assert fonts.installed() == (DEJAVU,)
     assert fonts.missing_characters([CHESS]) == ""

@@ -43,19 +43,20 @@ def test_what_the_model_is(tiny: Cli, tiny_home: Path, tmp_path: Path) -> None:
     widths = "-".join(map(str, config.model.widths))
     assert said.pop("network") == f"unet, {manifest.parameters:,} parameters, widths {widths}"
     assert (
-        said.pop("chain")
-        == f"1000 steps, {config.diffusion.schedule} schedule, predicts {config.diffusion.parameterization}"
+        said.pop("diffusion")
+        == f"1000 timesteps, {config.diffusion.schedule} schedule, {config.diffusion.parameterization}-prediction"
     )
-    assert said.pop("data") == f"strokes:300, 300 images, digest {manifest.dataset.digest[:12]}"
-    assert re.fullmatch(
-        r"preset quick, 8 of 8 steps, epoch 2, 512 images in \d+ s \(to its end\)", said.pop("training")
+    assert said.pop("dataset") == f"strokes:300, 300 images, digest {manifest.dataset.digest[:12]}"
+    assert re.fullmatch(r"preset quick, 8 of 8 steps, epoch 2, 512 images in \d+ s \(completed\)", said.pop("training"))
+    assert said.pop("plan") == "8 steps, 1 learning-rate segment"
+    assert (
+        said.pop("optimizer")
+        == f"{config.training.optimizer}, learning rate {config.training.lr:g}, batch size 64, seed 0"
     )
-    assert said.pop("plan") == "8 steps in 1 rate segment"
-    assert said.pop("recipe") == f"{config.training.optimizer}, learning rate {config.training.lr:g}, batch 64, seed 0"
-    assert said.pop("machine") == f"{run.device}, {run.precision}"
-    assert said.pop("best") == f"validation MSE {best.value:.5f} of {best.parameterization}, epoch {best.epoch}"
+    assert said.pop("device") == f"{run.device}, {run.precision}"
+    assert said.pop("best") == f"validation MSE {best.value:.5f} ({best.parameterization}-prediction), epoch {best.epoch}"
     assert said.pop("sampling").startswith(f"{config.sampling.sampler}, {config.sampling.steps} steps")
-    assert said.pop("made by").startswith("python 3.")
+    assert said.pop("versions").startswith("python 3.")
     assert said.pop("files") == (
         f"{sum(record.size for record in manifest.files.values()) / 1e6:.1f} MB in {checkpoint.path}"
     )
@@ -96,7 +97,7 @@ def test_the_rate_segments_of_a_run_with_a_time_limit_are_shown(here: Cli, tiny_
     ]
     plan = values["resume"]["plan"] | {"steps": 1204, "segments": rates}
     alter_manifest(last, run=values["run"] | {"planned_steps": 1204}, resume=values["resume"] | {"plan": plan})
-    assert described(here("inspect", "timed").stdout)["plan"] == "1,204 steps in 3 rate segments"
+    assert described(here("inspect", "timed").stdout)["plan"] == "1,204 steps, 3 learning-rate segments"
     assert reported(here("inspect", "timed", "--json"), "inspect")["resume"]["plan"] == plan
 
 
@@ -167,7 +168,7 @@ def test_a_model_is_asked_for_by_name_path_latest_or_not_at_all(here: Cli, tiny_
 
 
 @pytest.mark.parametrize(
-    ("ended", "words"), [("early", "stopped early"), ("interrupted", "interrupted"), ("done", "to its end")]
+    ("ended", "words"), [("early", "early stopping"), ("interrupted", "interrupted"), ("done", "completed")]
 )
 def test_how_the_training_ended_is_told_though_the_best_commit_is_older(
     cli: Cli, tiny_home: Path, tmp_path: Path, ended: str, words: str

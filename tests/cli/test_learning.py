@@ -49,11 +49,11 @@ def test_fewer_frames_keep_the_first_and_the_last(learning: Cli, tmp_path: Path)
 
 
 def test_it_tells_how_it_was_made(learning: Cli, tmp_path: Path) -> None:
-    assert learning("animate", "--training", "a").stdout == "a-learning.gif\n"
-    made = reported(learning("inspect", "a-learning.gif", "--json"), "inspect")
+    assert learning("animate", "--training", "a").stdout == "a-training.gif\n"
+    made = reported(learning("inspect", "a-training.gif", "--json"), "inspect")
     assert (made["kind"], made["model"], made["model_now"]) == ("animation", "a", "a")
     assert made["command"] == "ddpmctl animate --training a --frames 60 --fps 5 --hold 2 --upscale 4"
-    before = (tmp_path / "a-learning.gif").read_bytes()
+    before = (tmp_path / "a-training.gif").read_bytes()
     assert learning(*made["command"].split()[1:], "-o", "again.gif").returncode == 0
     assert (tmp_path / "again.gif").read_bytes() == before
 
@@ -74,13 +74,13 @@ def test_what_was_imported_or_was_too_short_cannot_be_shown_learning(
     assert here("models", "export", "a", "a.zip").returncode == 0
     assert here("models", "import", "a.zip", "--name", "b").returncode == 0
     assert complaint(here("animate", "--training", "b"), 1) == (
-        "'b' holds a model and nothing of its training",
-        "take one that was trained here, and not imported: ddpmctl models",
+        "'b' has no training state",
+        "use a model that was trained here, not imported: ddpmctl models",
     )
     short = ("train", "--preset", "quick", "--dataset", "strokes:60", "--max-steps", 1, "--name", "c")
     assert here(*short).returncode == 0
     error, hint = complaint(here("animate", "--training", "c"), 1)
-    assert error.startswith("the training of 'c' kept no previews: it was too short")
+    assert error.startswith("'c' has no previews: the run was too short")
     assert hint == "train for a minute: ddpmctl train --preset quick --max-time 60s"
     assert complaint(here("animate", "--training", "d"), 1)[0] == "there is no model 'd'"
     assert not list(tmp_path.glob("*.gif"))

@@ -43,8 +43,8 @@ def test_the_same_is_a_table_for_people_and_the_picture_gets_a_name(tiny_here: C
     ("typed", "error", "hint"),
     [
         (("--at", 500), "a noise level is probed for one label", "--at 500 --label 8"),
-        (("--at", 1000, "--label", 8), "there is no timestep 1000: this model's chain has 1000", "--at 0..999"),
-        (("--at", -1, "--label", 8), "there is no timestep -1: this model's chain has 1000", "--at 0..999"),
+        (("--at", 1000, "--label", 8), "timestep 1000 is out of range: this model has 1000 timesteps", "--at 0..999"),
+        (("--at", -1, "--label", 8), "timestep -1 is out of range: this model has 1000 timesteps", "--at 0..999"),
         (("--at", 5, "--label", "ate"), "there is no label 'ate'", None),
     ],
 )

@@ -103,7 +103,7 @@ def test_shards_hold_each_class_under_its_own_index(numbered: Cli, tmp_path: Pat
 def test_a_number_that_is_no_name_is_an_index_and_this_is_said(numbered: Cli, tmp_path: Path) -> None:
     done = numbered("generate", "0", *FAST, "-o", "x.png")
     assert done.returncode == 0
-    assert "no class is named '0': taken as index 0, the class '1'\n" in done.stderr
+    assert "no class is named '0': using index 0 (class '1')\n" in done.stderr
     assert "no class is named" not in numbered("generate", "1", *FAST, "-o", "x.png").stderr
 
 

@@ -170,7 +170,7 @@ def test_a_folder_whose_classes_changed_is_not_taken_for_the_old_one(here: Cli, 
     assert error.endswith("no longer has the classes that the model was trained on: new: ants")
     seen = here("inspect", "own", "--at", 500, "--label", "dogs")
     assert seen.returncode == 0
-    assert "new: ants: using an image that the model generates" in seen.stderr
+    assert "new: ants: using a generated image" in seen.stderr
 
 
 def test_more_classes_than_generated_images_leave_no_nan(here: Cli, tmp_path: Path, brief: None) -> None:

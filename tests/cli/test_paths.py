@@ -182,7 +182,7 @@ def test_a_name_that_is_too_long_is_refused_before_the_work(
     def never(*_: object, **__: object) -> None:
         raise AssertionError("sampled for nothing")
 
-    monkeypatch.setattr(engine, "run_chain", never)
+    monkeypatch.setattr(engine, "sample_trajectory", never)
     # Of several images, the number makes the name too long; of the others, the name is.
     name = LONGEST if " 8 3 " in typed else "\u5b57" * 85
     error, hint = complaint(tiny_here(*typed.format(name).split()), 2)

@@ -77,7 +77,7 @@ def test_a_cut_training_goes_on_as_if_nothing_had_been(
     parts = reported(here("inspect", "a", "--json"), "inspect")["run"]["segments"]
     assert [(part["why"], part["step"], part["exact"]) for part in parts] == [("begun", 0, True), ("resumed", 5, True)]
     told = here("inspect", "a").stdout
-    assert re.search(r"parts +begun at step 0 of 9, .*\n +resumed at step 5 of 9, ", told)
+    assert re.search(r"segments +begun at step 0 of 9, .*\n +resumed at step 5 of 9, ", told)
 
 
 def test_latest_is_the_run_that_was_last_worked_on(here: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,8 +46,8 @@ def test_a_trap_is_one_setting_and_its_model_loads_generates_animates_and_inspec
         assert pixels(tmp_path / "three.png").shape == (32, 32)
     assert here("animate", 3, "-m", "trap", "--frames", 4, "--show", "both", "-o", "three.gif").returncode == 0
     assert len(frames(tmp_path / "three.gif")[0]) == 4
-    told = here("inspect", "trap").stdout
-    assert {"x0": "predicts x0", "0..1": "pixels from 0 to 1", "batch": "BatchNorm"}[trap[1]] in told
+    described = here("inspect", "trap").stdout
+    assert {"x0": "x0-prediction", "0..1": "pixels from 0 to 1", "batch": "BatchNorm"}[trap[1]] in described
     assert here("models", "verify", "trap").returncode == 0
     assert here("train", "--resume", "trap", "--epochs", 1).returncode == 0
 

@@ -62,11 +62,11 @@ TYPED_WRONG: list[tuple[str, str, str]] = [
     ("generate 8 --upscale -4", "--upscale should be greater than or equal to 1, not '-4'", "--upscale 1 or more"),
     ("grid --upscale 0", "--upscale should be greater than or equal to 1, not '0'", "--upscale 1 or more"),
     ("animate 3 --upscale 0", "--upscale should be greater than or equal to 1, not '0'", "--upscale 1 or more"),
-    ("generate 8 --upscale 100000", "an upscale of 100000 would need 9,536.7 GiB *", "--upscale 1024 or less"),
-    ("generate 8 --upscale 99999999999999999999", "an upscale of 99999999999999999999 would need *", "*"),
-    ("generate 8 -n 1000000 --upscale 100", "an upscale of 100 would need 9,536.7 GiB *", "--upscale 1 or less"),
-    ("grid --rows 1000 --upscale 100", "an upscale of 100 would need * GiB *", "--upscale 10 or less"),
-    ("animate 3 --frames 1000 --upscale 100", "an upscale of 100 would need * GiB *", "--upscale 32 or less"),
+    ("generate 8 --upscale 100000", "upscaling by 100000 would need 9,536.7 GiB *", "--upscale 1024 or less"),
+    ("generate 8 --upscale 99999999999999999999", "upscaling by 99999999999999999999 would need *", "*"),
+    ("generate 8 -n 1000000 --upscale 100", "upscaling by 100 would need 9,536.7 GiB *", "--upscale 1 or less"),
+    ("grid --rows 1000 --upscale 100", "upscaling by 100 would need * GiB *", "--upscale 10 or less"),
+    ("animate 3 --frames 1000 --upscale 100", "upscaling by 100 would need * GiB *", "--upscale 32 or less"),
     ("generate 8 --interpolation cubik", "there is no interpolation 'cubik'", "did you mean cubic?"),
     ("animate", "no label was given", "ddpmctl animate 3, or ddpmctl animate --training MODEL"),
     (
@@ -75,10 +75,10 @@ TYPED_WRONG: list[tuple[str, str, str]] = [
         "ddpmctl animate --training MODEL",
     ),
     ("animate 3 --interpolation x", "there is no interpolation 'x'", "one of: nearest, linear, cubic, lanczos"),
-    ("generate 8 -o eight.jpg", "'eight.jpg' has no suffix that is known here", "end it in .png or .npz"),
-    ("generate 8 -o eight", "'eight' has no suffix that is known here", "end it in .png or .npz"),
-    ("grid -o sheet.gif", "'sheet.gif' has no suffix that is known here", "end it in .png"),
-    ("animate 3 -o three.mp4", "'three.mp4' has no suffix that is known here", "end it in .gif or .webp or .png"),
+    ("generate 8 -o eight.jpg", "'eight.jpg' has an unsupported file extension", "use .png or .npz"),
+    ("generate 8 -o eight", "'eight' has an unsupported file extension", "use .png or .npz"),
+    ("grid -o sheet.gif", "'sheet.gif' has an unsupported file extension", "use .png"),
+    ("animate 3 -o three.mp4", "'three.mp4' has an unsupported file extension", "use .gif or .webp or .png"),
     ("grid --rows 0", "--rows should be greater than or equal to 1, not '0'", "--rows 1..1000"),
     ("animate 3 --frames 0", "--frames should be greater than or equal to 1, not '0'", "--frames 1..1000"),
     ("animate 3 --fps 0", "--fps should be greater than or equal to 1, not '0'", "--fps 1..50"),
@@ -447,7 +447,7 @@ def test_weights_of_another_network_than_the_manifest_says(here: Cli, tiny_home:
     values["config"]["model"]["widths"][0] *= 2
     rewrite_manifest(commit, values)
     error, _ = complaint(here("generate", "8", "-m", "hurt"), 1)
-    assert error == f"damaged checkpoint: the weights in {commit} do not fit their manifest"
+    assert error == f"damaged checkpoint: the weights in {commit} do not match the manifest"
 
 
 @pytest.mark.parametrize("command", [["generate", "8", "--model"], ["inspect"]])

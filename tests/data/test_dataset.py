@@ -12,7 +12,7 @@ from ddpmctl import imports
 from ddpmctl.data import DATASETS, load_dataset, strokes
 from ddpmctl.data.dataset import Dataset, resized, to_model_range
 from ddpmctl.errors import DdpmctlError, UsageError
-from tests import judge
+from tests import digit_classifier
 from tests.builders import DIGITS
 
 
@@ -45,14 +45,14 @@ def test_an_impossible_number_of_strokes_is_refused(argument: str) -> None:
 def test_the_classifier_reads_at_least_four_fifths_of_the_strokes_of_each_digit() -> None:
     data = load_dataset("strokes:2000", 32)
     labels = data.labels.numpy()
-    right = judge.read_digits(data.images[:, 0].numpy()) == labels
+    right = digit_classifier.classify(data.images[:, 0].numpy()) == labels
     assert right.mean() >= 0.8
     assert {digit: right[labels == digit].mean() for digit in range(10) if right[labels == digit].mean() < 0.8} == {}
 
 
 def test_the_classifier_reads_the_real_test_digits(mnist_dir: Path) -> None:
     real = load_dataset("mnist", 32, mnist_dir, train=False)
-    assert judge.accuracy(real.images[:2000, 0].numpy(), real.labels[:2000].numpy()) > 0.985
+    assert digit_classifier.accuracy(real.images[:2000, 0].numpy(), real.labels[:2000].numpy()) > 0.985
 
 
 @pytest.mark.parametrize(

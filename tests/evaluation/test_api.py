@@ -34,7 +34,7 @@ def test_one_setting_is_measured_saved_and_shown(capfd: pytest.CaptureFixture[st
     saved = stored_evaluation(Registry().open("tiny"))
     assert saved is not None
     assert {name: saved[name] for name in result.to_dict()} == json.loads(json.dumps(result.to_dict()))
-    with Image.open(io.BytesIO(evaluation.nearest_sheet())) as sheet:
+    with Image.open(io.BytesIO(evaluation.nearest_grid())) as sheet:
         assert sheet.width > 10 * 3 * 32
     assert all(0 <= score <= 1 for score in evaluation.classification_accuracy_score())
     assert capfd.readouterr() == ("", "")
@@ -54,6 +54,6 @@ def test_a_sweep_measures_every_combination(capfd: pytest.CaptureFixture[str]) -
 def test_a_setting_that_does_not_exist_is_refused_before_anything_is_sampled() -> None:
     with pytest.raises(UsageError, match="there is no setting to sweep 'seeds'"):
         ddpmctl.evaluate("tiny", n=100, sweep={"seeds": [1]})
-    with pytest.raises(UsageError, match="99 images cannot be evaluated") as caught:
+    with pytest.raises(UsageError, match=r"n must be in 100\.\.1000000, not 99") as caught:
         ddpmctl.evaluate("tiny", n=99)
-    assert caught.value.hint == "n='100..1000000'"
+    assert caught.value.hint == "n=2000"

@@ -183,16 +183,16 @@ def test_a_classifier_is_trained_once_and_again_when_its_file_is_damaged(
 
 
 @pytest.fixture(scope="module")
-def judged_cache(tmp_path_factory: pytest.TempPathFactory) -> str:
+def classifier_cache(tmp_path_factory: pytest.TempPathFactory) -> str:
     """One cache for all commands, so that the classifier is trained once."""
     return str(tmp_path_factory.mktemp("judged"))
 
 
 @pytest.mark.slow
-def test_evaluate_reports_everything_as_json(tiny: Cli, judged_cache: str, tmp_path: Path) -> None:
+def test_evaluate_reports_everything_as_json(tiny: Cli, classifier_cache: str, tmp_path: Path) -> None:
     done = tiny(
         "evaluate", "tiny", "-n", 100, "--steps", 2, "--show-nearest", tmp_path / "near.png", "--json",
-        XDG_CACHE_HOME=judged_cache,
+        XDG_CACHE_HOME=classifier_cache,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     envelope = json.loads(done.stdout)
@@ -209,16 +209,16 @@ def test_evaluate_reports_everything_as_json(tiny: Cli, judged_cache: str, tmp_p
         made = json.loads(sheet.info["ddpmctl"])
     assert (made["kind"], made["model"], made["steps"], len(made["labels"])) == ("sheet", "tiny", 2, 10)
     assert made["command"].startswith("ddpmctl evaluate tiny -n 100 --show-nearest nearest.png --seed 0 ")
-    again = tiny(*shlex.split(made["command"])[1:], XDG_CACHE_HOME=judged_cache)
+    again = tiny(*shlex.split(made["command"])[1:], XDG_CACHE_HOME=classifier_cache)
     assert again.returncode == 0, again.stderr
     assert (tmp_path / "nearest.png").read_bytes() == (tmp_path / "near.png").read_bytes()
 
 
 @pytest.mark.slow
-def test_evaluate_sweeps_every_combination(tiny: Cli, judged_cache: str) -> None:
+def test_evaluate_sweeps_every_combination(tiny: Cli, classifier_cache: str) -> None:
     done = tiny(
         "evaluate", "-n", 100, "--sweep", "steps=1,2", "--sweep", "guidance=1,1.5", "--json",
-        XDG_CACHE_HOME=judged_cache,
+        XDG_CACHE_HOME=classifier_cache,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     results = json.loads(done.stdout)["result"]["results"]
@@ -227,10 +227,10 @@ def test_evaluate_sweeps_every_combination(tiny: Cli, judged_cache: str) -> None
 
 
 @pytest.mark.slow
-def test_a_sweep_can_be_drawn(tiny: Cli, judged_cache: str, tmp_path: Path) -> None:
+def test_a_sweep_can_be_drawn(tiny: Cli, classifier_cache: str, tmp_path: Path) -> None:
     done = tiny(
         "evaluate", "-n", 100, "--sweep", "steps=1,2", "--sweep", "guidance-interval=0:1,0.3:0.8", "--json",
-        "--plot", "quality.png", XDG_CACHE_HOME=judged_cache,
+        "--plot", "quality.png", XDG_CACHE_HOME=classifier_cache,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)["result"]
@@ -246,7 +246,7 @@ def test_what_the_extra_brings_is_missed_before_anything_is_sampled(monkeypatch:
     monkeypatch.setattr(metrics, "find_spec", lambda name: None)
     with pytest.raises(DdpmctlError, match="torchmetrics is not installed") as caught:
         evaluate("no model is opened")
-    assert caught.value.hint == "in the project's folder: pip install '.[eval]'"
+    assert caught.value.hint == "pip install 'ddpmctl[eval]', or in a checkout: pip install '.[eval]'"
 
 
 @pytest.mark.parametrize(
@@ -257,7 +257,7 @@ def test_what_the_extra_brings_is_missed_before_anything_is_sampled(monkeypatch:
         (["--sweep", "steps"], "'steps' cannot be swept"),
         (["--sweep", "steps=a"], "'steps=a' holds a value that is not a number"),
         (["--sweep", "steps=0"], "0 steps are not possible"),
-        (["--show-nearest", "x.gif"], "'x.gif' has no suffix that is known here"),
+        (["--show-nearest", "x.gif"], "'x.gif' has an unsupported file extension"),
     ],
 )
 def test_evaluate_refuses_what_is_typed_wrong(tiny: Cli, arguments: list[str], complaint: str) -> None:
@@ -268,11 +268,11 @@ def test_evaluate_refuses_what_is_typed_wrong(tiny: Cli, arguments: list[str], c
 
 
 @pytest.mark.slow
-def test_evaluate_without_torchmetrics_names_the_extra(tiny: Cli, judged_cache: str, tmp_path: Path) -> None:
+def test_evaluate_without_torchmetrics_names_the_extra(tiny: Cli, classifier_cache: str, tmp_path: Path) -> None:
     (tmp_path / "torchmetrics.py").write_text("raise ImportError('no torchmetrics')\n")
-    done = tiny("evaluate", "-n", 100, "--steps", 1, PYTHONPATH=str(tmp_path), XDG_CACHE_HOME=judged_cache)
+    done = tiny("evaluate", "-n", 100, "--steps", 1, PYTHONPATH=str(tmp_path), XDG_CACHE_HOME=classifier_cache)
     assert done.returncode == 1
-    assert "in the project's folder: pip install '.[eval]'" in done.stderr
+    assert "pip install 'ddpmctl[eval]', or in a checkout: pip install '.[eval]'" in done.stderr
     assert "Traceback" not in done.stderr
 
 

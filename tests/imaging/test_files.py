@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from ddpmctl.errors import DdpmctlError, ExitCode, UsageError
-from ddpmctl.imaging.files import check_target, free_path, npz, numbered_paths, png, safe_stem, write_whole
+from ddpmctl.imaging.files import check_target, free_path, npz, numbered_paths, png, safe_stem, write_atomic
 
 from .support import noise
 
@@ -45,7 +45,7 @@ def test_a_good_target_is_no_trouble_and_is_not_touched(tmp_path: Path, name: st
 def test_an_unknown_suffix_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError) as caught:
         check_target(tmp_path / name, [".png", ".npz"])
-    assert caught.value.message == f"'{tmp_path / name}' has no suffix that is known here"
+    assert caught.value.message == f"'{tmp_path / name}' has an unsupported file extension"
     assert caught.value.hint == "end it in .png or .npz"
 
 
@@ -77,7 +77,7 @@ def test_a_target_without_permission_is_refused(tmp_path: Path, monkeypatch: pyt
 def test_a_file_is_written_and_overwritten_whole(tmp_path: Path) -> None:
     path = tmp_path / "x.png"
     for data in (b"first and longer", b"second"):
-        write_whole(path, data)
+        write_atomic(path, data)
         assert path.read_bytes() == data
         assert list(tmp_path.iterdir()) == [path]
 
@@ -96,13 +96,13 @@ def test_a_file_that_cannot_be_written_stays_as_it_was(
 
     with monkeypatch.context() as patched, pytest.raises(OSError, match="the disk is full"):
         patched.setattr(operation, half)
-        write_whole(path, b"new and longer")
+        write_atomic(path, b"new and longer")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_what_is_no_plain_file_is_written_to(tmp_path: Path) -> None:
-    write_whole(Path("/dev/null"), b"data")
+    write_atomic(Path("/dev/null"), b"data")
     assert Path("/dev/null").is_char_device()
 
 
@@ -145,7 +145,7 @@ def test_a_class_name_becomes_a_file_name(name: str, stem: str) -> None:
 
 
 def test_a_long_class_name_leaves_room_for_a_number_and_a_suffix(tmp_path: Path) -> None:
-    path = tmp_path / f"{safe_stem('字' * 200)}-learning.gif"
+    path = tmp_path / f"{safe_stem('字' * 200)}-training.gif"
     path.touch()
     numbered = numbered_paths(path, 1_000_000, fresh=True)[-1]
     numbered.touch()
@@ -156,6 +156,6 @@ def test_a_long_class_name_leaves_room_for_a_number_and_a_suffix(tmp_path: Path)
 def test_a_file_of_the_longest_name_is_written_whole(tmp_path: Path) -> None:
     path = tmp_path / f"{'x' * 251}.png"
     for data in (b"one", b"two"):
-        write_whole(path, data)
+        write_atomic(path, data)
         assert path.read_bytes() == data
     assert list(tmp_path.iterdir()) == [path]

@@ -122,18 +122,18 @@ def test_the_largest_upscale_is_what_fits_into_a_gibibyte(count: int, size: int,
     for factor in (largest + 1, 10**9):
         with pytest.raises(UsageError) as caught:
             check_upscale(factor, "cubic", count, size, channels)
-        assert caught.value.message.startswith(f"an upscale of {factor} would need ")
+        assert caught.value.message.startswith(f"upscaling by {factor} would need ")
         assert caught.value.hint_as(option) == f"--upscale {largest} or less"
 
 
 @pytest.mark.parametrize(
     ("factor", "interpolation", "count", "message", "hint"),
     [
-        (0, "cubic", 1, "an upscale of 0 leaves no picture", "--upscale 1 or more"),
-        (-4, "cubic", 1, "an upscale of -4 leaves no picture", "--upscale 1 or more"),
+        (0, "cubic", 1, "upscale must be at least 1, not 0", "--upscale 4"),
+        (-4, "cubic", 1, "upscale must be at least 1, not -4", "--upscale 4"),
         (4, "cubik", 1, "there is no interpolation 'cubik'", "did you mean cubic?"),
         (4, "x", 1, "there is no interpolation 'x'", "one of: nearest, linear, cubic, lanczos"),
-        (2, "cubic", 2**40, "an upscale of 2 would need 4,194,304.0 GiB of memory", "ask for fewer images"),
+        (2, "cubic", 2**40, "upscaling by 2 would need 4,194,304.0 GiB of memory", "request fewer images"),
     ],
 )
 def test_an_upscale_that_cannot_be_is_refused(

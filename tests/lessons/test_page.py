@@ -29,7 +29,17 @@ def folder(tmp_path: Path) -> Path:
 
 def test_the_page_holds_all_that_was_found_and_reaches_out_for_nothing(folder: Path) -> None:
     text = render_page([made_up(), made_up("one-shot", reproduced=True, verdict="It did.")], folder)
-    for told in ("A title", "a trap", "a fix", "a claim", "It did not.", "It did.", "12.3%", "1,234 steps", "A note."):
+    for told in (
+        "A title",
+        "a mistake",
+        "a fix",
+        "a claim",
+        "It did not.",
+        "It did.",
+        "12.3%",
+        "1,234 steps",
+        "A note.",
+    ):
         assert told in text
     assert "arXiv 2006.11239" in text
     assert text.count('src="data:image/png;base64,') == text.count('src="data:image/gif;base64,') == 2
@@ -61,7 +71,7 @@ def test_what_is_kept_of_a_lesson_is_read_back_whole(tmp_path: Path) -> None:
 def test_what_is_no_lesson_is_said_to_be_none(tmp_path: Path, text: str) -> None:
     path = tmp_path / "range.json"
     path.write_text(text)
-    with pytest.raises(DataError, match="holds no lesson") as caught:
+    with pytest.raises(DataError, match="is not a lesson result") as caught:
         Result.read(path)
     assert caught.value.hint == "ddpmctl lessons range"
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ddpmctl.report.page import Film, ModelReport, render_page
+from ddpmctl.report.page import FrameSequence, ModelReport, render_page
 
 REACHES_OUT = re.compile(r"""(src|href)=(?!"data:|"\#)|url\(|@import|https?:""")
 
@@ -42,8 +42,8 @@ def model(name: str = "one", **changes: Any) -> ModelReport:
         "signal": [1 - t / 1000 for t in range(1000)],
         "noise": [t / 1000 for t in range(1000)],
         "sheet": np.zeros((80, 200), np.uint8),
-        "chain": Film(frames(50), [f"step {k + 1} of 50" for k in range(50)]),
-        "training": Film(frames(7), [f"after {k}" for k in range(7)]),
+        "chain": FrameSequence(frames(50), [f"step {k + 1} of 50" for k in range(50)]),
+        "training": FrameSequence(frames(7), [f"after {k}" for k in range(7)]),
         "metrics": {"label accuracy": "98.70%"},
         "evaluation": "2,000 images",
     }
@@ -54,7 +54,7 @@ def test_the_page_reaches_out_for_nothing_and_tells_everything() -> None:
     text = render_page([model(), model("two", metrics={}, evaluation="", training=None)], "three", "Created today")
     assert not REACHES_OUT.search(text)
     assert text.startswith("<!DOCTYPE html>")
-    assert "two was not evaluated" in text
+    assert "two has not been evaluated" in text
     for words in ("one and two", "Created today", "98.70%", "after 6", "step 50 of 50", "unet"):
         assert words in text
     rows = re.findall(r'<tr( class="differs")?><th scope="row">(\w+)</th>', text)
@@ -84,7 +84,7 @@ def test_a_model_of_one_epoch_that_kept_nothing_still_has_a_page() -> None:
 def opened(tmp_path: Path, browser: Any) -> Any:
     """The page of two models on a phone."""
     path = tmp_path / "report.html"
-    other = model("two", training=Film(frames(4), [f"at {k}" for k in range(4)]))
+    other = model("two", training=FrameSequence(frames(4), [f"at {k}" for k in range(4)]))
     path.write_text(render_page([model(), other], "three", ""))
     size = {"width": 360, "height": 800, "deviceScaleFactor": 1, "mobile": True}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)

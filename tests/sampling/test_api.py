@@ -18,10 +18,10 @@ from ddpmctl.registry import Registry
 from ddpmctl.sampling.animation import animate
 from ddpmctl.sampling.engine import Engine
 from ddpmctl.sampling.files import Enlargement, plan_files, save_images
-from ddpmctl.sampling.probe import probe_denoising, probe_sheet
+from ddpmctl.sampling.grid import grid_labels, sample_grid
+from ddpmctl.sampling.probe import probe_denoising, probe_grid
 from ddpmctl.sampling.reproduce import ReproductionTarget
-from ddpmctl.sampling.shards import Job, make_shards, verify
-from ddpmctl.sampling.sheet import sample_sheet, sheet_labels
+from ddpmctl.sampling.shards import Job, generate_shards, verify
 from tests.builders import register_random, tiny_config
 
 
@@ -56,9 +56,9 @@ def test_a_request_is_resolved_once_and_says_all_that_decides_the_pixels(engine:
         "guidance_interval": (0.0, 1.0), "device": "cpu", "precision": "fp32",
     }  # fmt: skip
     # An image of a request is the same as a request of its own.
-    assert np.abs(engine.run(request)[1].astype(int) - engine.run(request.part(1))[0]).max() <= 1
+    assert np.abs(engine.run(request)[1].astype(int) - engine.run(request.slice(1))[0]).max() <= 1
     with pytest.raises(UsageError, match="out of range"):
-        request.part(2**63)
+        request.slice(2**63)
 
 
 def test_a_seed_is_drawn_where_none_is_given() -> None:
@@ -92,25 +92,25 @@ def test_images_are_written_with_their_provenance_and_made_again_from_it(engine:
     assert again == ddpmctl.SamplingRequest.resolve(
         engine.checkpoint, [3], seed=7, device="cpu", precision="fp32", **request.options
     )
-    assert target.is_repeated_by(again, 2)
+    assert target.matches_request(again, 2)
     apart = target.difference(enlargement.apply(engine.run(again)))
     assert apart is not None
     assert apart <= 1
-    assert not target.is_repeated_by(target.request(seed=8), 2)
+    assert not target.matches_request(target.request(seed=8), 2)
     save_images([tmp_path / "all.npz"], images, request, enlargement)
     assert ReproductionTarget.read(tmp_path / "all.npz").labels == [8, 8, 3]
 
 
-def test_a_sheet_shows_every_class(engine: Engine) -> None:
+def test_a_grid_shows_every_class(engine: Engine) -> None:
     steps: list[int] = []
-    sheet = sample_sheet(engine, engine.request(sheet_labels(10, 2), seed=1), upscale=1, on_step=steps.append)
-    assert len(sheet.images) == 20
+    grid = sample_grid(engine, engine.request(grid_labels(10, 2), seed=1), upscale=1, on_step=steps.append)
+    assert len(grid.images) == 20
     assert sum(steps) == 3 * 20
-    with Image.open(io.BytesIO(png(sheet.pixels, sheet.provenance))) as image:
-        assert np.array_equal(np.asarray(image), sheet.pixels)
+    with Image.open(io.BytesIO(png(grid.pixels, grid.provenance))) as image:
+        assert np.array_equal(np.asarray(image), grid.pixels)
         assert json.loads(image.text["ddpmctl"])["labels"] == [*range(10)] * 2  # type: ignore[attr-defined]
-    with pytest.raises(UsageError, match="0 rows are not possible"):
-        sheet_labels(10, 0)
+    with pytest.raises(UsageError, match=r"rows must be in 1\.\.1000, not 0"):
+        grid_labels(10, 0)
 
 
 def test_an_animation_ends_with_the_image(engine: Engine) -> None:
@@ -129,15 +129,15 @@ def test_a_noise_level_is_probed(engine: Engine) -> None:
     image = engine.generate([8], seed=0)[0]
     probe = probe_denoising(engine, image, "eight", 500)
     assert probe.pred_x0.shape == (1, 32, 32)
-    sheet = probe_sheet(engine, 8, [500, 10])
-    assert [level["t"] for level in sheet.figures] == [500, 10]
-    assert sheet.provenance.command == "ddpmctl inspect demo --at 500 --at 10 --label eight --seed 0 --device cpu"
+    grid = probe_grid(engine, 8, [500, 10])
+    assert [level["t"] for level in grid.measurements] == [500, 10]
+    assert grid.provenance.command == "ddpmctl inspect demo --at 500 --at 10 --label eight --seed 0 --device cpu"
 
 
 def test_shards_are_made_and_verified(engine: Engine, tmp_path: Path) -> None:
     job = Job.of(engine.request([], seed=5), count=25, shard_size=10).create_or_open(tmp_path / "images")
     assert list(job.pending(tmp_path / "images", range(job.shards))) == [0, 1, 2]
-    assert make_shards(engine, job, tmp_path / "images", [0, 2]) == 2
+    assert generate_shards(engine, job, tmp_path / "images", [0, 2]) == 2
     assert verify(tmp_path / "images", job).missing == [1]
-    assert make_shards(engine, job, tmp_path / "images", range(job.shards)) == 1
+    assert generate_shards(engine, job, tmp_path / "images", range(job.shards)) == 1
     assert len(verify(tmp_path / "images", job).digest) == 64

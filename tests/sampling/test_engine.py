@@ -267,7 +267,7 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     path = register(registry, "mixed", weights=random_weights(tiny_config()), config=wide)
     with pytest.raises(CheckpointError) as caught:
         Engine(registry.open("mixed"), "cpu")
-    assert caught.value.message == f"damaged checkpoint: the weights in {path} do not fit their manifest"
+    assert caught.value.message == f"damaged checkpoint: the weights in {path} do not match the manifest"
 
 
 def test_altered_weights_are_refused(tmp_path: Path) -> None:
@@ -282,7 +282,7 @@ def test_altered_weights_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("labels", "settings", "message"),
     [
-        ([], {}, "no label was given"),
+        ([], {}, "no labels"),
         ([12], {}, "there is no label '12'"),
         ([-1], {}, "there is no label '-1'"),
         (["eigth"], {}, "there is no label 'eigth'"),
@@ -372,10 +372,10 @@ def test_where_memory_is_short_the_same_images_are_made_in_smaller_batches(
     parts = engine.generate(labels, batch_size=64, steps=3)
     assert np.abs(parts.astype(int) - whole.astype(int)).max() <= 1
     assert caplog.messages == [
-        "40 images at once do not fit in memory: making 20 at a time",
-        "20 images at once do not fit in memory: making 10 at a time",
+        "a batch of 40 images does not fit in memory: continuing with batches of 20",
+        "a batch of 20 images does not fit in memory: continuing with batches of 10",
     ]
     handle.remove()
     engine.network.register_forward_pre_hook(lambda module, inputs: (_ for _ in ()).throw(error))
-    with pytest.raises(DdpmctlError, match=r"^there is not enough memory for 8 images at once$"):
+    with pytest.raises(DdpmctlError, match=r"^not enough memory for a batch of 8 images$"):
         engine.generate(labels, steps=3)

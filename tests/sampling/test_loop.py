@@ -21,7 +21,7 @@ from ddpmctl.errors import DdpmctlError
 from ddpmctl.lessons.batchnorm import batch_statistics
 from ddpmctl.registry import Registry
 from ddpmctl.sampling.engine import Engine
-from ddpmctl.sampling.loop import SMALLEST_BATCH, SamplingStep, run_chain
+from ddpmctl.sampling.loop import SMALLEST_BATCH, SamplingStep, sample_trajectory
 from ddpmctl.sampling.probe import probe_denoising
 from tests.builders import FakeGraphs, register_random, tiny_config
 
@@ -72,7 +72,7 @@ def test_every_draw_of_a_sampler_is_the_next_one_of_each_seed(
     step = SamplingStep(eager.network, 10, eager.device, "fp32", graphs)
     sampling = SamplingConfig(sampler="plugin", steps=4, guidance=1.0, guidance_interval=(0.0, 1.0))
     seeds = range(70, 70 + images)
-    *_, last = run_chain(step, eager.diffusion, eager.config.model, sampling, [8] * images, seeds)
+    *_, last = sample_trajectory(step, eager.diffusion, eager.config.model, sampling, [8] * images, seeds)
     assert last.x.shape == last.x0.shape == (images, *SHAPE)
     assert len(drawn) == 1 + 4 * per_step
     for number, noise in enumerate(drawn):
@@ -161,10 +161,10 @@ def test_a_capture_without_memory_makes_smaller_batches(eager: Engine, caplog: p
     captured.network.register_forward_pre_hook(fits)
     images = captured.generate([8] * 20, 5, **small)
     assert np.abs(images.astype(int) - whole.astype(int)).max() <= 1
-    assert caplog.messages == ["16 images at once do not fit in memory: making 8 at a time"]
+    assert caplog.messages == ["a batch of 16 images does not fit in memory: continuing with batches of 8"]
     assert graphs.events.count("capture") == 2
     graphs.error = torch.OutOfMemoryError("CUDA out of memory")
-    with pytest.raises(DdpmctlError, match=r"^17 images at once do not fit in memory$"):
+    with pytest.raises(DdpmctlError, match=r"^a batch of 17 images does not fit in memory$"):
         with_graphs(eager, graphs).generate([8] * 17, 5, fixed=True, sampler="ddim", steps=6, guidance=1.0)
 
 

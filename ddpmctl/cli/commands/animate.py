@@ -83,7 +83,7 @@ def _animate_sampling(
     drawn: tuple[bool, bool | None],
 ) -> None:
     """The way from noise to one image."""
-    from ddpmctl.imaging.files import check_target, free_path, safe_stem, write_whole
+    from ddpmctl.imaging.files import check_target, free_path, safe_stem, write_atomic
     from ddpmctl.sampling.animation import VIEWS, animate
     from ddpmctl.sampling.files import Enlargement
 
@@ -99,7 +99,7 @@ def _animate_sampling(
     engine, request = sampling.load(out, request)
     with steps_bar(out, request.sampling.steps) as on_step:
         animation = animate(engine, request, timing, view, enlargement, on_step)
-    write_whole(path, animation.encode(path.suffix.lower()))
+    write_atomic(path, animation.encode(path.suffix.lower()))
     count = len(animation.frames)
     if count < timing.frames:
         out.note(f"{count} frames, since there are as many steps")
@@ -112,7 +112,7 @@ def _animate_training(
     out: Output, reference: str, output: Path | None, timing: "Timing", upscale: int, drawn: tuple[bool, bool | None]
 ) -> None:
     """The previews that a training kept."""
-    from ddpmctl.imaging.files import check_target, write_whole
+    from ddpmctl.imaging.files import check_target, write_atomic
     from ddpmctl.sampling.files import Enlargement
     from ddpmctl.sampling.training_film import TrainingFilm
 
@@ -123,7 +123,7 @@ def _animate_training(
     check_target(path, SUFFIXES)
     warn_of_boxes(out, checkpoint.manifest.classes)
     animation = film.animate(timing, upscale)
-    write_whole(path, animation.encode(path.suffix.lower()))
+    write_atomic(path, animation.encode(path.suffix.lower()))
     _draw(out, animation, *drawn)
     record = {"model": checkpoint.name, "digest": checkpoint.digest, "steps": film.steps}
     out.result({**record, "frames": len(film.steps), "files": [str(path)]}, bare=[str(path)])

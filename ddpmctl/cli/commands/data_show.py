@@ -29,8 +29,8 @@ def show_sheet(
     out = Output("data show", as_json=as_json, quiet=quiet)
     name, fit, _ = resolve_dataset(name)
     side = int(choose("image size", image_size, IMAGE_SIZES))
-    from ddpmctl.imaging.files import check_target, free_path, png, write_whole
-    from ddpmctl.imaging.sheet import labelled_sheet
+    from ddpmctl.imaging.files import check_target, free_path, png, write_atomic
+    from ddpmctl.imaging.grid import labelled_grid
     from ddpmctl.imaging.upscale import check_upscale
     from ddpmctl.model_images import SHEET_ROWS, sheet_rows
 
@@ -40,7 +40,7 @@ def show_sheet(
     check_upscale(upscale, "nearest", SHEET_ROWS * len(loaded.classes), side, int(loaded.images.shape[1]))
     warn_of_boxes(out, loaded.classes)
     rows, titles = sheet_rows(loaded)
-    write_whole(path, png(labelled_sheet(rows, titles, upscale)))
+    write_atomic(path, png(labelled_grid(rows, titles, upscale)))
     draw(out, [image for row in rows for image in row], show)
     out.note(f"{len(loaded):,} images of {len(loaded.classes)} classes")
     record = {"name": name, "images": len(loaded), "classes": list(loaded.classes), "files": [str(path)]}

@@ -91,26 +91,26 @@ def is_unfinished() -> bool:
 def make_pictures(out: Output, device: str, show: bool | None = None) -> list[str]:
     """Write a digit, a sheet and an animation, and show the sheet."""
     from ddpmctl.imaging.animation import Timing
-    from ddpmctl.imaging.files import png, write_whole
+    from ddpmctl.imaging.files import png, write_atomic
     from ddpmctl.sampling.animation import animate
     from ddpmctl.sampling.files import Enlargement, save_images
-    from ddpmctl.sampling.sheet import sample_sheet, sheet_labels
+    from ddpmctl.sampling.grid import grid_labels, sample_grid
 
     sampling = SamplingArguments(model=NAME, seed=SEED, device=device)
     checkpoint = open_model(NAME)
     classes = checkpoint.manifest.classes
-    engine, request = sampling.load(out, sampling.request(checkpoint, sheet_labels(len(classes), 1)))
+    engine, request = sampling.load(out, sampling.request(checkpoint, grid_labels(len(classes), 1)))
     eight, three = engine.request([8], SEED), engine.request([3], SEED, sampler="ddim", steps=60)
     paths = [FOLDER / name for name in ("eight.png", "sheet.png", "three.gif")]
     enlargement = Enlargement(8)
     save_images(paths[:1], enlargement.apply(engine.run(eight)), eight, enlargement)
     warn_of_boxes(out, classes)
     with steps_bar(out, request.sampling.steps * len(request.labels)) as on_step:
-        sheet = sample_sheet(engine, request, on_step=on_step)
-    write_whole(paths[1], png(sheet.pixels, sheet.provenance))
+        sheet = sample_grid(engine, request, on_step=on_step)
+    write_atomic(paths[1], png(sheet.pixels, sheet.provenance))
     with steps_bar(out, three.sampling.steps) as on_step:
         animation = animate(engine, three, Timing(), on_step=on_step)
-    write_whole(paths[2], animation.encode(".gif"))
+    write_atomic(paths[2], animation.encode(".gif"))
     draw(out, sheet.images, show)
     return list(map(str, paths))
 

@@ -32,7 +32,7 @@ def evaluate(
 
     The first evaluation trains a classifier on the real training set, for a minute or two, and caches it.
     """
-    from ddpmctl.imaging.files import check_target, write_whole
+    from ddpmctl.imaging.files import check_target, write_atomic
 
     out = Output("evaluate", as_json=as_json)
     for path in filter(None, (show_nearest, plot)):
@@ -58,9 +58,9 @@ def evaluate(
             data["cas"] = {"generated": score, "real": real, "count": count}
             parts.append(cas_sentence(score, real, count))
     if show_nearest:
-        write_whole(show_nearest, evaluation.nearest_sheet())
+        write_atomic(show_nearest, evaluation.nearest_grid())
     if plot:
-        write_whole(plot, evaluation.plot())
+        write_atomic(plot, evaluation.plot())
     data["files"] = [str(path) for path in (show_nearest, plot) if path]
     for file in data["files"]:
         out.note(f"wrote {file}")

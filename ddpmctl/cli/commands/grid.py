@@ -31,9 +31,9 @@ def grid(
 
     Example: ddpmctl grid -o sheet.png --rows 3
     """
-    from ddpmctl.imaging.files import check_target, free_path, png, write_whole
+    from ddpmctl.imaging.files import check_target, free_path, png, write_atomic
     from ddpmctl.sampling.files import Enlargement
-    from ddpmctl.sampling.sheet import sample_sheet, sheet_labels
+    from ddpmctl.sampling.grid import grid_labels, sample_grid
 
     out = Output("grid", as_json=as_json, quiet=quiet)
     path = output or free_path(DEFAULT)
@@ -44,12 +44,12 @@ def grid(
     )  # fmt: skip
     checkpoint = open_model(model)
     classes = checkpoint.manifest.classes
-    request = sampling.request(checkpoint, sheet_labels(len(classes), rows))
+    request = sampling.request(checkpoint, grid_labels(len(classes), rows))
     Enlargement(upscale).check(checkpoint.manifest.config.model, len(request.labels))
     warn_of_boxes(out, classes)
     engine, request = sampling.load(out, request)
     with steps_bar(out, request.sampling.steps * len(request.labels)) as on_step:
-        sheet = sample_sheet(engine, request, upscale, on_step)
-    write_whole(path, png(sheet.pixels, sheet.provenance))
+        sheet = sample_grid(engine, request, upscale, on_step)
+    write_atomic(path, png(sheet.pixels, sheet.provenance))
     draw(out, sheet.images, show)
     out.result({**request.to_dict(), "rows": rows, "upscale": upscale, "files": [str(path)]}, bare=[str(path)])

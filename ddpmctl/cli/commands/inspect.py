@@ -107,20 +107,20 @@ def _probe(
     show: bool | None,
 ) -> None:
     """Some noise levels of one image, seen through the network."""
-    from ddpmctl.imaging.files import check_target, free_path, png, write_whole
+    from ddpmctl.imaging.files import check_target, free_path, png, write_atomic
 
     check_timesteps(request.checkpoint, timesteps)
     path = output or free_path(Path(f"at-{'-'.join(map(str, timesteps))}.png"))
     check_target(path, [".png"])
     from ddpmctl.sampling.engine import Engine
-    from ddpmctl.sampling.probe import probe_sheet
+    from ddpmctl.sampling.probe import probe_grid
 
     engine = Engine(request.checkpoint, request.device, request.precision)
-    sheet = probe_sheet(engine, request.labels[0], timesteps, request.seed, data_dir)
-    write_whole(path, png(sheet.pixels, sheet.provenance))
-    draw_sheet(out, sheet.pixels, show)
-    figures = Group(numbers_table(sheet.figures), Text(f"\n{escaped(str(path))}"))
-    out.result({"name": request.checkpoint.name, "file": str(path), "levels": sheet.figures}, figures)
+    grid = probe_grid(engine, request.labels[0], timesteps, request.seed, data_dir)
+    write_atomic(path, png(grid.pixels, grid.provenance))
+    draw_sheet(out, grid.pixels, show)
+    figures = Group(numbers_table(grid.measurements), Text(f"\n{escaped(str(path))}"))
+    out.result({"name": request.checkpoint.name, "file": str(path), "levels": grid.measurements}, figures)
 
 
 def overview(checkpoint: Checkpoint, last: Checkpoint) -> dict[str, Any]:

@@ -35,7 +35,7 @@ def report(
 
     The page is one file that loads nothing from the network.
     """
-    from ddpmctl.imaging.files import check_target, free_path, write_whole
+    from ddpmctl.imaging.files import check_target, free_path, write_atomic
 
     out = Output("report", as_json=as_json, quiet=quiet)
     path = output or free_path(DEFAULT)
@@ -50,7 +50,7 @@ def report(
         built = build_report(checkpoints, label=label, seed=seed, device=device, precision=precision, progress=progress)
     for images in built.samples:
         draw(out, images, show)
-    write_whole(path, built.html.encode())
+    write_atomic(path, built.html.encode())
     size = path.stat().st_size
     out.note(f"{size / 1e6:.1f} MB; open it in a browser")
     names = [model.name for model in built.models]

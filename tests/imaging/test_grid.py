@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from ddpmctl.imaging.sheet import GAP, INK, PAPER, labelled_sheet
+from ddpmctl.imaging.grid import GAP, INK, PAPER, labelled_grid
 from ddpmctl.imaging.upscale import upscale
 from tests.builders import DIGITS
 
@@ -42,7 +42,7 @@ def paper_only(sheet: Images, rows: int, columns: int, titled: list[bool]) -> bo
 @pytest.mark.parametrize("colour", [False, True], ids=["grey", "colour"])
 def test_the_test_sheet_has_a_readable_title_over_each_picture(colour: bool) -> None:
     images = noise(10, 32, 32, 3) if colour else noise(10, 32, 32)
-    sheet = labelled_sheet([list(images[:5]), list(images[5:])], [DIGITS[:5], DIGITS[5:]], FACTOR)
+    sheet = labelled_grid([list(images[:5]), list(images[5:])], [DIGITS[:5], DIGITS[5:]], FACTOR)
     band = SIDE // 5
     assert sheet.dtype == np.uint8
     assert sheet.shape[:2] == (GAP + 2 * (band + SIDE + GAP), GAP + 5 * (SIDE + GAP))
@@ -64,7 +64,7 @@ def test_the_test_sheet_has_a_readable_title_over_each_picture(colour: bool) -> 
 
 def test_titles_may_stand_over_the_first_row_alone() -> None:
     images = noise(6, 32, 32)
-    sheet = labelled_sheet([list(images[:3]), list(images[3:])], [DIGITS[:3], []], FACTOR)
+    sheet = labelled_grid([list(images[:3]), list(images[3:])], [DIGITS[:3], []], FACTOR)
     assert sheet.shape == (GAP + SIDE // 5 + 2 * (SIDE + GAP), GAP + 3 * (SIDE + GAP))
     found = [image for row in cells(sheet, 2, 3, [True, False]) for _, image in row]
     for image, original in zip(found, images, strict=True):
@@ -74,7 +74,7 @@ def test_titles_may_stand_over_the_first_row_alone() -> None:
 
 def test_a_short_row_leaves_paper() -> None:
     images = noise(3, 32, 32)
-    sheet = labelled_sheet([list(images[:2]), list(images[2:])], [DIGITS[:2], DIGITS[2:3]], FACTOR)
+    sheet = labelled_grid([list(images[:2]), list(images[2:])], [DIGITS[:2], DIGITS[2:3]], FACTOR)
     title, empty = cells(sheet, 2, 2, [True, True])[1][1]
     assert (title == PAPER).all()
     assert (empty == PAPER).all()
@@ -84,7 +84,7 @@ def test_a_short_row_leaves_paper() -> None:
 @pytest.mark.parametrize("factor", [1, 4])
 def test_a_long_title_stays_over_its_picture(title: str, factor: int) -> None:
     images = list(noise(3, 32, 32))
-    sheet = labelled_sheet([images], [["", title, ""]], factor)
+    sheet = labelled_grid([images], [["", title, ""]], factor)
     side = 32 * factor
     band = sheet.shape[0] - side - 2 * GAP
     head = sheet[GAP : GAP + band]

@@ -1,4 +1,4 @@
-"""Sheets of titled images."""
+"""Grids of titled images."""
 
 from collections.abc import Sequence
 
@@ -16,15 +16,15 @@ MARGIN = 8
 """Width of the names of rows, in heights of a title."""
 
 WIDEST = 20
-"""Images in a row of a sheet of classes; half of them where there is one of each class."""
+"""Images per row of a class grid; half as many if there is one of each class."""
 
 
-def class_sheet(images: Images, classes: Sequence[str], factor: int) -> Images:
-    """A sheet of every class: one image of each in two titled rows or more, or a titled column per class.
+def class_grid(images: Images, classes: Sequence[str], factor: int) -> Images:
+    """A grid of every class: one image of each in two or more titled rows, or one titled column per class.
 
     Args:
         images: one of each class in order, then again one of each, and so on: uint8[N,H,W] or uint8[N,H,W,3].
-        factor: how much each image is enlarged.
+        factor: integer upscaling factor.
     """
     count = len(classes)
     rows = len(images) // count
@@ -35,11 +35,11 @@ def class_sheet(images: Images, classes: Sequence[str], factor: int) -> Images:
         shown = range(start, min(start + columns, count))
         parts += [[images[row * count + label] for label in shown] for row in range(rows)]
         titles += [[classes[label] for label in shown], *[[] for _ in range(rows - 1)]]
-    return labelled_sheet(parts, titles, factor)
+    return labelled_grid(parts, titles, factor)
 
 
 def tile(images: Sequence[Images], columns: int) -> Images:
-    """Images of one size in as few rows as columns allow, with a black pixel between them."""
+    """Images of one size in rows of at most ``columns``, separated by one black pixel."""
     rows = -(-len(images) // columns)
     across, (high, wide) = -(-len(images) // rows), images[0].shape[:2]
     tiled = np.zeros((rows * (high + 1) - 1, across * (wide + 1) - 1, *images[0].shape[2:]), np.uint8)
@@ -49,20 +49,20 @@ def tile(images: Sequence[Images], columns: int) -> Images:
     return tiled
 
 
-def labelled_sheet(
+def labelled_grid(
     rows: Sequence[Sequence[Images]],
     titles: Sequence[Sequence[str]],
     factor: int,
     names: Sequence[str] = (),
     caption: str = "",
 ) -> Images:
-    """Lay images out in rows, each row under its titles, black on white.
+    """Arrange images in rows, each row below its titles, black on white.
 
     Args:
         rows: images of one size, uint8[H,W] or uint8[H,W,3].
         titles: for each row a title per image, or an empty list.
-        factor: how much each image is enlarged.
-        names: of the rows, written to their left.
+        factor: integer upscaling factor.
+        names: row names, written to the left.
         caption: a line below all of them.
     """
     high, wide = (side * factor for side in rows[0][0].shape[:2])
@@ -72,8 +72,8 @@ def labelled_sheet(
     height = GAP + sum((band if above else 0) + high + GAP for above in titles) + (band + GAP if caption else 0)
     colour = rows[0][0].ndim == 3
     width = margin + GAP + columns * (wide + GAP)
-    sheet = Image.new("RGB" if colour else "L", (width, height), (PAPER,) * 3 if colour else PAPER)
-    draw = ImageDraw.Draw(sheet)
+    grid = Image.new("RGB" if colour else "L", (width, height), (PAPER,) * 3 if colour else PAPER)
+    draw = ImageDraw.Draw(grid)
     y = GAP
     for number, (row, above) in enumerate(zip(rows, titles, strict=True)):
         for column, title in enumerate(above):
@@ -82,15 +82,15 @@ def labelled_sheet(
         if names:
             _write(draw, names[number], (GAP, y + (high - band) // 2), (margin - GAP, band))
         for column, image in enumerate(row):
-            sheet.paste(Image.fromarray(upscale(image, factor)), (margin + GAP + column * (wide + GAP), y))
+            grid.paste(Image.fromarray(upscale(image, factor)), (margin + GAP + column * (wide + GAP), y))
         y += high + GAP
     if caption:
         _write(draw, caption, (GAP, y), (width - 2 * GAP, band))
-    return np.asarray(sheet)
+    return np.asarray(grid)
 
 
 def _write(draw: ImageDraw.ImageDraw, text: str, corner: tuple[int, int], box: tuple[int, int]) -> None:
-    """Centre a line in a box, smaller where it is too long, and cut where it would become too small to read."""
+    """Centre a line in a box, in smaller letters if too long, truncated at the smallest size."""
     face = face_for(text)
     text = "".join(char for char in text if char not in INVISIBLE)
     size = box[1] * 0.75
