@@ -54,7 +54,9 @@ def test_what_the_model_is(tiny: Cli, tiny_home: Path, tmp_path: Path) -> None:
         == f"{config.training.optimizer}, learning rate {config.training.lr:g}, batch size 64, seed 0"
     )
     assert said.pop("device") == f"{run.device}, {run.precision}"
-    assert said.pop("best") == f"validation MSE {best.value:.5f} ({best.parameterization}-prediction), epoch {best.epoch}"
+    assert (
+        said.pop("best") == f"validation MSE {best.value:.5f} ({best.parameterization}-prediction), epoch {best.epoch}"
+    )
     assert said.pop("sampling").startswith(f"{config.sampling.sampler}, {config.sampling.steps} steps")
     assert said.pop("versions").startswith("python 3.")
     assert said.pop("files") == (

@@ -173,13 +173,13 @@ def test_a_classifier_is_trained_once_and_again_when_its_file_is_damaged(
         return cache.cached_classifier(few, test, CPU, lambda done, total: None)
 
     first, second = get(), get()
-    assert (first.fresh, second.fresh) == (True, False)
+    assert (first.newly_trained, second.fresh) == (True, False)
     assert first.digest == second.digest
     (path,) = cache.cache_folder().glob("*.safetensors")
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
-    assert get().fresh
+    assert get().newly_trained
 
 
 @pytest.fixture(scope="module")

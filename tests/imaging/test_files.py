@@ -46,7 +46,7 @@ def test_an_unknown_suffix_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError) as caught:
         check_target(tmp_path / name, [".png", ".npz"])
     assert caught.value.message == f"'{tmp_path / name}' has an unsupported file extension"
-    assert caught.value.hint == "end it in .png or .npz"
+    assert caught.value.hint == "use .png or .npz"
 
 
 def test_a_target_that_cannot_be_is_refused(tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_a_long_class_name_leaves_room_for_a_number_and_a_suffix(tmp_path: Path)
     numbered = numbered_paths(path, 1_000_000, fresh=True)[-1]
     numbered.touch()
     assert len(numbered.name.encode()) < 143
-    assert set(numbered.stem) <= set("字-learning0123456789")
+    assert set(numbered.stem) <= set("字-training0123456789")
 
 
 def test_a_file_of_the_longest_name_is_written_whole(tmp_path: Path) -> None:

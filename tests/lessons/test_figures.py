@@ -68,10 +68,10 @@ def test_a_class_without_test_images_is_named(evaluator: ImageEvaluator) -> None
     test = evaluator.test
     few = replace(test, images=test.images[test.labels != 4], labels=test.labels[test.labels != 4])
     evaluator.test = few
-    with pytest.raises(DataError, match="no test image of strokes shows four"):
+    with pytest.raises(DataError, match="strokes has no test image of class four"):
         evaluator.real_images(10)
     # Before a classifier is trained, and before the minutes that a lesson takes.
-    with pytest.raises(DataError, match="no test image of strokes shows four"):
+    with pytest.raises(DataError, match="strokes has no test image of class four"):
         ImageEvaluator(evaluator.train, few, CPU, lambda done, total: pytest.fail("a classifier is trained"))
 
 
