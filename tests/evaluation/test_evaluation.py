@@ -173,7 +173,7 @@ def test_a_classifier_is_trained_once_and_again_when_its_file_is_damaged(
         return cache.cached_classifier(few, test, CPU, lambda done, total: None)
 
     first, second = get(), get()
-    assert (first.newly_trained, second.fresh) == (True, False)
+    assert (first.newly_trained, second.newly_trained) == (True, False)
     assert first.digest == second.digest
     (path,) = cache.cache_folder().glob("*.safetensors")
     data = bytearray(path.read_bytes())
