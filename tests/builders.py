@@ -1,4 +1,4 @@
-"""Small things to test with: settings, weights and registered models that were never trained."""
+"""Test objects: settings, weights and registered models that were never trained."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""What the tests share: a clean world, the command line in a process of its own, and one tiny trained model."""
+"""Shared fixtures: a clean environment, the command line in a subprocess, and one tiny trained model."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""A small MNIST classifier that classifies digits: 99.6 % accuracy on the test images.
+"""A small MNIST classifier: 99.6 % accuracy on the test images.
 
 ``python -m tests.digit_classifier DATA_DIR`` trains it again in two minutes and writes
 ``digit_classifier.safetensors`` next to this file.

@@ -1,4 +1,4 @@
-"""What is computed on, with devices that are made up: the choosing is the same where they are real."""
+"""The choice of devices, with simulated devices."""
 
 import pytest
 import torch

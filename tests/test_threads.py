@@ -1,4 +1,4 @@
-"""Threads: as many as the process may use, waiting passively unless the user says otherwise."""
+"""Thread count and wait policy."""
 
 import os
 import subprocess

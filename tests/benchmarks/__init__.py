@@ -1,1 +1,1 @@
-"""Measurements, run by hand and never by the suite: each module says its command."""
+"""Benchmarks, not part of the test suite; each module documents its command."""

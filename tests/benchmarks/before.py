@@ -1,4 +1,4 @@
-"""Training and sampling as they were before this project was made fast on every machine: the state to compare with."""
+"""The previous, slower training and sampling code, as the baseline of benchmarks."""
 
 from collections.abc import Callable
 from typing import Any

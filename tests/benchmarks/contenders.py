@@ -1,4 +1,4 @@
-"""Who is compared: this project's presets, the plain loop they grew from, and two public libraries.
+"""The compared programs: this project's presets, the plain PyTorch loop, and two public libraries.
 
 Each trains on the real MNIST for so many seconds, then makes digits with the sampler that it comes with.
 """

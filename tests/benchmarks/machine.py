@@ -1,4 +1,4 @@
-"""What every benchmark needs: the machine in words, other processes with their time and memory, Markdown."""
+"""Helpers for benchmarks: description of the machine, child processes with time and memory, Markdown."""
 
 import json
 import os

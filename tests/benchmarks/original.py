@@ -1,4 +1,4 @@
-"""A checkpoint of the original scripts, sampled by their own chain and by today's code, all 1000 steps of it.
+"""A checkpoint of the original scripts, sampled by the original code and by this project, all 1000 steps.
 
 python -m tests.benchmarks original --data-dir DATA
 """

@@ -1,4 +1,4 @@
-"""What the previews cost that a training draws.
+"""The cost of previews during training.
 
 python -m tests.benchmarks previews --data-dir DATA
 """

@@ -1,4 +1,4 @@
-"""How many digits of a ``quick`` model are right, after so much training.
+"""Label accuracy of a ``quick`` model over training time.
 
     python -m tests.benchmarks.quick_digits --max-time 90s
 

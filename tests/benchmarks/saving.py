@@ -1,4 +1,4 @@
-"""What it costs to make a training safe.
+"""The cost of saving checkpoints during training.
 
 python -m tests.benchmarks saving --data-dir DATA
 """

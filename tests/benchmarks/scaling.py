@@ -1,4 +1,4 @@
-"""What more processes bring, in training and in making many images.
+"""Scaling with the number of processes, in training and in sampling.
 
 python -m tests.benchmarks scaling --data-dir DATA -n 4000
 """

@@ -1,4 +1,4 @@
-"""How long commands take from nothing, beside `import torch`, and what memory the big ones hold.
+"""Start-up time of commands, relative to `import torch`, and memory of the large ones.
 
 python -m tests.benchmarks startup --data-dir DATA
 """

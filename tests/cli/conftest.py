@@ -1,4 +1,4 @@
-"""The command line in this very process, for tests that would else spend their time importing torch."""
+"""Runs commands in the test process, to avoid importing torch again."""
 
 import signal
 import subprocess

@@ -1,4 +1,4 @@
-"""What the tests of the command line look with: complaints, folders, pictures, and a terminal to sit at."""
+"""Helpers for command-line tests: error messages, folders, images, and a pseudo-terminal."""
 
 import codecs
 import hashlib

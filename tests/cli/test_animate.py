@@ -1,4 +1,4 @@
-"""``ddpmctl animate``: a digit carved out of noise."""
+"""``ddpmctl animate``: animations of the denoising."""
 
 import json
 from itertools import pairwise

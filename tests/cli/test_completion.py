@@ -1,4 +1,4 @@
-"""Completion in bash, zsh and fish: what is offered, and that no torch is imported for it."""
+"""Completion in bash, zsh and fish: the candidates, and that torch is not imported."""
 
 import json
 import os

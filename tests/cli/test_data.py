@@ -1,4 +1,4 @@
-"""``ddpmctl data``: what there is to learn from."""
+"""``ddpmctl data``: the available datasets."""
 
 import gzip
 import json

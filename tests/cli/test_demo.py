@@ -1,4 +1,4 @@
-"""``ddpmctl demo``: from nothing to digits in one go, with or without a network."""
+"""``ddpmctl demo``: data, training and sampling in one command, online and offline."""
 
 import shutil
 from pathlib import Path

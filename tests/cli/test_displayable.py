@@ -1,4 +1,4 @@
-"""No file and no name moves the cursor, colours the terminal or reverses a line."""
+"""File contents and names cannot send control characters to the terminal."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""``ddpmctl grid``: the test sheet."""
+"""``ddpmctl grid``: the grid of samples."""
 
 from pathlib import Path
 

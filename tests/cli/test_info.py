@@ -1,4 +1,4 @@
-"""``ddpmctl info``: what a report of a fault has to tell."""
+"""``ddpmctl info``: the information for bug reports."""
 
 import platform
 from importlib import metadata

@@ -1,4 +1,4 @@
-"""``ddpmctl inspect``: what a model is and how it was trained."""
+"""``ddpmctl inspect``: the description of a model and its training."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""``ddpmctl models rm|prune|verify|export|import`` as a user meets them."""
+"""``ddpmctl models rm|prune|verify|export|import`` from the user's point of view."""
 
 import shutil
 import signal

@@ -1,4 +1,4 @@
-"""``ddpmctl animate --training``: a model learning."""
+"""``ddpmctl animate --training``: animations of training previews."""
 
 import shlex
 import shutil

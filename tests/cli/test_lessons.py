@@ -1,4 +1,4 @@
-"""``ddpmctl lessons`` as a learner runs it: with tiny budgets, on drawn digits."""
+"""``ddpmctl lessons`` with tiny budgets, on synthetic digits."""
 
 import json
 import shlex

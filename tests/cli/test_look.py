@@ -1,4 +1,4 @@
-"""``ddpmctl inspect --at``: one noise level, seen through the network."""
+"""``ddpmctl inspect --at``: the denoising probe."""
 
 from pathlib import Path
 

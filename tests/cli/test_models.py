@@ -1,4 +1,4 @@
-"""``ddpmctl models``: a row a model."""
+"""``ddpmctl models``: one row per model."""
 
 import re
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""Classes named by numbers, 1 to 12: every command takes the class that is meant, and records it by its name."""
+"""Classes named by numbers, 1 to 12: every command resolves the intended class and records it by name."""
 
 import json
 import shlex

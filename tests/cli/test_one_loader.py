@@ -1,4 +1,4 @@
-"""Whatever reads a model reads it through `Checkpoint.open`, which checks it."""
+"""All code reads models through `Checkpoint.open`, which validates them."""
 
 import ast
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Checkpoints of the original scripts: the same digits from today's code, and nothing else is taken for one."""
+"""Checkpoints of the original scripts: they generate the same digits, and other files are rejected."""
 
 import json
 import pickle
@@ -93,7 +93,7 @@ def test_an_imported_checkpoint_is_a_classic_model(cli: Cli, checkpoint: Path, t
     with zipfile.ZipFile(tmp_path / "original.zip") as archive:
         card = archive.read("README.md").decode()
     assert "mnist; the exact images are not recorded." in card
-    assert "- The training is not recorded\n- Made by" in card
+    assert "- The training run is not recorded\n- Versions:" in card
     assert "ddpmctl train" not in card
 
 

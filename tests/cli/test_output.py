@@ -1,4 +1,4 @@
-"""What every command has in common: help, JSON, quiet, and what goes to stdout and to stderr."""
+"""Behaviour common to all commands: help, JSON, quiet mode, stdout and stderr."""
 
 import json
 import logging

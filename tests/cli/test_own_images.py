@@ -1,4 +1,4 @@
-"""Training on pictures of one's own, as a stranger would."""
+"""Training on image folders, as a new user would."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Paths as they are typed: home directories, folders that are new or gone, names that are too long."""
+"""Typed paths: home directories, new or removed folders, names that are too long."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""A picture tells how it was made, and is made again from that."""
+"""Image files record their provenance and can be reproduced from it."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""The README files: the command reference and every link are true, and every example in them and in the help is run."""
+"""The README files: the command reference and all links are correct, and every example in them and in the help runs."""
 
 import re
 import shlex

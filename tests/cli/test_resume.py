@@ -1,4 +1,4 @@
-"""Trainings that are cut, by whatever signal and wherever, and go on."""
+"""Training runs that are interrupted by any signal at any point, and resumed."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Networks that compute at the side of the data's own images: files stay as large as they were."""
+"""Networks at the native resolution of the data: image files keep their size."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Pictures in the terminal, as they are seen at a real one."""
+"""Images in the terminal, rendered by a terminal emulator."""
 
 import re
 import sys

@@ -1,4 +1,4 @@
-"""What starts fast: what is imported for what, and what is said of an installation that is not right."""
+"""Start-up: imports per command, and messages for broken installations."""
 
 import json
 import subprocess

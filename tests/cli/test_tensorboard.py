@@ -1,4 +1,4 @@
-"""``train --log tensorboard``: what TensorBoard itself reads of it."""
+"""``train --log tensorboard``: the events as TensorBoard reads them."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""``ddpmctl train``: from a command to a registered model, and all the ways in which a run may end."""
+"""``ddpmctl train``: from a command to a registered model, and every way in which a run can end."""
 
 import json
 import os

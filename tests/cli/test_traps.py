@@ -1,4 +1,4 @@
-"""The traps of the three lessons are settings: a model trained with one is a model like any other."""
+"""The mistakes of the three lessons are settings: a model trained with one is an ordinary model."""
 
 import json
 from pathlib import Path

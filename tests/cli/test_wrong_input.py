@@ -1,4 +1,4 @@
-"""What is typed wrong (exit 2) and what the world refuses (exit 1): one sentence, the way on, nothing left behind."""
+"""Usage errors (exit 2) and failures (exit 1): one sentence, a hint, and no files left behind."""
 
 import ctypes
 import json

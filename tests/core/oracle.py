@@ -1,4 +1,4 @@
-"""What the mathematics is measured against: `diffusers`, and data whose best denoiser is known in closed form."""
+"""References for `core`: `diffusers`, and data whose optimal denoiser is known in closed form."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

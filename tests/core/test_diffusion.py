@@ -1,4 +1,4 @@
-"""The forward process, the targets and the draw of timesteps."""
+"""The forward process, the parameterizations and the sampling of timesteps."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Time and label as vectors."""
+"""Embeddings of timestep and class."""
 
 import numpy as np
 import pytest

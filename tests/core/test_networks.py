@@ -1,4 +1,4 @@
-"""The two networks: what they are made of and what they listen to."""
+"""The two networks: structure and conditioning."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The noise of samples: the published words, the documented normals, and what they depend on."""
+"""The noise of samples: the published test vectors, the documented normals, and their dependencies."""
 
 import math
 from collections.abc import Iterator

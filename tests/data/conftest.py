@@ -1,4 +1,4 @@
-"""Places where MNIST may lie, and a network that must not be used."""
+"""Locations of MNIST, and a network that must not be used."""
 
 import hashlib
 import socket

@@ -1,4 +1,4 @@
-"""A small MNIST: the real one's files and names, with 30 drawn digits in each."""
+"""A small MNIST: the real file names, with 30 synthetic digits in each file."""
 
 import struct
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Datasets by name, and what is made of their images."""
+"""Datasets by name, and the preprocessing of their images."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The real MNIST from the network: from a mirror, and from what is none."""
+"""Downloads of MNIST: from a mirror, and from servers that are not one."""
 
 import gzip
 import hashlib

@@ -1,4 +1,4 @@
-"""One's own images: any shape, colour and format; what is none is named, and nothing is taken for what it is not."""
+"""Image folders: any shape, colour and format; unused files are reported, and nothing is misread."""
 
 import struct
 import zlib

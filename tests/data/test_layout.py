@@ -1,4 +1,4 @@
-"""Which files are which class: links, hidden and unreadable folders, and sets that are divided already."""
+"""Which files are which class: links, hidden and unreadable folders, and sets that are already split."""
 
 import os
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The real MNIST, given or cached."""
+"""The real MNIST, from --data-dir or the cache."""
 
 import os
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What becomes of the pixels: ink stays visible, dark files stay as bright as their set says, nothing turns blank."""
+"""Pixel conversion of image files: the foreground stays visible, scaling is per set, nothing turns blank."""
 
 import struct
 import zlib

@@ -1,4 +1,4 @@
-"""The tool, with a fault in one of its processes.
+"""ddpmctl with a fault in one process.
 
 torchrun .. faulty.py FAULT RANK ddpmctl's arguments
 """

@@ -1,4 +1,4 @@
-"""Three steps in one of several processes, and the third once more as after a restart; written down as they went.
+"""Three training steps in one of several processes, and the third again as after a restart, with recorded values.
 
 torchrun .. steps.py FOLDER
 """

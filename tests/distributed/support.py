@@ -1,4 +1,4 @@
-"""Jobs of several processes, as torchrun starts them."""
+"""Jobs of several processes, started like torchrun does."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Several processes that train one model: what they learn, and what becomes of it when something fails."""
+"""Several processes that train one model: the weights, and the behaviour on failures."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""The metrics against closed forms and made-up extremes, the cache of classifiers, and the command."""
+"""The metrics against closed forms and constructed extremes, the cache of classifiers, and the command."""
 
 import json
 import shlex

@@ -1,1 +1,1 @@
-"""Whatever may break a run, a disk or a file, tried on purpose: see `__main__`."""
+"""Fault injection: see `__main__`."""

@@ -1,4 +1,4 @@
-"""The long run: every fault as often as the project promises, and a table of what came of it.
+"""The full run: every fault as often as documented, and a table of the results.
 
     python -m tests.faults
 

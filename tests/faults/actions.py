@@ -1,4 +1,4 @@
-"""What is done to a registry while faults are thrown at it, each action in a process of its own.
+"""Actions on a registry under fault injection, each in its own process.
 
 python -m tests.faults.actions ACTION HOME
 """

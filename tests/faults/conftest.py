@@ -1,4 +1,4 @@
-"""The table of faults at the end of the suite."""
+"""Prints the table of faults at the end of the suite."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Many processes at one registry: no update is lost, and no reader sees half of one.
+"""Concurrent processes on one registry: no update is lost, and readers never see a partial one.
 
 python -m tests.faults.crowd HOME OPERATIONS SEED
 """

@@ -1,4 +1,4 @@
-"""Files that are not what they should be: flipped, cut, or made up. A clear error each time, and little memory."""
+"""Corrupt files: flipped bits, truncation, fuzzing. Each must give a clear error with little memory."""
 
 import json
 import random

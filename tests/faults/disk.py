@@ -1,4 +1,4 @@
-"""A disk that is really full, a limit on the size of files, a disk that cannot be written."""
+"""Full disks, file size limits, and read-only disks."""
 
 import resource
 import shutil

@@ -1,4 +1,4 @@
-"""Real trainings, killed at a random moment and resumed: they end with the weights of one that never was."""
+"""Real training runs, killed at a random moment and resumed, end with the weights of an uninterrupted run."""
 
 import random
 import tempfile

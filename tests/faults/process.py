@@ -1,4 +1,4 @@
-"""An action in a process of its own, under a fault and once more without."""
+"""An action in its own process, with a fault and then without."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""A process killed, or refused, at each of its system calls that change the disk; strace throws the faults."""
+"""SIGKILL or an error at each system call that changes the disk, injected by strace."""
 
 import re
 import shutil

@@ -1,4 +1,4 @@
-"""What came of a kind of fault: how often it was tried and how often something was lost, wrong or unsaid."""
+"""Results per kind of fault: trials and failures."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field

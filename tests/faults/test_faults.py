@@ -1,4 +1,4 @@
-"""The short form of every fault; the long one is ``python -m tests.faults``."""
+"""A short version of every fault; the full one is ``python -m tests.faults``."""
 
 import sys
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Pictures to test with."""
+"""Test images."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -1,4 +1,4 @@
-"""Moving pictures, read back by Pillow."""
+"""Animations, decoded by Pillow."""
 
 import io
 from itertools import pairwise

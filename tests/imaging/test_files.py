@@ -1,4 +1,4 @@
-"""Pictures as files."""
+"""Image files."""
 
 import io
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Sheets of titled pictures."""
+"""Grids of titled images."""
 
 from itertools import combinations
 

@@ -1,4 +1,4 @@
-"""Pictures in characters."""
+"""Images as terminal characters."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""Larger pictures."""
+"""Upscaling."""
 
 import math
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The page: whole in itself, safe for any text, and in a real browser."""
+"""The page of the lessons: self-contained, escaped, and displayed in a real browser."""
 
 import json
 import re
@@ -29,7 +29,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_the_page_holds_all_that_was_found_and_reaches_out_for_nothing(folder: Path) -> None:
     text = render_page([made_up(), made_up("one-shot", reproduced=True, verdict="It did.")], folder)
-    for told in (
+    for text_part in (
         "A title",
         "a mistake",
         "a fix",
@@ -40,7 +40,7 @@ def test_the_page_holds_all_that_was_found_and_reaches_out_for_nothing(folder: P
         "1,234 steps",
         "A note.",
     ):
-        assert told in text
+        assert text_part in text
     assert "arXiv 2006.11239" in text
     assert text.count('src="data:image/png;base64,') == text.count('src="data:image/gif;base64,') == 2
     assert not REACHES_OUT.search(text)

@@ -97,13 +97,13 @@ def test_pixels_of_0_to_1_lose_six_decibels_at_every_timestep(t: int) -> None:
     assert centred - other == pytest.approx(6.02, abs=0.01)
 
 
-def test_a_signal_as_strong_as_the_noise_has_no_decibels_and_drowns_where_it_should() -> None:
+def test_a_signal_as_strong_as_the_noise_has_no_decibels_and_falls_below_it_at_the_right_timestep() -> None:
     images = torch.tensor([-1.0, 1.0]).view(2, 1, 1, 1)
     assert signal_to_noise(images, 0.5) == pytest.approx(0)
     assert signal_to_noise(images, 10 / 11) == pytest.approx(10)
     schedule = cosine(1000)
-    drowned = first_below(images, schedule.alpha_bar)
-    assert schedule.signal(drowned) < 0.5 <= schedule.signal(drowned - 1)
+    below = first_below(images, schedule.alpha_bar)
+    assert schedule.signal(below) < 0.5 <= schedule.signal(below - 1)
     assert first_below(images, schedule.alpha_bar, -1000) == 1000
 
 

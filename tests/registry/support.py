@@ -1,4 +1,4 @@
-"""What the registry's tests look at."""
+"""Helpers for the tests of the registry."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Models as files: what is written is read again, and nothing else is."""
+"""Model archives: export and import, and rejection of anything else."""
 
 import io
 import json
@@ -206,7 +206,14 @@ def test_the_card_tells_what_is_needed_to_judge_and_to_make_it_again(registry: R
     with zipfile.ZipFile(packed) as archive:
         told = archive.read("README.md").decode()
     manifest = registry.open("tiny").manifest
-    for words in ("## Data", "## Recipe", "## Command", "## Metrics", "## Limits", "Licence: not chosen"):
+    for words in (
+        "## Data",
+        "## Training configuration",
+        "## Command",
+        "## Metrics",
+        "## Limitations",
+        "Licence: not chosen",
+    ):
         assert words in told
     assert manifest.files["weights.safetensors"].sha256 in told
     assert f"--seed {manifest.run.seed} --max-steps {manifest.run.planned_steps}" in told

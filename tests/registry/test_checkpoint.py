@@ -1,4 +1,4 @@
-"""No damage to a model goes unseen."""
+"""Every kind of damage to a model is detected."""
 
 from collections.abc import Callable, Iterator
 

@@ -1,4 +1,4 @@
-"""Commits that are cut off at any operation on the disk."""
+"""Saves interrupted at every disk operation."""
 
 import os
 import shutil

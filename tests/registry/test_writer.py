@@ -1,4 +1,4 @@
-"""Taking a name and committing under it: what is left, and when."""
+"""Reserving a name and saving under it: the remaining files at each point."""
 
 import dataclasses
 import hashlib

@@ -1,4 +1,4 @@
-"""The report: whole in itself, safe for any text, and used in a real browser."""
+"""The report: self-contained, escaped, and used in a real browser."""
 
 import html
 import json

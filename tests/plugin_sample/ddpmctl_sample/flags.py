@@ -1,4 +1,4 @@
-"""A dataset: small pictures in colour, of three classes."""
+"""A dataset: small colour images of three classes."""
 
 import torch
 
