@@ -1,4 +1,4 @@
-"""From settings to the objects of `core`."""
+"""Builds the objects of `core` from a config."""
 
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def build_network(config: ModelConfig) -> "nn.Module":
-    """The network of these settings, randomly initialised."""
+    """The network of this config, randomly initialised."""
     from ddpmctl.core.classic import Classic
     from ddpmctl.core.defaults import default_dtype_and_device
     from ddpmctl.core.unet import UNet
@@ -31,7 +31,7 @@ def build_network(config: ModelConfig) -> "nn.Module":
 
 
 def build_diffusion(config: DiffusionConfig) -> "Diffusion":
-    """The chain of these settings."""
+    """The diffusion process of this config."""
     from ddpmctl.core.diffusion import Diffusion
     from ddpmctl.core.schedule import SCHEDULES
 

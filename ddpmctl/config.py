@@ -28,14 +28,14 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 """Kinds of device; ``cuda:N`` is one of several."""
 
 SAMPLER_STEPS = {"dpmpp": 20, "dpmpp-sde": 20, "ddim": 50, "ddpm": None}
-"""The built-in samplers with their default steps; None is the full chain."""
+"""The built-in samplers with their default steps; None takes all timesteps."""
 
 PIXEL_RANGES = {"-1..1": (-1.0, 1.0), "0..1": (0.0, 1.0)}
 IMAGE_SIZES = ("32", "64")
 
 
 class Range(NamedTuple):
-    """The numbers that a setting may have, both ends included."""
+    """Inclusive range of a setting."""
 
     low: int
     high: int
@@ -65,13 +65,13 @@ NEWTON_SCHULZ = Range(1, 20)
 FRACTION = Range(0, 1)
 GUIDANCE = Range(0, 100)
 SEED = Range(0, 2**63 - 2)
-"""With the seed after the last one still an int64."""
+"""Leaves room for seed + 1 in int64."""
 
 CLASSIC_WIDTHS = (64, 128, 256, 512)
 LINEAR_MIN_TIMESTEPS = 50
 
 MIN_BATCHES = 20
-"""Batches per epoch that a dataset must fill for the larger batch of a device to be used."""
+"""Minimum batches per epoch for a device-specific batch size."""
 
 PREVIEW_STEPS = 12
 """Sampling steps of the previews drawn during training."""
@@ -85,21 +85,21 @@ class ModelConfig:
     image_size: int
     """Side of the images in files and arrays, in pixels."""
     sample_size: int
-    """Side of the images that the network computes; samples are resized bilinearly to ``image_size``."""
+    """Resolution of the network; samples are resized bilinearly to ``image_size``."""
     channels: int
     """1 for grey, 3 for colour."""
     num_classes: int
     """Without the null class that `unet` adds."""
     widths: tuple[int, ...]
-    """Channels per level, finest first."""
+    """Channels per level, highest resolution first."""
     blocks: int
     """Residual blocks per level."""
     patch: int
-    """Side of the squares that ``conv_in`` folds into channels; 1 folds nothing."""
+    """Patch size of the space-to-depth input; 1 for none."""
     embedding: int
     """Width of the timestep embedding and of the class embedding."""
     norm: NormName
-    """GroupNorm, or BatchNorm in its place."""
+    """Normalization layer: GroupNorm or BatchNorm."""
 
     def __post_init__(self) -> None:
         _check(self.channels in (1, 3), "channels must be 1 or 3")
@@ -114,20 +114,21 @@ class ModelConfig:
         fits = smallest <= self.sample_size <= self.image_size and self.sample_size % self.patch == 0
         _check(fits, f"sample_size must be a multiple of {self.patch} in {smallest}..{self.image_size}")
         if self.network == "classic":
-            _check(self.norm == "group", "the classic network has GroupNorm")
+            _check(self.norm == "group", "the classic network supports only GroupNorm")
             sides = (self.image_size, self.sample_size)
             fixed = (self.widths, self.blocks, self.patch, self.embedding, self.num_classes, *sides)
-            _check(fixed == (CLASSIC_WIDTHS, 1, 1, 256, 10, 32, 32), "the classic network has one size and ten classes")
+            usual = (CLASSIC_WIDTHS, 1, 1, 256, 10, 32, 32)
+            _check(fixed == usual, "the classic network supports only 32x32 images and ten classes")
 
     @property
-    def guidable(self) -> bool:
+    def supports_guidance(self) -> bool:
         """Whether the network has a null class, which classifier-free guidance needs."""
         return self.network != "classic"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiffusionConfig:
-    """The Markov chain and what the network predicts."""
+    """The diffusion process and what the network predicts."""
 
     timesteps: int
     schedule: ScheduleName
@@ -165,23 +166,23 @@ class TrainingConfig:
     decay: float
     """Fraction of the run, at its end, over which the learning rate falls to 0."""
     clip_norm: float
-    """Largest gradient norm; 0 for no limit."""
+    """Gradient clipping norm; 0 disables clipping."""
     ema_lag: float
-    """Lag of the averaged weights, as a fraction of the steps so far; 0 for no average."""
+    """EMA lag as a fraction of the steps so far (mean age of the average); 0 disables the EMA."""
     newton_schulz: int
     """Iterations by which `muon` orthogonalizes a matrix."""
     label_dropout: float
     """Fraction of labels replaced by the null class, for classifier-free guidance."""
     stratified: bool
-    """Spread the timesteps of a batch evenly over the chain."""
+    """Stratified timesteps: spread evenly over a batch."""
     one_timestep: bool
-    """Give all images of a batch the same timestep: an experiment, which `stratified` excludes."""
+    """Use one timestep for all images of a batch (experimental); excludes `stratified`."""
     flip: bool
-    """Mirror a random half of the images from left to right; digits and letters must not be."""
+    """Random horizontal flip; not for digits or letters."""
     validation_images: int
-    """Images kept out of training, a tenth of a small set at most; 0 validates by the training loss."""
+    """Size of the validation split (at most a tenth); 0 selects the best checkpoint by training loss."""
     patience: int
-    """Epochs without a better MSE before early stopping."""
+    """Epochs without improvement before early stopping."""
 
     def __post_init__(self) -> None:
         EPOCHS.check("epochs", self.epochs)
@@ -208,9 +209,9 @@ class SamplingConfig:
     """A key of `SAMPLER_STEPS`, or a sampler of a plugin."""
     steps: int
     guidance: float
-    """Classifier-free guidance scale; 1.0 is none."""
+    """Classifier-free guidance scale; 1.0 disables guidance."""
     guidance_interval: tuple[float, ...]
-    """The part of the chain in which guidance is applied, from and to: 0 is the image, 1 is the noise."""
+    """Interval of t/T in which guidance is applied: 0 is the clean image, 1 is pure noise."""
 
     def __post_init__(self) -> None:
         _check(self.steps >= 1, "steps must be at least 1")
@@ -231,9 +232,10 @@ class Config:
 
     def __post_init__(self) -> None:
         _check(self.sampling.steps <= self.diffusion.timesteps, "steps must be at most timesteps")
-        if not self.model.guidable:
-            _check(self.sampling.guidance == 1.0, "the classic network has no null class: its guidance is 1.0")
-            _check(self.training.label_dropout == 0, "the classic network has no null class: its label_dropout is 0")
+        if not self.model.supports_guidance:
+            _check(self.sampling.guidance == 1.0, "the classic network has no null class: its guidance must be 1.0")
+            dropout = self.training.label_dropout
+            _check(dropout == 0, "the classic network has no null class: its label_dropout must be 0")
 
     def to_dict(self) -> dict[str, Any]:
         """Nested plain values, ready for JSON."""
@@ -257,7 +259,7 @@ class Preset:
 
 
 def for_device(config: Config, by_device: Mapping[str, Mapping[str, Any]], kind: str, images: int) -> Config:
-    """The settings for a kind of device: large batches keep a GPU busy, where there are enough training images."""
+    """The settings for a kind of device: large batches keep a GPU busy, if there are enough training images."""
     changes = by_device.get(kind, {})
     if not changes or images < MIN_BATCHES * changes.get("batch_size", config.training.batch_size):
         return config
@@ -286,7 +288,8 @@ def choose(kind: str, value: str, allowed: Iterable[str]) -> str:
         return value
     close = difflib.get_close_matches(value.lower(), names, n=1)
     hint = f"did you mean {close[0]}?" if close else f"one of: {', '.join(names)}"
-    raise UsageError(f"there is no {kind} '{value}'", hint)
+    word = {"option": "no such", "number of channels": "invalid", "image size": "invalid"}.get(kind, "unknown")
+    raise UsageError(f"{word} {kind} '{value}'", hint)
 
 
 def check_seed(seed: int, count: int = 1) -> None:
@@ -305,7 +308,7 @@ def resolve_sampling(
 ) -> SamplingConfig:
     """The model's recommended sampling with some settings replaced.
 
-    Without ``steps``, another sampler than the recommended one takes its default steps. ``extra_samplers`` are those of
+    Without ``steps``, a sampler other than the recommended one takes its default steps. ``extra_samplers`` are those of
     plugins.
     """
     recommended, timesteps = config.sampling, config.diffusion.timesteps
@@ -314,28 +317,30 @@ def resolve_sampling(
         usual = recommended.steps if name == recommended.sampler else SAMPLER_STEPS.get(name)
         steps = min(usual or timesteps, timesteps)
     if not 1 <= steps <= timesteps:
-        raise UsageError(
-            f"{steps} steps are not possible: this model's chain has {timesteps}",
-            Setting("steps"), f" must be in 1..{timesteps}",
-        )  # fmt: skip
+        problem = (
+            f"{steps} steps exceed the {timesteps} timesteps of this model"
+            if steps > 0
+            else f"{steps} steps are too few"
+        )
+        raise UsageError(problem, Setting("steps"), f" must be in 1..{timesteps}")
     scale = recommended.guidance if guidance is None else guidance
-    if scale != 1.0 and not config.model.guidable:
+    if scale != 1.0 and not config.model.supports_guidance:
         raise UsageError(
-            "this model has no null class and cannot be guided", Setting("guidance", 1.0), ", or leave it out"
+            "this model has no null class and does not support guidance", Setting("guidance", 1.0), ", or omit it"
         )
     if scale not in GUIDANCE:
         raise UsageError(
-            f"a guidance of {scale:g} is out of range", Setting("guidance"), f" must be in {GUIDANCE}; 1.0 is none"
+            f"guidance {scale:g} is out of range", Setting("guidance"), f" must be in {GUIDANCE}; 1.0 disables guidance"
         )
     interval = recommended.guidance_interval if guidance_interval is None else guidance_interval
     try:
         return SamplingConfig(sampler=name, steps=steps, guidance=scale, guidance_interval=interval)
     except ValueError as error:
         raise UsageError(
-            f"guidance cannot be applied there: {error}", "for example ", Setting("guidance_interval", "0.3:0.85")
+            f"invalid guidance interval: {error}", "for example ", Setting("guidance_interval", "0.3:0.85")
         ) from error
 
 
-def _check(true: bool, rule: str) -> None:
-    if not true:
-        raise ValueError(rule)
+def _check(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)

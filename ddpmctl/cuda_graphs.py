@@ -15,8 +15,8 @@ from ddpmctl.devices import is_out_of_memory
 EAGER_CALLS = 2
 """Eager calls before one is captured: they create handles and workspaces, which a capture must not."""
 
-MOST_KINDS = 8
-"""Kinds of calls (shapes, types and options) kept at a time; the oldest is dropped first."""
+MAX_SIGNATURES = 8
+"""Signatures of calls (shapes, types and options) kept at a time; the oldest is dropped first."""
 
 log = logging.getLogger("ddpmctl")
 
@@ -27,7 +27,7 @@ class Graphs(Protocol):
     """Captures and replays the work of a device."""
 
     def run(self, work: Work) -> Tensor:
-        """Run it eagerly, where captures run."""
+        """Run it eagerly on the stream of the captures."""
 
     def capture(self, work: Work) -> tuple[Callable[[], None], Tensor]:
         """Capture it; returns a function that replays it, and the tensor that only a replay fills."""
@@ -46,7 +46,7 @@ class CudaGraphs:
         self._captured: WeakSet[Any] = WeakSet()
 
     def run(self, work: Work) -> Tensor:
-        """Run it on the side stream, between what was issued before and what comes after."""
+        """Run it on the side stream, ordered with the current stream."""
         with torch.cuda.device(self.device):
             current = torch.cuda.current_stream()
             self._stream.wait_stream(current)
@@ -58,7 +58,7 @@ class CudaGraphs:
     def capture(self, work: Work) -> tuple[Callable[[], None], Tensor]:
         """Capture it on the side stream, with memory from the pool."""
         graph: Any = torch.cuda.CUDAGraph()
-        # The outer stream context is not redundant: torch.cuda.graph does not leave its own where a capture fails.
+        # The outer stream context is not redundant: torch.cuda.graph does not leave its own if a capture fails.
         with torch.cuda.device(self.device), torch.cuda.stream(self._stream):
             # A pool cannot be shared any more when its last graph is gone.
             other = next(iter(self._captured), None)
@@ -75,7 +75,7 @@ def graphs_of(device: torch.device) -> Graphs | None:
 
 
 @dataclass(slots=True)
-class _Kind:
+class _Captured:
     """Calls of the same shapes, types and options."""
 
     inputs: tuple[Tensor, ...]
@@ -103,7 +103,7 @@ class CapturedCall:
     ) -> None:
         self._function = function
         self._graphs = graphs
-        self._kinds: dict[Hashable, _Kind] = {}
+        self._kinds: dict[Hashable, _Captured] = {}
         # Two threads would otherwise overwrite each other's inputs between copy and computation.
         self._lock = Lock()
 
@@ -123,13 +123,13 @@ class CapturedCall:
         with self._lock:
             self._kinds.clear()
 
-    def _added(self, key: Hashable, inputs: tuple[Tensor, ...]) -> _Kind:
-        if len(self._kinds) == MOST_KINDS:
+    def _added(self, key: Hashable, inputs: tuple[Tensor, ...]) -> _Captured:
+        if len(self._kinds) == MAX_SIGNATURES:
             del self._kinds[next(iter(self._kinds))]
-        kind = self._kinds[key] = _Kind(tuple(torch.empty_like(value) for value in inputs))
+        kind = self._kinds[key] = _Captured(tuple(torch.empty_like(value) for value in inputs))
         return kind
 
-    def _run(self, kind: _Kind, work: Work) -> Tensor:
+    def _run(self, kind: _Captured, work: Work) -> Tensor:
         if self._graphs is None:
             return work()
         if kind.output is None and kind.eager < EAGER_CALLS:
@@ -139,14 +139,14 @@ class CapturedCall:
             try:
                 kind.replay, kind.output = self._graphs.capture(work)
             except Exception as error:
-                self._give_up(error)
+                self._fall_back_to_eager(error)
                 return work()
         assert kind.replay is not None
         kind.replay()
         return kind.output
 
-    def _give_up(self, error: Exception) -> None:
-        """Continue without captures, unless memory is short, which the caller handles."""
+    def _fall_back_to_eager(self, error: Exception) -> None:
+        """Continue without captures; out-of-memory errors are raised for the caller to handle."""
         cause: BaseException | None = error
         while cause is not None:  # the end of a failed capture fails as well, and hides why
             if is_out_of_memory(cause):

@@ -7,6 +7,7 @@ from ddpmctl.errors import DdpmctlError, Setting, UsageError
 from ddpmctl.ranks import Ranks, ranks
 
 CPU = Setting("device", "cpu")
+NAMES = {"cpu": "CPU", "cuda": "GPU", "mps": "GPU"}
 
 
 def choose_device(name: str) -> torch.device:
@@ -20,14 +21,15 @@ def choose_device(name: str) -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     kind, colon, index = name.partition(":")
     if kind not in DEVICES or (colon and not (kind == "cuda" and index.isdecimal())):
-        raise UsageError(f"there is no device '{name}'", Setting("device"), " is auto, cpu, cuda, cuda:N or mps")
+        raise UsageError(f"unknown device '{name}'", Setting("device"), " must be auto, cpu, cuda, cuda:N or mps")
     if kind == "cuda":
         if not torch.cuda.is_available():
             reason = "finds no NVIDIA GPU" if torch.version.cuda else "is a CPU-only build"
             raise DdpmctlError(f"CUDA is not available: torch {torch.__version__} {reason}", CPU)
         if int(index or 0) >= torch.cuda.device_count():
             count = torch.cuda.device_count()
-            raise DdpmctlError(f"there is no {name}: this machine has {count} GPUs", Setting("device", "cuda"))
+            gpus = f"{count} GPU{'' if count == 1 else 's'}"
+            raise DdpmctlError(f"{name} does not exist: this machine has {gpus}", Setting("device", "cuda"))
     if kind == "mps" and not torch.backends.mps.is_available():
         raise DdpmctlError("MPS is not available on this machine or in this build of torch", CPU)
     return torch.device(name)
@@ -37,15 +39,15 @@ def _own(name: str, here: Ranks) -> str:
     """The name of the device of one of several processes."""
     if name.startswith("cuda:"):
         message = f"{here.size} processes cannot all compute on {name}"
-        raise UsageError(message, Setting("device", "cuda"), " gives each its own")
+        raise UsageError(message, Setting("device", "cuda"), " assigns one GPU per process")
     if name == "mps":
-        raise UsageError("MPS is one device, for one process", "run it without torchrun")
+        raise UsageError("MPS supports only one process", "run without torchrun")
     if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
         return "cpu"
     count = torch.cuda.device_count()
     if torch.cuda.is_available() and here.local_size > count:
         raise DdpmctlError(
-            f"{here.local_size} processes were started on a machine with {count} GPUs",
+            f"{here.local_size} processes were started on a machine with {count} GPU{'' if count == 1 else 's'}",
             f"torchrun --nproc-per-node={count}, or ",
             CPU,
         )
@@ -55,7 +57,7 @@ def _own(name: str, here: Ranks) -> str:
 def choose_precision(name: str, device: torch.device) -> tuple[str, str]:
     """``fp32`` or ``bf16``, and why; ``auto`` takes bf16 if the device has instructions for it."""
     if choose("precision", name, PRECISIONS) != "auto":
-        return name, "as asked"
+        return name, "as requested"
     if device.type == "cuda":
         has_bf16, unit = torch.cuda.is_bf16_supported(including_emulation=False), "tensor cores"
     elif device.type == "cpu":
@@ -64,7 +66,11 @@ def choose_precision(name: str, device: torch.device) -> tuple[str, str]:
         has_bf16 = bool(features.get("amx_bf16") or features.get("avx512_bf16"))
     else:
         has_bf16, unit = False, ""
-    return ("bf16", f"the {device.type} has {unit}") if has_bf16 else ("fp32", f"no fast bf16 on this {device.type}")
+    return (
+        ("bf16", f"the {NAMES[device.type]} has {unit}")
+        if has_bf16
+        else ("fp32", f"this {NAMES[device.type]} has no native bf16")
+    )
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -75,7 +81,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def describe_device(device: torch.device) -> str:
-    """The device described for people."""
+    """Human-readable description of a device."""
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     if device.type == "cpu":

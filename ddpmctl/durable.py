@@ -19,7 +19,7 @@ _TEMPORARY = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.tmp")
 
 
 def fsync_dir(path: Path) -> None:
-    """Make renames inside a directory survive a power loss, where the platform and the file system can."""
+    """Make renames inside a directory survive a power loss, if platform and file system support it."""
     if os.name == "nt":
         return
     descriptor = os.open(path, os.O_RDONLY)
@@ -33,7 +33,7 @@ def fsync_dir(path: Path) -> None:
 
 
 def write_file(path: Path, data: bytes, *, sync: bool = True) -> None:
-    """Write a new file and, with ``sync``, force it to the disk."""
+    """Write a new file and, with ``sync``, fsync it."""
     with path.open("xb") as file:
         file.write(data)
         if not sync:
@@ -76,7 +76,7 @@ def replace_file(path: Path, data: bytes, *, sync: bool = True) -> None:
         fsync_dir(path.parent)
 
 
-def put_directory(path: Path, files: dict[str, bytes]) -> None:
+def create_directory_atomically(path: Path, files: dict[str, bytes]) -> None:
     """Create a directory of files, written in this order, that appears atomically; ``path`` must not exist."""
     temporary = temporary_beside(path)
     try:
@@ -92,13 +92,13 @@ def put_directory(path: Path, files: dict[str, bytes]) -> None:
 
 
 def temporary_beside(path: Path) -> Path:
-    """A hidden name on the same file system, which readers ignore and `sweep` recognizes."""
+    """A hidden name on the same file system, which readers ignore and `remove_temporaries` recognizes."""
     name = path.name if len(os.fsencode(path.name)) <= MAX_REPEATED_NAME else "file"
     return path.with_name(f".{name}.{uuid4().hex[:8]}.tmp")
 
 
 def remove_tree(path: Path) -> None:
-    """Delete a directory: first out of sight by one rename, then piece by piece."""
+    """Delete a directory; renamed first, so that it disappears atomically."""
     trash = temporary_beside(path)
     rename(path, trash)
     shutil.rmtree(trash, ignore_errors=True)
@@ -111,12 +111,12 @@ def name_of_temporary(path: Path) -> str | None:
 
 
 def temporaries(parent: Path, name: str | None = None) -> list[Path]:
-    """Temporary files and directories that crashes left: those for ``name``, or all of them."""
+    """Temporary files and directories left by crashes: those for ``name``, or all of them."""
     found = ((path, name_of_temporary(path)) for path in parent.glob(".*.tmp"))
     return sorted(path for path, original in found if original and name in (None, original))
 
 
-def sweep(parent: Path, name: str | None = None) -> None:
+def remove_temporaries(parent: Path, name: str | None = None) -> None:
     """Remove what `temporaries` finds."""
     for leftover in temporaries(parent, name):
         discard(leftover)

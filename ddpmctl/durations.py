@@ -1,4 +1,4 @@
-"""Lengths of time, as people write them."""
+"""Parsing and formatting of durations."""
 
 import re
 
@@ -12,7 +12,7 @@ def parse_duration(text: str) -> float:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text.strip().lower())
     seconds = float(match[1]) * _UNITS[match[2]] if match else 0.0
     if seconds <= 0:
-        raise UsageError(f"'{text}' is no length of time", "write 90s, 10m or 2h")
+        raise UsageError(f"'{text}' is not a duration", "for example 90s, 10m or 2h")
     return seconds
 
 

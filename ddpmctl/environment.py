@@ -25,12 +25,12 @@ OPENCV = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "o
 """Distributions that all provide the module cv2."""
 
 EXTRAS = {"eval": "torchmetrics", "images": "textual_image", "tensorboard": "tensorboard"}
-"""The module that each extra brings."""
+"""The module that each extra installs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """A directory of the program; ``path`` is None where it cannot be determined."""
+    """A folder of the program; ``path`` is None if it cannot be determined."""
 
     path: str | None
     exists: bool
@@ -40,7 +40,7 @@ class Folder:
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """What is installed, what computes, and where files are."""
+    """Installed packages, compute device and folders."""
 
     ddpmctl: str
     python: str
@@ -49,9 +49,9 @@ class Environment:
     """Versions by distribution; None for one that is missing."""
     extras: dict[str, bool]
     compute: dict[str, str]
-    """The default device and precision, threads and build of torch; or only ``problem`` where torch does not load."""
+    """The default device and precision, threads and build of torch; or only ``problem`` if torch cannot be imported."""
     torchvision: Exception | None
-    """Why it does not load."""
+    """Why it cannot be imported."""
     opencv: Exception | None
     folders: dict[str, Folder]
     variables: dict[str, str]
@@ -102,7 +102,7 @@ def _compute() -> dict[str, str]:
 
         from ddpmctl.devices import choose_device, choose_precision, describe_device
     except (ImportError, OSError, RuntimeError) as error:
-        return {"problem": f"torch does not load: {error}"}
+        return {"problem": f"torch cannot be imported: {error}"}
     device = choose_device("auto")
     precision, why = choose_precision("auto", device)
     cuda = f"CUDA {torch.version.cuda}" if torch.version.cuda else "no CUDA"
@@ -114,7 +114,7 @@ def _compute() -> dict[str, str]:
         "threads": str(torch.get_num_threads()),
         "cpus": str(usable_cpus()),
         "waiting": wait_policy(),
-        "build": f"torch {torch.__version__}, {cuda}, {torch.cuda.device_count()} GPUs seen",
+        "build": f"torch {torch.__version__}, {cuda}, {torch.cuda.device_count()} GPU(s)",
     }
 
 

@@ -1,4 +1,4 @@
-"""What can go wrong, in words, and the exit codes it ends with."""
+"""Exceptions and exit codes."""
 
 import errno
 import signal
@@ -12,9 +12,9 @@ class ExitCode(IntEnum):
 
     OK = 0
     FAILED = 1
-    """The world refused: no such model, a damaged file, no GPU."""
+    """The command failed: no such model, a damaged file, no GPU."""
     USAGE = 2
-    """The command was typed wrong."""
+    """Usage error."""
     HUNG_UP = 129
     """SIGHUP: the terminal or the connection is gone."""
     INTERRUPTED = 130
@@ -76,18 +76,18 @@ class DdpmctlError(Exception):
         return self.hint_as(str)
 
     def hint_as(self, spell: Callable[[Setting | Command], str]) -> str | None:
-        """The hint with its settings spelled by a function; None where there is no hint."""
+        """The hint with its settings spelled by a function; None if there is no hint."""
         return "".join(part if isinstance(part, str) else spell(part) for part in self.hint_parts) or None
 
 
 class UsageError(DdpmctlError):
-    """Something was typed wrong: exit code 2."""
+    """Invalid usage: exit code 2."""
 
     exit_code = ExitCode.USAGE
 
 
 class DataError(DdpmctlError):
-    """A dataset is missing, incomplete or not what it should be."""
+    """A dataset is missing, incomplete or invalid."""
 
 
 class CheckpointError(DdpmctlError):
@@ -95,37 +95,37 @@ class CheckpointError(DdpmctlError):
 
 
 class AlreadyReported(DdpmctlError):
-    """Another process of the same job says what went wrong: this one ends without a word.
+    """Another process of the same job reports the error; this one exits silently.
 
     Args:
         exit_code: to end with.
     """
 
     def __init__(self, exit_code: ExitCode = ExitCode.FAILED) -> None:
-        super().__init__("another process says what went wrong")
+        super().__init__("another process has reported the error")
         self.exit_code = exit_code
 
 
 class Interrupted(DdpmctlError):
-    """Ctrl-C, after what was worth keeping has been kept."""
+    """Ctrl-C, after saving."""
 
     exit_code = ExitCode.INTERRUPTED
 
 
 class Terminated(DdpmctlError):
-    """SIGTERM, after what was worth keeping has been kept."""
+    """SIGTERM, after saving."""
 
     exit_code = ExitCode.TERMINATED
 
 
 class HungUp(Terminated):
-    """SIGHUP, after what was worth keeping has been kept."""
+    """SIGHUP, after saving."""
 
     exit_code = ExitCode.HUNG_UP
 
 
 def ending_signals() -> tuple[signal.Signals, ...]:
-    """The signals beside Ctrl-C that end a command: SIGTERM, and SIGHUP unless it is ignored, as under nohup."""
+    """The signals other than Ctrl-C that end a command: SIGTERM, and SIGHUP unless it is ignored, as under nohup."""
     hang_up = getattr(signal, "SIGHUP", None)  # Windows has none
     if hang_up is None or signal.getsignal(hang_up) is signal.SIG_IGN:
         return (signal.SIGTERM,)
@@ -144,11 +144,11 @@ MEMORY_MESSAGES = (
     "can't start new thread",
     "paging file is too small",
 )
-"""Parts of messages, in lower case, by which libraries say that memory is short."""
+"""Parts of messages, in lower case, that libraries use for out-of-memory errors."""
 
 
 def is_memory_error(error: BaseException) -> bool:
-    """Whether an error says that memory is used up or may not be used, whoever raised it."""
+    """Whether an exception is an out-of-memory error of any library."""
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return True
     text = str(error).lower()

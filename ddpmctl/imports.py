@@ -1,4 +1,4 @@
-"""Packages that may be installed and yet not load, with a word about why."""
+"""Imports that can fail although the package is installed."""
 
 from importlib import import_module
 from typing import Any
@@ -27,6 +27,6 @@ def load_torchvision(module: str) -> Any:
         if is_memory_error(error) or (isinstance(error, ModuleNotFoundError) and error.name == "torchvision"):
             raise
         raise DdpmctlError(
-            f"torchvision does not fit the installed torch: {error}",
+            f"torchvision is not compatible with the installed torch: {error}",
             "install a matching pair: pip install --force-reinstall torch torchvision",
         ) from error

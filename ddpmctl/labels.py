@@ -17,7 +17,7 @@ SHOWN = 12
 
 
 def label_key(name: str) -> str:
-    """The form of a class name in which names are compared.
+    """The normalized form of a class name for comparison.
 
     Ignores case, the composition of accents (NFC), and differences between runs of spaces, ``-``, ``_`` and ``/``.
     """
@@ -27,7 +27,7 @@ def label_key(name: str) -> str:
 
 
 def find_clash(names: Iterable[str]) -> tuple[str, str] | None:
-    """The first two names that no typed label can tell apart, in the order given; None if there are none."""
+    """The first two names that are equal after normalization, in the order given; None if there are none."""
     first: dict[str, str] = {}
     for name in names:
         key = label_key(name)
@@ -51,9 +51,12 @@ def class_names_problem(names: Sequence[str]) -> str | None:
         if not label_key(name):
             return "a class has an empty name"
         if not is_displayable(name):
-            return f"the class name {name!r} holds characters that cannot be displayed"
+            return f"the class name {name!r} contains characters that cannot be displayed"
     clash = find_clash(names)
-    return f"the class names '{clash[0]}' and '{clash[1]}' cannot be told apart when typed" if clash else None
+    if clash:
+        names = f"'{clash[0]}' and '{clash[1]}'"
+        return f"the class names {names} are ambiguous: they differ only in case, accents or separators"
+    return None
 
 
 def natural_key(name: str) -> tuple[list[tuple[int, int, str]], str]:
@@ -70,28 +73,28 @@ def resolve_label(label: SupportsIndex | str, classes: tuple[str, ...]) -> int:
     """
     if not isinstance(label, str):
         return _checked_index(label, classes)
-    keys, wanted = [label_key(name) for name in classes], label_key(label)
-    if wanted in keys:
-        return keys.index(wanted)
-    if _is_number(wanted):
-        equal = [index for index, key in enumerate(keys) if _is_number(key) and int(key) == int(wanted)]
+    keys, typed = [label_key(name) for name in classes], label_key(label)
+    if typed in keys:
+        return keys.index(typed)
+    if _is_number(typed):
+        equal = [index for index, key in enumerate(keys) if _is_number(key) and int(key) == int(typed)]
         if len(equal) > 1:
             named = ", ".join(classes[index] for index in equal)
-            raise UsageError(f"the label '{label}' is ambiguous: {named}", "type the whole name")
+            raise UsageError(f"the label '{label}' is ambiguous: {named}", "use the full class name")
         if equal:
             return equal[0]
-        if int(wanted) < len(classes):
-            return int(wanted)
-    close = difflib.get_close_matches(wanted, keys, n=1)
-    hint = f"did you mean {classes[keys.index(close[0])]}?" if close else f"this model knows {_known(classes)}"
-    raise UsageError(f"there is no label '{label}'", hint)
+        if int(typed) < len(classes):
+            return int(typed)
+    close = difflib.get_close_matches(typed, keys, n=1)
+    hint = f"did you mean {classes[keys.index(close[0])]}?" if close else f"labels of this model: {_known(classes)}"
+    raise UsageError(f"unknown label '{label}'", hint)
 
 
-def taken_as_index(label: str, classes: tuple[str, ...]) -> bool:
-    """Whether `resolve_label` takes this text as an index although some classes are named by numbers."""
-    wanted, keys = label_key(label), [label_key(name) for name in classes]
+def resolves_to_index(label: str, classes: tuple[str, ...]) -> bool:
+    """Whether `resolve_label` resolves this text to an index although some classes are named by numbers."""
+    typed, keys = label_key(label), [label_key(name) for name in classes]
     numbers = {int(key) for key in keys if _is_number(key)}
-    return wanted not in keys and _is_number(wanted) and bool(numbers) and int(wanted) not in numbers
+    return typed not in keys and _is_number(typed) and bool(numbers) and int(typed) not in numbers
 
 
 def typed_label(index: int, classes: tuple[str, ...]) -> str:
@@ -105,9 +108,9 @@ def _checked_index(label: SupportsIndex, classes: tuple[str, ...]) -> int:
     try:
         index = operator.index(label)
     except TypeError as error:
-        raise UsageError(f"there is no label '{label}'", f"an index is an int, not {type(label).__name__}") from error
+        raise UsageError(f"unknown label '{label}'", f"an index is an int, not {type(label).__name__}") from error
     if isinstance(label, bool) or not 0 <= index < len(classes):
-        raise UsageError(f"there is no label '{label}'", f"this model knows {_known(classes)}")
+        raise UsageError(f"unknown label '{label}'", f"labels of this model: {_known(classes)}")
     return index
 
 

@@ -1,4 +1,4 @@
-"""The images that a model was trained on, and sheets of the images of a dataset."""
+"""The images that a model was trained on, and grids of the images of a dataset."""
 
 import logging
 from collections.abc import Callable
@@ -16,22 +16,22 @@ if TYPE_CHECKING:
 log = logging.getLogger("ddpmctl")
 
 SHEET_ROWS = 5
-"""Images of each class on a sheet."""
+"""Images of each class in a grid."""
 
 SHEET_COLUMNS = 10
-"""Classes side by side on a sheet."""
+"""Classes side by side in a grid."""
 
 
-def same_images(
+def load_training_data(
     manifest: Manifest,
     data_dir: Path | None,
     *,
     train: bool = True,
     notice: Callable[[str], None] = lambda sentence: None,
 ) -> "Dataset":
-    """The training images of a model, at the side of its network, or the test images of the same dataset.
+    """The training images of a model, at the resolution of its network, or the test images of the same dataset.
 
-    Raises DataError where the dataset no longer has the classes of the model.
+    Raises DataError if the dataset no longer has the classes of the model.
     """
     model = manifest.config.model
     own = manifest.dataset.name.startswith(f"{OWN}:")
@@ -44,7 +44,7 @@ def same_images(
         raise DataError(
             f"{data.name} no longer has the classes that the model was trained on: "
             f"{_difference(data.classes, manifest.classes)}",
-            "restore its folders, or train another model: ddpmctl train",
+            "restore its folders, or train a new model: ddpmctl train",
         )
     return data
 
@@ -52,7 +52,7 @@ def same_images(
 def sheet_rows(data: "Dataset") -> "tuple[list[list[Images]], list[list[str]]]":
     """Rows of images of each class for `imaging.grid.labelled_grid`, and the titles of each row.
 
-    Classes without images are left out with a logged warning; a class of few images repeats them.
+    Classes without images are omitted with a logged warning; a class of few images repeats them.
     """
     by_class = [(data.labels == label).nonzero()[:SHEET_ROWS, 0].tolist() for label in range(len(data.classes))]
     if empty := [name for name, ids in zip(data.classes, by_class, strict=True) if not ids]:

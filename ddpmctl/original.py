@@ -50,7 +50,7 @@ def import_original(registry: Registry, path: Path, name: str | None) -> str:
         hint = "correct metadata['classes'] in the file: {0: 'zero', 1: 'one', .., 9: 'nine'}"
         raise _refusal(path, str(error), hint) from error
     if classes is None:
-        log.warning("%s records no class names: %s are assumed", path, ", ".join(DIGITS))
+        log.warning("%s has no class names: assuming %s", path, ", ".join(DIGITS))
         classes = DIGITS
     recorded = {f"original {key}": _line(metadata.get(key)) for key in ("creator", "version")}
     with registry.writer(name, "original", hint=OTHER_NAME) as writer:
@@ -62,7 +62,7 @@ def import_original(registry: Registry, path: Path, name: str | None) -> str:
                 preset="classic",
                 config=load_preset("classic").config,
                 classes=classes,
-                # The file does not record the dataset and the course of the training.
+                # The file does not record the dataset and the training history.
                 dataset=DatasetRecord(name="mnist", digest="", count=0, fit=""),
                 run=RunRecord(
                     id=new_id(), step=0, planned_steps=0, epochs=0, images=0, seconds=0.0, seed=0, device="unknown",
@@ -84,16 +84,16 @@ def import_original(registry: Registry, path: Path, name: str | None) -> str:
 def read_original(path: Path) -> tuple[dict[str, np.ndarray], Mapping[Any, Any]]:
     """The weights of the original network, float32 by name, and the metadata of its file.
 
-    A bare state_dict is accepted too, and so are other entries beside ``state_dict``.
+    A bare state_dict is also accepted, as are additional entries next to ``state_dict``.
     """
     content = _load(path)
     if not isinstance(content, Mapping):
-        raise _refusal(path, f"it holds a {type(content).__name__} and not a state_dict")
+        raise _refusal(path, f"it contains a {type(content).__name__}, not a state_dict")
     state, metadata = content.get("state_dict", content), content.get("metadata")
     if not isinstance(state, Mapping):
-        raise _refusal(path, f"its state_dict is a {type(state).__name__} and not a dict")
+        raise _refusal(path, f"its state_dict is a {type(state).__name__}, not a dict")
     if state is content and not any(isinstance(value, Tensor) for value in content.values()):
-        raise _refusal(path, "it holds no state_dict")
+        raise _refusal(path, "it contains no state_dict")
     try:
         return to_weights(state), metadata if isinstance(metadata, Mapping) else {}
     except ValueError as error:
@@ -124,7 +124,7 @@ def _float32(name: str, tensor: Any, shape: tuple[int, ...]) -> np.ndarray:
         raise ValueError(f"{name} is not a dense tensor with values")
     values = np.ascontiguousarray(tensor.detach().to(torch.float32).numpy())
     if not np.isfinite(values).all():
-        raise ValueError(f"{name} holds values that are not finite in float32")
+        raise ValueError(f"{name} contains values that are not finite in float32")
     return values
 
 
@@ -138,23 +138,23 @@ def _unwrapped(state: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def _hint(state: Mapping[Any, Any]) -> str:
-    """The hint for a state_dict of another network."""
+    """The hint for a state_dict of a different network."""
     found = _unwrapped(state)
     shapes = [getattr(found.get(f"{part}.weight"), "shape", ())[:2] for part in ("up1", "up3")]
     if shapes == [(64, 64), (512, 256)]:
-        return "up1 and up3 are exchanged: up1 is the deepest upsampling (512 to 256 channels), up3 the last (64 to 64)"
+        return "up1 and up3 are swapped: up1 is the deepest upsampling (512 to 256 channels), up3 the last (64 to 64)"
     return FORMAT
 
 
 def _load(path: Path) -> Any:
-    """The content of the file, which may be anything of tensors and plain values."""
+    """The content of the file: tensors and plain values in any structure."""
     try:
         if _unpacked_size(path) > MAX_BYTES:
             raise _refusal(path, f"it unpacks to more than {MAX_BYTES // 10**6} MB")
-        with warnings.catch_warnings(action="ignore"):  # for programmers; what matters here is checked afterwards
+        with warnings.catch_warnings(action="ignore"):  # irrelevant here: the content is validated below
             return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        raise CheckpointError(f"there is no file {path}", FORMAT) from error
+        raise CheckpointError(f"{path} does not exist", FORMAT) from error
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}", FORMAT) from error
     except DdpmctlError:
@@ -168,9 +168,9 @@ def _load_problem(error: Exception) -> str:
     message = str(error).strip()
     match = re.search(r"GLOBAL ([\w.]{1,100})", message)
     if match:
-        return f"it holds a Python object ({match[1]}), and only tensors and plain values are loaded"
+        return f"it contains a Python object ({match[1]}); only tensors and plain values are loaded"
     if message.startswith("Weights only load failed"):
-        return "it is not a file of torch.save with tensors and plain values alone"
+        return "it is not a torch.save file that contains only tensors and plain values"
     first, *_ = message.splitlines() or [""]
     return f"torch cannot load it: {_line(first) or type(error).__name__}"
 
@@ -185,7 +185,7 @@ def _unpacked_size(path: Path) -> int:
 
 
 def _class_names(table: Any) -> tuple[str, ...] | None:
-    """The class names by index, from a dict with int or str keys or from a sequence; None where there are none."""
+    """The class names by index, from a dict with int or str keys or from a sequence; None if there are none."""
     if table is None:
         return None
     if isinstance(table, (list, tuple)):
@@ -215,7 +215,7 @@ def _text(value: Any) -> str | None:
 
 
 def _line(value: Any) -> str:
-    """A value of the file for a person: one line of at most 100 characters that can be displayed."""
+    """A value of the file, human-readable: one line of at most 100 characters that can be displayed."""
     text = (_text(value) or "").strip()[:100]
     return "".join(char if is_displayable(char) else "\ufffd" for char in text)
 

@@ -1,4 +1,4 @@
-"""Strict conversion of plain values, as JSON and TOML give them, to dataclasses."""
+"""Strict conversion of plain values, from JSON and TOML, to dataclasses."""
 
 import math
 from collections.abc import Mapping
@@ -24,9 +24,9 @@ def parse(kind: type[T], values: object) -> T:
 
 
 def _check_plain(values: object, where: str) -> None:
-    """Refuse numbers that are not finite, and text that could move the cursor of a terminal it is printed on."""
+    """Reject numbers that are not finite, and text with terminal control characters."""
     if isinstance(values, str) and not is_displayable(values):
-        raise ValueError(f"it holds characters that cannot be displayed - at `{where}`")
+        raise ValueError(f"it contains characters that cannot be displayed - at `{where}`")
     if isinstance(values, float) and not math.isfinite(values):
         raise ValueError(f"{values} is not a finite number - at `{where}`")
     if isinstance(values, Mapping):
@@ -39,7 +39,7 @@ def _check_plain(values: object, where: str) -> None:
 
 
 def _check_fields(values: object, parsed: object, where: str) -> None:
-    """Refuse fields that the dataclasses do not have, which `msgspec` ignores."""
+    """Reject fields that the dataclasses do not have, which `msgspec` ignores."""
     if isinstance(values, Mapping) and isinstance(parsed, dict):
         if unknown := sorted(values.keys() - parsed.keys()):
             raise ValueError(f"unknown field{'s' * (len(unknown) > 1)} {', '.join(unknown)} - at `{where}`")

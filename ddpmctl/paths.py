@@ -1,4 +1,4 @@
-"""Paths as people type them: home directories, lengths, and whether something can be written there."""
+"""Paths as typed by users: home directories, lengths, and write permission."""
 
 import os
 from collections.abc import Callable
@@ -8,15 +8,15 @@ import platformdirs
 
 from ddpmctl.errors import DdpmctlError, Setting, UsageError
 
-CURRENT_DIRECTORY_IS_GONE = ("the current directory does not exist any more", "cd to a folder that exists")
+CURRENT_DIRECTORY_IS_GONE = ("the current directory does not exist any more", "change to a folder that exists")
 """Message and hint."""
 
 MAX_NAME = 255
-"""Longest name of a file where the file system does not say: bytes, or characters on Windows."""
+"""Longest name of a file if the file system does not say: bytes, or characters on Windows."""
 
 
 class FolderPath(type(Path())):  # type: ignore[misc]
-    """A path that was typed with a separator at its end: a folder, even where nothing exists yet."""
+    """A path that was typed with a separator at its end: a folder, even if it does not exist yet."""
 
 
 def typed_path(text: str | Path) -> Path:
@@ -27,7 +27,7 @@ def typed_path(text: str | Path) -> Path:
 def typed_file(text: str | Path) -> Path:
     """The parser of options that name a file to write."""
     if _ends_as_folder(text):
-        raise UsageError(f"'{text}' is a folder, and a file is needed here", "add the name of a file to it")
+        raise UsageError(f"'{text}' is a folder; expected a file", "append a file name")
     return expand(text)
 
 
@@ -44,7 +44,7 @@ def _ends_as_folder(text: str | Path) -> bool:
 def expand(text: str | Path) -> Path:
     """A typed path with the home directory in place of ``~``."""
     if "\0" in str(text):
-        raise UsageError("a path cannot hold a NUL character", "type another path")
+        raise UsageError("a path cannot contain a NUL character", "use a different path")
     path = expand_home(text)
     check_names(path)
     return path
@@ -57,7 +57,7 @@ def expand_home(text: str | Path, what: str = "") -> Path:
     expanded = os.path.expanduser(given)  # noqa: PTH111
     if given.startswith("~") and expanded.startswith("~"):
         name = given.replace("\\", "/").partition("/")[0]
-        raise UsageError(f"{what}'{given}': the home directory {name} is not known", "write the path in full")
+        raise UsageError(f"{what}'{given}': unknown home directory {name}", "use an absolute path")
     return Path(expanded)
 
 
@@ -77,12 +77,12 @@ def _user_path(find: Callable[..., Path], name: str, appauthor: bool, variable: 
     given = os.environ.get(variable, "")
     if os.name != "nt" and given.startswith("~"):  # a shell may leave it so, and platformdirs would ignore it
         return expand_home(given, f"{variable} is ") / name
-    unknown = DdpmctlError("the home directory of this user is not known", hint)
+    unknown = DdpmctlError("the home directory of this user is unknown", hint)
     try:
         path = find(name, appauthor=appauthor)
     except RuntimeError as error:
         raise unknown from error
-    # Older releases of platformdirs leave "~" as it is where nobody knows what it means.
+    # Older releases of platformdirs leave "~" as it is if it cannot be resolved.
     path = Path(os.path.expanduser(path))  # noqa: PTH111
     if str(path).startswith("~"):
         raise unknown
@@ -96,7 +96,7 @@ def check_names(path: Path, limit: int = MAX_NAME) -> None:
         if length > limit:
             unit = "characters" if os.name == "nt" else "bytes"
             raise UsageError(
-                f"the name '{name[:24]}..' is too long: {length} {unit}, and at most {limit} are possible",
+                f"the name '{name[:24]}..' is too long: {length} {unit}, the limit is {limit}",
                 "choose a shorter name",
             )
 
@@ -106,23 +106,23 @@ def check_writable(path: Path) -> None:
     check_names(path)
     _check_current_directory(path)
     if path.is_dir():
-        raise DdpmctlError(f"{path} is a directory", "name a file with ", Setting("output"))
+        raise DdpmctlError(f"{path} is a folder", "pass a file as ", Setting("output"))
     if not path.parent.is_dir():
-        raise DdpmctlError(f"the directory {path.parent} does not exist", f"mkdir -p '{path.parent}'")
+        raise DdpmctlError(f"the folder {path.parent} does not exist", f"mkdir -p '{path.parent}'")
     check_names(Path(path.name), _longest_name_in(path.parent))
     if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
-        raise DdpmctlError(f"{path} cannot be written: no permission", "name another place with ", Setting("output"))
+        raise DdpmctlError(f"permission denied: {path}", "choose a different ", Setting("output"))
 
 
 def check_folder(path: Path) -> None:
-    """Check that files can be written into a folder, which may still have to be made, with its parents."""
+    """Check that files can be written into a folder, which need not exist yet."""
     check_names(path)
     _check_current_directory(path)
     existing = next(folder for folder in (path, *path.parents) if folder.exists())
     if not existing.is_dir():
-        raise DdpmctlError(f"{existing} is not a folder", "name another with ", Setting("output"))
+        raise DdpmctlError(f"{existing} is not a folder", "choose a different ", Setting("output"))
     if not os.access(existing, os.W_OK | os.X_OK):
-        raise DdpmctlError(f"{path} cannot be written: no permission", "name another place with ", Setting("output"))
+        raise DdpmctlError(f"permission denied: {path}", "choose a different ", Setting("output"))
     for name in path.parts[len(existing.parts) :]:
         check_names(Path(name), _longest_name_in(existing))
 
@@ -137,7 +137,7 @@ def current_directory_is_gone() -> bool:
 
 
 def _check_current_directory(path: Path) -> None:
-    # Its inode can still be asked for permissions, but takes no files any more.
+    # Its inode still reports permissions, but no files can be created in it.
     if not path.is_absolute() and current_directory_is_gone():
         raise DdpmctlError(*CURRENT_DIRECTORY_IS_GONE)
 

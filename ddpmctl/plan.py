@@ -1,4 +1,4 @@
-"""How long a run is and how the learning rate goes over it."""
+"""The training plan: number of steps and learning rate schedule."""
 
 from bisect import bisect_right
 from dataclasses import dataclass, replace
@@ -6,15 +6,15 @@ from dataclasses import dataclass, replace
 from ddpmctl.config import STEPS, TrainingConfig
 
 RESERVE = 0.97
-"""Share of a time limit that is planned: machines are not steady."""
+"""Share of a time limit used for planning, to absorb variation in speed."""
 
-MOST_RATE_SEGMENTS = 100
+MAX_RATE_SEGMENTS = 100
 """Rate segments of a plan; of more, the oldest are dropped."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RateSegment:
-    """The learning rate from one step on, as a share of the peak rate: a trapezoid that may begin anywhere on it.
+    """The learning rate from one step on, as a share of the peak rate: a trapezoid, possibly starting in the middle.
 
     Attributes:
         start: first step that it holds for, counted from 0.
@@ -33,7 +33,7 @@ class RateSegment:
     def __post_init__(self) -> None:
         ordered = 0 <= self.start < self.end <= STEPS.high and 0 <= self.level <= 1
         if not (ordered and min(self.warmup_steps, self.decay_steps) >= 0):
-            raise ValueError("the plan does not fit together")
+            raise ValueError("the plan is inconsistent")
 
     def share(self, step: int) -> float:
         """The share of the peak rate at a step."""
@@ -62,10 +62,10 @@ class Plan:
 
     Attributes:
         steps: optimizer steps of the whole run.
-        steps_per_epoch: steps that show each training image once.
+        steps_per_epoch: steps that use each training image once.
         batch_size: images per step.
         peak_lr: the learning rate between warm-up and decay.
-        limit: steps that no new segment may exceed; None where only a time limit applies.
+        limit: steps that no new segment may exceed; None if only a time limit applies.
         segments: in the order of their first steps. A run without a time limit has one; with a time limit, one more
             each time the forecast of its length changed.
     """
@@ -79,18 +79,18 @@ class Plan:
 
     def __post_init__(self) -> None:
         starts = [segment.start for segment in self.segments]
-        fits = bool(starts) and starts == sorted(set(starts)) and len(starts) <= MOST_RATE_SEGMENTS
+        fits = bool(starts) and starts == sorted(set(starts)) and len(starts) <= MAX_RATE_SEGMENTS
         if not (
             fits
             and starts[-1] < self.steps <= min(self.segments[-1].end, self.limit or STEPS.high)
             and min(self.steps_per_epoch, self.batch_size) >= 1
             and 0 < self.peak_lr <= 1
         ):
-            raise ValueError("the plan does not fit together")
+            raise ValueError("the plan is inconsistent")
 
     @property
     def epochs(self) -> int:
-        """Epochs begun by the end, the last one possibly cut."""
+        """Number of epochs; the last may be partial."""
         return -(-self.steps // self.steps_per_epoch)
 
     @property
@@ -110,9 +110,9 @@ class Plan:
     def followed_by(self, segment: RateSegment) -> "Plan":
         """This plan up to the first step of a new segment, and that one to its end."""
         kept = [old for old in self.segments if old.start < segment.start]
-        return replace(self, steps=segment.end, segments=(*kept, segment)[-MOST_RATE_SEGMENTS:])
+        return replace(self, steps=segment.end, segments=(*kept, segment)[-MAX_RATE_SEGMENTS:])
 
-    def cut(self, step: int) -> "Plan":
+    def truncated_at(self, step: int) -> "Plan":
         """This plan up to a step, whatever the learning rate is there."""
         return replace(self, steps=step, segments=tuple(old for old in self.segments if old.start < step))
 
@@ -121,7 +121,7 @@ def make_plan(config: TrainingConfig, images: int, steps: int | None = None, lim
     """The plan of a run from its first step.
 
     Args:
-        images: to train on; fewer than a batch make a smaller batch.
+        images: number of training images; caps the batch size.
         steps: the length of the run; ``config.epochs`` passes by default.
         limit: the most steps that it may ever have, if any.
     """
@@ -139,8 +139,8 @@ def make_plan(config: TrainingConfig, images: int, steps: int | None = None, lim
 
 
 def extend_plan(plan: Plan, config: TrainingConfig, step: int, epochs: int) -> Plan:
-    """The plan of a run that gets more epochs from a step on, with a warm-up and a decay of their own."""
-    # The peak is what the run was brought down to when it diverged.
+    """The plan of a run extended by more epochs from a step on, with their own warm-up and decay."""
+    # Keep the peak rate that roll-backs have reduced.
     more = replace(plan, limit=None, peak_lr=min(config.lr, plan.peak_lr))
     return more.followed_by(_whole(config, step, epochs * plan.steps_per_epoch))
 

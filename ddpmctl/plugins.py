@@ -1,6 +1,6 @@
-"""Commands, datasets and samplers found through entry points: our own and other packages', in one way.
+"""Commands, datasets and samplers found through entry points, of this package and of plugins alike.
 
-Nothing is imported until it is used, and what does not import fails alone.
+Nothing is imported until it is used, and a plugin that cannot be imported does not affect the others.
 """
 
 from dataclasses import dataclass
@@ -40,11 +40,11 @@ class Plugin:
         except DdpmctlError:
             raise
         except Exception as error:
-            # What is wrong with the machine or with our own installation is no fault of a plugin.
+            # A problem of the machine or of our own installation is not the plugin's fault.
             if self.builtin or is_memory_error(error):
                 raise
             raise DdpmctlError(
-                f"'{self.name}' from the plugin {self.distribution} {self.version} does not load: "
+                f"'{self.name}' from the plugin {self.distribution} {self.version} cannot be imported: "
                 f"{type(error).__name__}: {error}",
                 f"pip install --upgrade {self.distribution}, or pip uninstall {self.distribution}",
             ) from error
@@ -52,7 +52,7 @@ class Plugin:
 
 @dataclass(frozen=True, slots=True)
 class PluginStatus:
-    """A plugin of another package, and why it cannot be used; None where it can."""
+    """A plugin of another package, and why it cannot be used; None if it can."""
 
     kind: str
     name: str
@@ -96,7 +96,7 @@ def check_plugins() -> list[PluginStatus]:
 
 def _problem(plugin: Plugin, *, is_usable: bool) -> str | None:
     if not is_usable:
-        return f"ignored: the name '{plugin.name}' is taken"
+        return f"ignored: the name '{plugin.name}' is already in use"
     try:
         plugin.load()
     except DdpmctlError as error:

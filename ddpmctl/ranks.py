@@ -1,4 +1,4 @@
-"""The place of this process among those that torchrun started. No torch: every command asks."""
+"""Rank and world size from the environment of torchrun. Does not import torch."""
 
 import os
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Ranks:
 
 
 def ranks() -> Ranks:
-    """What torchrun wrote into the environment; a single process where torchrun did not start this one."""
+    """What torchrun wrote into the environment; a single process if torchrun did not start this one."""
     # Other programs set RANK, too, with another meaning.
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return Ranks()

@@ -1,10 +1,10 @@
-"""Jinja templates beside the modules of this package."""
+"""Jinja templates stored next to the modules of this package."""
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 
 def load_template(package: str, name: str) -> Template:
-    """A template of a package. In one of HTML, whatever is put in is escaped, and tags leave no whitespace."""
+    """A template of a package. HTML templates are autoescaped and trim whitespace around blocks."""
     html = name.endswith(".html.j2")
     environment = Environment(
         loader=PackageLoader(package, "."),

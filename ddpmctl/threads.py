@@ -22,7 +22,7 @@ class UsableCpus:
     affinity: int
     """CPUs that the scheduler may place the process on."""
     quota: float | None
-    """CPUs' worth of time that its control groups allow, such as 1.5 in a container; None for no limit."""
+    """CPU quota of the cgroup, in CPUs, such as 1.5 in a container; None for no limit."""
 
     @property
     def threads(self) -> int:
@@ -37,7 +37,7 @@ class UsableCpus:
 
 
 def usable_cpus(cgroups: Path = CGROUPS, own: Path = Path("/proc/self/cgroup")) -> UsableCpus:
-    """Count the CPUs by affinity and by the quotas of the control groups (versions 1 and 2)."""
+    """Count the CPUs by affinity and by the quotas of the cgroups (versions 1 and 2)."""
     host = os.cpu_count() or 1
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else host
     quotas = [quota for folder in _groups(cgroups, own) if (quota := _quota(folder)) is not None]
@@ -47,7 +47,7 @@ def usable_cpus(cgroups: Path = CGROUPS, own: Path = Path("/proc/self/cgroup")) 
 def configure_threads(environment: MutableMapping[str, str] = os.environ) -> None:
     """Set the variables that OpenMP reads when torch is imported, unless the user has; no effect after that.
 
-    Threads that wait by spinning take time slices from those they wait for: beside another busy process on two cores,
+    Threads that wait by spinning take time slices from those they wait for: next to another busy process on two cores,
     training runs at a tenth of its speed, and at more than half of it with passive waiting.
     """
     if "torch" in sys.modules:
@@ -66,7 +66,7 @@ def wait_policy(environment: MutableMapping[str, str] = os.environ) -> str:
 
 
 def _groups(cgroups: Path, own: Path) -> list[Path]:
-    """The folders of this process's control groups and of their parents."""
+    """The folders of this process's cgroups and of their parents."""
     try:
         lines = own.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError):
@@ -83,7 +83,7 @@ def _groups(cgroups: Path, own: Path) -> list[Path]:
 
 
 def _quota(folder: Path) -> float | None:
-    """CPUs' worth of time that one control group allows; None where it sets no limit."""
+    """CPU quota of one cgroup, in CPUs; None if it sets no limit."""
     try:
         quota, period = (folder / "cpu.max").read_text(encoding="ascii").split()
     except (OSError, ValueError):

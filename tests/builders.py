@@ -24,7 +24,7 @@ from ddpmctl.registry import (
     RunRecord,
     SegmentRecord,
 )
-from ddpmctl.registry.manifest import seal
+from ddpmctl.registry.manifest import with_checksum
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -147,7 +147,7 @@ def commit(
 
 def rewrite_manifest(commit: Path, values: Mapping[str, Any]) -> None:
     """Put other values into a commit's manifest, sealed, and into the pointers that name it."""
-    (commit / "manifest.json").write_text(seal({k: v for k, v in values.items() if k != "checksum"}))
+    (commit / "manifest.json").write_text(with_checksum({k: v for k, v in values.items() if k != "checksum"}))
     for pointer in (commit.parent / "best", commit.parent / "last"):
         if pointer.exists() and pointer.read_text().split()[0] == commit.name:
             point(pointer, commit)

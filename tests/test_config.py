@@ -108,7 +108,7 @@ def test_settings_survive_json(name: str) -> None:
 def test_a_mistyped_preset_is_refused_with_the_one_that_was_meant(typed: str, meant: str) -> None:
     with pytest.raises(UsageError) as caught:
         load_preset(typed)
-    assert (caught.value.message, caught.value.hint) == (f"there is no preset '{typed}'", f"did you mean {meant}?")
+    assert (caught.value.message, caught.value.hint) == (f"unknown preset '{typed}'", f"did you mean {meant}?")
 
 
 def test_the_built_in_samplers_are_those_that_exist() -> None:
@@ -149,8 +149,18 @@ def test_the_schedules_are_those_that_can_be_set(schedule: str) -> None:
         ("tiny", "model.blocks", 0, "blocks must be in 1..8 - at `$.model`"),
         ("tiny", "model.patch", 3, "patch must be 1, 2 or 4 - at `$.model`"),
         ("tiny", "model.embedding", 7, "embedding must be even and in 4..2048 - at `$.model`"),
-        ("classic", "model.widths", [64, 128, 256], "the classic network has one size and ten classes - at `$.model`"),
-        ("classic", "model.num_classes", 47, "the classic network has one size and ten classes - at `$.model`"),
+        (
+            "classic",
+            "model.widths",
+            [64, 128, 256],
+            "the classic network supports only 32x32 images and ten classes - at `$.model`",
+        ),
+        (
+            "classic",
+            "model.num_classes",
+            47,
+            "the classic network supports only 32x32 images and ten classes - at `$.model`",
+        ),
         ("tiny", "diffusion.timesteps", 1, "timesteps must be in 2..10000 - at `$.diffusion`"),
         ("tiny", "diffusion.timesteps", 1000.0, "Expected `int`, got `float` - at `$.diffusion.timesteps`"),
         ("tiny", "diffusion.timesteps", 19, "steps must be at most timesteps"),
@@ -164,7 +174,7 @@ def test_the_schedules_are_those_that_can_be_set(schedule: str) -> None:
         ),
         ("tiny", "diffusion.pixel_range", [0, 255], "pixel_range must be -1 and 1, or 0 and 1 - at `$.diffusion`"),
         ("tiny", "training.one_timestep", True, "one_timestep and stratified exclude each other - at `$.training`"),
-        ("classic", "model.norm", "batch", "the classic network has GroupNorm - at `$.model`"),
+        ("classic", "model.norm", "batch", "the classic network supports only GroupNorm - at `$.model`"),
         ("tiny", "diffusion.clip_x0", 1, "Expected `bool`, got `int` - at `$.diffusion.clip_x0`"),
         ("tiny", "training.epochs", 0, "epochs must be in 1..1000000 - at `$.training`"),
         ("tiny", "training.epochs", True, "Expected `int`, got `bool` - at `$.training.epochs`"),
@@ -179,7 +189,12 @@ def test_the_schedules_are_those_that_can_be_set(schedule: str) -> None:
         ("tiny", "training.clip_norm", float("inf"), "inf is not a finite number - at `$.training.clip_norm`"),
         ("tiny", "training.ema_lag", 0.5, "ema_lag must be in [0, 0.5) - at `$.training`"),
         ("tiny", "training.label_dropout", 1.0, "label_dropout must be in [0, 1) - at `$.training`"),
-        ("classic", "training.label_dropout", 0.1, "the classic network has no null class: its label_dropout is 0"),
+        (
+            "classic",
+            "training.label_dropout",
+            0.1,
+            "the classic network has no null class: its label_dropout must be 0",
+        ),
         ("tiny", "training.validation_images", -1, "validation_images must be at least 0 - at `$.training`"),
         ("tiny", "training.patience", 0, "patience must be at least 1 - at `$.training`"),
         ("tiny", "sampling.steps", 0, "steps must be at least 1 - at `$.sampling`"),
@@ -204,7 +219,7 @@ def test_the_schedules_are_those_that_can_be_set(schedule: str) -> None:
             "Expected `array`, got `str` - at `$.sampling.guidance_interval`",
         ),
         ("tiny", "training.newton_schulz", 0, "newton_schulz must be in 1..20 - at `$.training`"),
-        ("classic", "sampling.guidance", 1.5, "the classic network has no null class: its guidance is 1.0"),
+        ("classic", "sampling.guidance", 1.5, "the classic network has no null class: its guidance must be 1.0"),
         ("tiny", "training", [], "Expected `object`, got `array` - at `$.training`"),
     ],
 )
@@ -269,38 +284,38 @@ def test_a_short_chain_is_sampled_whole() -> None:
 @pytest.mark.parametrize(
     ("config", "asked", "message", "hint"),
     [
-        (tiny_config(), {"sampler": "DDIM"}, "there is no sampler 'DDIM'", "did you mean ddim?"),
-        (tiny_config(), {"sampler": "dpmp"}, "there is no sampler 'dpmp'", "did you mean dpmpp?"),
-        (tiny_config(), {"sampler": "xyz"}, "there is no sampler 'xyz'", "one of: dpmpp, dpmpp-sde, ddim, ddpm"),
+        (tiny_config(), {"sampler": "DDIM"}, "unknown sampler 'DDIM'", "did you mean ddim?"),
+        (tiny_config(), {"sampler": "dpmp"}, "unknown sampler 'dpmp'", "did you mean dpmpp?"),
+        (tiny_config(), {"sampler": "xyz"}, "unknown sampler 'xyz'", "one of: dpmpp, dpmpp-sde, ddim, ddpm"),
         (
             tiny_config(),
             {"steps": 0},
-            "0 steps are not possible: this model's chain has 1000",
+            "0 steps are too few",
             "steps must be in 1..1000",
         ),
         (
             tiny_config(),
             {"steps": 1001},
-            "1001 steps are not possible: this model's chain has 1000",
+            "1001 steps exceed the 1000 timesteps of this model",
             "steps must be in 1..1000",
         ),
         (
             tiny_config(),
             {"guidance": -1.0},
-            "a guidance of -1 is out of range",
-            "guidance must be in 0..100; 1.0 is none",
+            "guidance -1 is out of range",
+            "guidance must be in 0..100; 1.0 disables guidance",
         ),
         (
             tiny_config(),
             {"guidance": float("nan")},
-            "a guidance of nan is out of range",
-            "guidance must be in 0..100; 1.0 is none",
+            "guidance nan is out of range",
+            "guidance must be in 0..100; 1.0 disables guidance",
         ),
         (
             load_preset("classic").config,
             {"guidance": 1.5},
-            "this model has no null class and cannot be guided",
-            "guidance=1.0, or leave it out",
+            "this model has no null class and does not support guidance",
+            "guidance=1.0, or omit it",
         ),
     ],
 )

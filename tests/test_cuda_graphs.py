@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ddpmctl.cuda_graphs import EAGER_CALLS, MOST_KINDS, CapturedCall, graphs_of
+from ddpmctl.cuda_graphs import EAGER_CALLS, MAX_SIGNATURES, CapturedCall, graphs_of
 from ddpmctl.devices import is_out_of_memory
 from tests.builders import FakeGraphs
 
@@ -79,8 +79,8 @@ def test_only_the_newest_kinds_are_kept() -> None:
             assert torch.equal(call(torch.zeros(count)), torch.ones(count))
         return graphs.events.count("capture") - before
 
-    assert [capture(count) for count in range(1, MOST_KINDS + 2)] == [1] * (MOST_KINDS + 1)
-    assert (capture(MOST_KINDS + 1), capture(1)) == (0, 1)
+    assert [capture(count) for count in range(1, MAX_SIGNATURES + 2)] == [1] * (MAX_SIGNATURES + 1)
+    assert (capture(MAX_SIGNATURES + 1), capture(1)) == (0, 1)
 
 
 def test_released_calls_are_captured_anew() -> None:

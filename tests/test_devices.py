@@ -29,8 +29,8 @@ def as_process(monkeypatch: pytest.MonkeyPatch, rank: int, size: int) -> None:
 
 def test_one_process_takes_the_gpu_that_it_is_told(gpus: None) -> None:
     assert [str(choose_device(name)) for name in ("auto", "cuda", "cuda:1", "cpu")] == ["cuda", "cuda", "cuda:1", "cpu"]
-    assert choose_precision("auto", torch.device("cuda")) == ("bf16", "the cuda has tensor cores")
-    with pytest.raises(DdpmctlError, match="there is no cuda:2: this machine has 2 GPUs"):
+    assert choose_precision("auto", torch.device("cuda")) == ("bf16", "the GPU has tensor cores")
+    with pytest.raises(DdpmctlError, match="cuda:2 does not exist: this machine has 2 GPUs"):
         choose_device("cuda:2")
 
 
@@ -57,7 +57,7 @@ def test_mps_is_taken_where_torch_has_it_and_is_for_one_process(mps: None, monke
     assert choose_precision("auto", torch.device("mps"))[0] == "fp32"
     as_process(monkeypatch, 0, 2)
     assert str(choose_device("auto")) == "cpu"
-    with pytest.raises(UsageError, match="MPS is one device"):
+    with pytest.raises(UsageError, match="MPS supports only one process"):
         choose_device("mps")
 
 

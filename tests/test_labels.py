@@ -15,7 +15,7 @@ from ddpmctl.labels import (
     label_key,
     natural_key,
     resolve_label,
-    taken_as_index,
+    resolves_to_index,
     typed_label,
 )
 
@@ -43,9 +43,9 @@ def test_an_integer_is_an_index_even_where_a_class_has_that_number_as_its_name(i
 def test_an_index_out_of_range_is_refused_with_the_classes_and_their_indices(index: int) -> None:
     with pytest.raises(UsageError) as caught:
         resolve_label(index, ONE_TO_TWELVE)
-    assert caught.value.message == f"there is no label '{index}'"
+    assert caught.value.message == f"unknown label '{index}'"
     assert caught.value.hint is not None
-    assert caught.value.hint.startswith("this model knows 1 (index 0), 2 (index 1), ")
+    assert caught.value.hint.startswith("labels of this model: 1 (index 0), 2 (index 1), ")
 
 
 @pytest.mark.parametrize("label", [1.0, None, [1]])
@@ -61,38 +61,41 @@ def test_a_number_finds_the_name_that_is_equal_to_it() -> None:
     assert resolve_label("007", tuple(map(str, range(10)))) == 7
     with pytest.raises(UsageError) as caught:
         resolve_label("07", ("7", "007", "x"))
-    assert (caught.value.message, caught.value.hint) == ("the label '07' is ambiguous: 7, 007", "type the whole name")
+    assert (caught.value.message, caught.value.hint) == (
+        "the label '07' is ambiguous: 7, 007",
+        "use the full class name",
+    )
     assert resolve_label("7", ("7", "007", "x")) == 0
 
 
 def test_a_number_that_is_no_class_name_is_an_index_and_that_can_be_said() -> None:
     assert resolve_label("0", ONE_TO_TWELVE) == 0
-    assert taken_as_index("0", ONE_TO_TWELVE)
-    assert not taken_as_index("1", ONE_TO_TWELVE)
-    assert not taken_as_index("3", DIGITS)
-    assert not taken_as_index("7", ("006", "007"))
+    assert resolves_to_index("0", ONE_TO_TWELVE)
+    assert not resolves_to_index("1", ONE_TO_TWELVE)
+    assert not resolves_to_index("3", DIGITS)
+    assert not resolves_to_index("7", ("006", "007"))
 
 
 @pytest.mark.parametrize("typed", ["12", "10", "-1", "3.0", "", "\u00b2", "zero one"])
 def test_an_unknown_label_is_refused_with_those_that_are_known(typed: str) -> None:
     with pytest.raises(UsageError) as caught:
         resolve_label(typed, ("cat", "dog"))
-    assert caught.value.message == f"there is no label '{typed}'"
-    assert caught.value.hint == "this model knows 0 to 1, or cat, dog"
+    assert caught.value.message == f"unknown label '{typed}'"
+    assert caught.value.hint == "labels of this model: 0 to 1, or cat, dog"
 
 
 @pytest.mark.parametrize(("typed", "meant"), [("eigth", "eight"), ("Sevn", "seven"), ("treee", "three")])
 def test_a_mistyped_label_is_refused_with_the_one_that_was_meant(typed: str, meant: str) -> None:
     with pytest.raises(UsageError) as caught:
         resolve_label(typed, DIGITS)
-    assert (caught.value.message, caught.value.hint) == (f"there is no label '{typed}'", f"did you mean {meant}?")
+    assert (caught.value.message, caught.value.hint) == (f"unknown label '{typed}'", f"did you mean {meant}?")
 
 
 def test_a_long_list_of_labels_is_cut() -> None:
     names = tuple(f"class {i}" for i in range(100))
     with pytest.raises(UsageError) as caught:
         resolve_label("?", names)
-    assert caught.value.hint == f"this model knows 0 to 99, or {', '.join(names[:12])}, .."
+    assert caught.value.hint == f"labels of this model: 0 to 99, or {', '.join(names[:12])}, .."
 
 
 @pytest.mark.parametrize(
@@ -103,7 +106,10 @@ def test_two_spellings_of_one_name_are_one_class_and_clash(first: str, second: s
     assert resolve_label(second, ("other", first)) == 1
     assert find_clash(["other", first, second]) == (first, second)
     problem = class_names_problem([first, second])
-    assert problem == f"the class names '{first}' and '{second}' cannot be told apart when typed"
+    assert (
+        problem
+        == f"the class names '{first}' and '{second}' are ambiguous: they differ only in case, accents or separators"
+    )
 
 
 @given(st.text(max_size=6), st.text(max_size=6))
@@ -114,7 +120,7 @@ def test_names_clash_exactly_where_a_typed_one_finds_the_other(one: str, other: 
 
 @pytest.mark.parametrize("name", ["a\x1b[2Jb", "a\nb", "\u202eabc", "\ud800", "a\x00"])
 def test_names_that_would_move_the_cursor_are_refused(name: str) -> None:
-    assert class_names_problem(["cat", name]) == f"the class name {name!r} holds characters that cannot be displayed"
+    assert class_names_problem(["cat", name]) == f"the class name {name!r} contains characters that cannot be displayed"
 
 
 def test_names_in_any_script_and_joined_emoji_are_fine() -> None:

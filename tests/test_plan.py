@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from ddpmctl.config import TrainingConfig
-from ddpmctl.plan import MOST_RATE_SEGMENTS, RESERVE, Plan, RateSegment, make_plan, steps_within
+from ddpmctl.plan import MAX_RATE_SEGMENTS, RESERVE, Plan, RateSegment, make_plan, steps_within
 from tests.builders import tiny_config
 
 
@@ -91,7 +91,7 @@ def test_a_new_segment_changes_no_earlier_rate_and_gives_the_plan_its_length() -
 
 def test_a_plan_that_is_cut_keeps_its_rates() -> None:
     plan = make_plan(settings(lr=0.4, warmup=0.1, decay=0.5), images=100, steps=100)
-    cut = plan.followed_by(RateSegment(start=60, end=140, level=0.8, warmup_steps=0, decay_steps=40)).cut(50)
+    cut = plan.followed_by(RateSegment(start=60, end=140, level=0.8, warmup_steps=0, decay_steps=40)).truncated_at(50)
     assert (cut.steps, cut.ends_early, rates(cut)) == (50, True, rates(plan)[:50])
 
 
@@ -99,7 +99,7 @@ def test_of_very_many_segments_the_last_are_kept() -> None:
     plan = make_plan(settings(), images=100, steps=1000)
     for start in range(1, 900):
         plan = plan.followed_by(RateSegment(start=start, end=1000, level=1.0, warmup_steps=0, decay_steps=5))
-    assert len(plan.segments) == MOST_RATE_SEGMENTS
+    assert len(plan.segments) == MAX_RATE_SEGMENTS
     assert plan.segments[-1].start == 899
 
 
@@ -118,7 +118,7 @@ def test_of_very_many_segments_the_last_are_kept() -> None:
 )
 def test_a_plan_whose_parts_do_not_fit_together_is_refused(changes: dict[str, Any]) -> None:
     whole = make_plan(settings(), images=100, steps=9)
-    with pytest.raises(ValueError, match="the plan does not fit together"):
+    with pytest.raises(ValueError, match="the plan is inconsistent"):
         replace(whole, **changes)
 
 
@@ -128,5 +128,5 @@ def test_a_plan_whose_parts_do_not_fit_together_is_refused(changes: dict[str, An
     ids=str,
 )
 def test_a_segment_whose_parts_do_not_fit_together_is_refused(changes: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="the plan does not fit together"):
+    with pytest.raises(ValueError, match="the plan is inconsistent"):
         RateSegment(**{"start": 0, "end": 9, "level": 1.0, "warmup_steps": 0, "decay_steps": 0} | changes)

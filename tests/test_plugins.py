@@ -20,7 +20,8 @@ from .conftest import ROOT, Cli, Result, clean_environment, run_cli
 SAMPLE = ROOT / "tests" / "plugin_sample"
 
 BROKEN = (
-    "'broken' from the plugin ddpmctl-sample 1.2.3 does not load: ImportError: no module of the name 'something_else'"
+    "'broken' from the plugin ddpmctl-sample 1.2.3 cannot be imported: "
+    "ImportError: no module of the name 'something_else'"
 )
 
 
@@ -176,10 +177,10 @@ def test_without_plugins_there_are_none_to_list(cli: Cli) -> None:
 def test_a_plugin_s_dataset_and_sampler_are_meant_where_they_are_nearly_typed(plugged: Cli, flags_home: Path) -> None:
     refused = plugged("train", "--dataset", "flag")
     assert refused.returncode == 2
-    assert refused.stderr == "error: there is no dataset 'flag'\n\nhint: did you mean flags?\n"
+    assert refused.stderr == "error: unknown dataset 'flag'\n\nhint: did you mean flags?\n"
     refused = plugged("generate", "red", "--sampler", "leep", "--model", "flags", DDPMCTL_HOME=str(flags_home))
     assert refused.returncode == 2
-    assert refused.stderr == "error: there is no sampler 'leep'\n\nhint: did you mean leap?\n"
+    assert refused.stderr == "error: unknown sampler 'leep'\n\nhint: did you mean leap?\n"
 
 
 def test_a_plugin_s_dataset_trains_a_model_in_colour_with_its_own_classes(flags_home: Path) -> None:
@@ -229,7 +230,8 @@ def test_a_network_of_ten_classes_refuses_a_dataset_of_three(plugged: Cli, tmp_p
     done = plugged("train", "--preset", "classic", "--dataset", "flags", "--device", "cpu")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        "error: the network does not fit the dataset flags: the classic network has one size and ten classes\n\n"
+        "error: the network does not support the dataset flags: "
+        "the classic network supports only 32x32 images and ten classes\n\n"
         "hint: --preset standard\n"
     )
     assert Registry(tmp_path).names() == []

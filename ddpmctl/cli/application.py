@@ -1,4 +1,4 @@
-"""The root command, and the check before all others."""
+"""The root command, and checks that precede every command."""
 
 from typing import Annotated
 
@@ -10,14 +10,14 @@ from ddpmctl.errors import ExitCode, UsageError
 from ddpmctl.ranks import ranks
 
 EPILOG = (
-    "Exit codes: 0 done, 1 failed, 2 wrong usage, 129 terminal closed, 130 Ctrl-C, 143 terminated. "
-    "Models live in DDPMCTL_HOME or the user's data directory; DDPMCTL_OFFLINE=1 opens no socket; "
+    "Exit codes: 0 done, 1 failed, 2 usage error, 129 hangup (SIGHUP), 130 Ctrl-C, 143 terminated. "
+    "Models are stored in DDPMCTL_HOME or the user's data directory; DDPMCTL_OFFLINE=1 disables network access; "
     "DDPMCTL_DEBUG=1 shows tracebacks."
 )
 
 app = typer.Typer(
     cls=PluginGroup,
-    help="Train a small denoising diffusion model from scratch and generate images.\n\nBegin with: ddpmctl demo",
+    help="Train a small denoising diffusion model from scratch and generate images.\n\nStart with: ddpmctl demo",
     epilog=EPILOG,
     invoke_without_command=True,
     pretty_exceptions_enable=False,
@@ -25,8 +25,8 @@ app = typer.Typer(
 )
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(requested: bool) -> None:
+    if requested:
         typer.echo(f"ddpmctl {__version__}")
         raise typer.Exit
 

@@ -1,4 +1,4 @@
-"""Models and pictures as facts in words and tables."""
+"""Tables that describe models and images."""
 
 import math
 from collections.abc import Iterator
@@ -18,27 +18,27 @@ if TYPE_CHECKING:
     from ddpmctl.imaging.provenance import Provenance
 
 
-def describe_picture(path: Path, provenance: "Provenance") -> Iterator[tuple[str, str]]:
-    """How a picture was made."""
+def describe_image(path: Path, provenance: "Provenance") -> Iterator[tuple[str, str]]:
+    """How an image was generated."""
     from ddpmctl.sampling.reproduce import model_status
 
-    yield "picture", f"{path}, {provenance.kind}"
-    yield "shows", ", ".join(provenance.classes[:20]) or "see its array of labels"
+    yield "file", f"{path}, {provenance.kind}"
+    yield "classes", ", ".join(provenance.classes[:20]) or "see the array 'labels'"
     yield "model", f"{provenance.model}, {model_status(provenance)}"
     yield "digest", provenance.digest
     yield "seed", str(provenance.seed)
     yield "sampling", describe_sampling(provenance)
-    yield "machine", f"{provenance.device} in {provenance.precision}, {provenance.batch} at once at most"
-    enlarged = f"{provenance.upscale} times ({provenance.interpolation})"
-    yield "enlarged", enlarged if provenance.upscale > 1 else "no"
-    yield "made by", ", ".join(f"{name} {version}" for name, version in provenance.versions.items())
-    yield "again", provenance.command
+    yield "device", f"{provenance.device} in {provenance.precision}, batch size {provenance.batch}"
+    upscaling = f"x {provenance.upscale} ({provenance.interpolation})"
+    yield "upscaling", upscaling if provenance.upscale > 1 else "none"
+    yield "versions", ", ".join(f"{name} {version}" for name, version in provenance.versions.items())
+    yield "command", provenance.command
 
 
 def describe(checkpoint: Checkpoint, last: Manifest) -> Iterator[tuple[str, str]]:
     """A model; ``last`` is the manifest of its last checkpoint, which records the whole run."""
-    made = age(checkpoint.manifest.created)
-    yield "model", f"{checkpoint.name}, made {'just now' if made == 'now' else f'{made} ago'}"
+    created = age(checkpoint.manifest.created)
+    yield "model", f"{checkpoint.name}, created {'just now' if created == 'now' else f'{created} ago'}"
     for name, text in describe_model(checkpoint, last):
         yield ("files", f"{text} in {checkpoint.path}") if name == "size" else (name, text)
 
@@ -52,7 +52,7 @@ def loss_curves(rows: list[dict[str, str]], *, plain: bool) -> Iterator[Renderab
     for column, title in (("train_mse", "train MSE"), ("validation_mse", "validation MSE")):
         values = [float(row[column]) for row in rows if row.get(column)]
         if len(values) > 1:
-            yield f"\n{title} over {len(values)} epochs, logarithmic"
+            yield f"\n{title} over {len(values)} epochs (log scale)"
             yield Text(curve(values, plain=plain))
 
 
@@ -64,9 +64,9 @@ def facts_table(pairs: Iterator[tuple[str, str]]) -> Table:
 
 
 def table(rows: list[dict[str, str]]) -> RenderableType:
-    """A row per epoch."""
+    """One row per epoch."""
     if not rows:
-        return Text("no epoch is finished yet")
+        return Text("no epoch has finished yet")
     columns = Table(*rows[0], box=None)
     for row in rows:
         columns.add_row(*row.values())

@@ -35,31 +35,33 @@ def parse_sweep(sweep: Sequence[str]) -> dict[str, list[Any]]:
         name = name.replace("-", "_")
         if name not in PARSERS or not typed:
             raise UsageError(
-                f"'{text}' cannot be swept",
-                "--sweep steps=5,10,20, guidance=1,1.3, guidance-interval=0:1,0.3:0.85 or sampler=ddim,dpmpp",
+                f"'{text}' is not a valid sweep",
+                "for example --sweep steps=5,10,20; also guidance, guidance-interval and sampler",
             )
         try:
             values[name] = [PARSERS[name](value) for value in typed.split(",")]
         except ValueError as error:
-            raise UsageError(f"'{text}' holds a value that is not a number", "--sweep steps=5,10,20") from error
+            raise UsageError(
+                f"'{text}' contains a value that is not a number", "for example --sweep steps=5,10,20"
+            ) from error
     return values
 
 
 def results_table(out: Output, evaluation: "Evaluation") -> RenderableType:
-    """One result in full, or several beside each other."""
+    """One result in full, or several side by side."""
     return _comparison(out, evaluation.results) if len(evaluation.results) > 1 else _metrics(evaluation)
 
 
 def cas_sentence(score: float, real: float, count: int) -> str:
-    """The classification accuracy score, beside that of real images."""
+    """The classification accuracy score, compared with that of real images."""
     return (
-        f"\nclassification accuracy score: {score:.2%} of real test images, trained on {count:,} generated images; "
-        f"{real:.2%}, trained on real ones"
+        f"\nclassification accuracy score: {score:.2%} (classifier trained on {count:,} generated images); "
+        f"{real:.2%} (trained on real images)"
     )
 
 
 def _metrics(evaluation: "Evaluation") -> Table:
-    """One result, a metric a row."""
+    """One result, one metric per row."""
     (result,), classes = evaluation.results, evaluation.evaluator.train.classes
     metrics, sampling = result.metrics, result.sampling
     table = Table("", f"{metrics.count:,} generated", "real", box=None)
@@ -72,7 +74,7 @@ def _metrics(evaluation: "Evaluation") -> Table:
         of_class = "of this class" if len(names) == 1 else "of these classes"
         table.add_row("  not measured", _first(names), f"{reason} {of_class}")
     for name, distance in (("Frechet distance", metrics.frechet), ("kernel distance", metrics.kernel)):
-        ratio = "" if distance.ratio is None else f", ratio {distance.ratio:.2f} to the floor"
+        ratio = "" if distance.ratio is None else f", {distance.ratio:.2f} x the real-data floor"
         table.add_row(name, f"{_number(distance.value)}{ratio}", _floor(distance))
     for name in ("recall", "density", "coverage"):
         pair = (None if each is None else getattr(each, name) for each in (metrics.diversity, metrics.real_diversity))
@@ -82,16 +84,16 @@ def _metrics(evaluation: "Evaluation") -> Table:
     table.add_row(
         "nearest training image", f"{memorization.generated:.1f} grey levels", f"{memorization.real:.1f}, test images"
     )
-    table.add_row("near-duplicates", f"{memorization.near_duplicates:.2%}", "1.00%, by definition")
+    table.add_row("near-duplicates", f"{memorization.near_duplicates:.2%}", "1.00% of test images, by definition")
     table.add_row("sampling", f"{result.label}, {sampling.steps} steps", "")
     table.add_row("cost", f"NFE {result.nfe} per image, {result.images_per_second:,.1f} images/s", "")
     return table
 
 
 def _comparison(out: Output, results: "Sequence[SamplingResult]") -> Group:
-    """Several results: a row each, and quality against cost as bars."""
+    """Several results: one row each, and quality against cost as bars."""
     table = Table(
-        "sampling", "steps", "NFE", "accuracy", "Frechet", "ratio", "recall", "coverage", "images/s", box=None
+        "sampling", "steps", "NFE", "label accuracy", "Frechet", "x floor", "recall", "coverage", "images/s", box=None
     )
     for result in results:
         metrics, diversity = result.metrics, result.metrics.diversity
@@ -105,7 +107,7 @@ def _comparison(out: Output, results: "Sequence[SamplingResult]") -> Group:
         (each.nfe, each.metrics.frechet.ratio, each.label) for each in results if each.metrics.frechet.ratio is not None
     )
     if not measured:
-        return Group(table, "\nno ratio to the real-data floor of the Frechet distance: there are too few test images")
+        return Group(table, "\nthe Frechet distance cannot be compared with the real-data floor: too few test images")
     most = max(ratio for _, ratio, _ in measured)
     bars, bar = Table.grid(padding=(0, 1)), "█" if encodes(out.stdout, "█") else "#"
     for nfe, ratio, name in measured:

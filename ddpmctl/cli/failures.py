@@ -45,23 +45,23 @@ def describe(error: Exception) -> Failure:
     if isinstance(error, DdpmctlError):
         return Failure(error.message, error.hint_as(option), error.exit_code)
     if isinstance(error, MemoryError):
-        return Failure("there is not enough memory", "ask for fewer or smaller images")
+        return Failure("there is not enough memory", "request fewer or smaller images")
     if is_memory_error(error):
         return Failure(
             f"there is not enough memory: {_first_line(error, MEMORY_MESSAGES)}",
             "close other programs, or raise the limit of this process (ulimit -v)",
         )
     if isinstance(error, ImportError):
-        return _not_importable(error)
-    return _from_the_system(error) if isinstance(error, OSError) else _from_typer(error)
+        return _from_import_error(error)
+    return _from_os_error(error) if isinstance(error, OSError) else _from_typer(error)
 
 
 def _from_typer(error: Exception) -> Failure:
-    """A command line that Typer refuses; any other error is an unexpected one."""
+    """A command line that Typer rejects; any other error is unexpected."""
     import typer
 
     if isinstance(error, typer.TyperException):
-        return _not_parsed(error)
+        return _from_parse_error(error)
     if isinstance(error, typer.Abort):
         return Failure("aborted", None)
     return Failure(
@@ -69,7 +69,7 @@ def _from_typer(error: Exception) -> Failure:
     )
 
 
-def _not_parsed(error: Any) -> Failure:
+def _from_parse_error(error: Any) -> Failure:
     """Near misses of options and choices get a "did you mean", values out of range the range."""
     from ddpmctl.config import choose
 
@@ -81,28 +81,32 @@ def _not_parsed(error: Any) -> Failure:
         value, is_choice, choices = message.removeprefix("Value error, ").partition(" is not one of ")
         if is_choice and parameter:
             choose(parameter.name.replace("_", " "), value[1:-1], re.findall("'(.*?)'", choices))
-    except UsageError as refused:
-        return Failure(refused.message, refused.hint, ExitCode.USAGE)
-    if isinstance(error.__cause__, ValueError) and parameter:  # of pydantic, which Typer asks
+    except UsageError as unknown:
+        return Failure(unknown.message, unknown.hint, ExitCode.USAGE)
+    if isinstance(error.__cause__, ValueError) and parameter:  # of pydantic, which Typer uses
         (detail, *_), option = error.__cause__.errors(), max(parameter.opts, key=len)  # type: ignore[attr-defined]
         expected = detail["msg"].removeprefix("Value error, ").partition(",")[0].replace("Input should be", "should be")
         message = f"{option} {expected}, not '{detail['input']}'"
         least, most = parameter.min, parameter.max
         if least is not None or most is not None:
-            hint = f"{option} {least} or more" if most is None else f"{option} {0 if least is None else least}..{most}"
+            hint = (
+                f"{option} must be at least {least}"
+                if most is None
+                else f"{option} must be in {0 if least is None else least}..{most}"
+            )
         return Failure(message, hint, ExitCode.USAGE)
     message = message or error.format_message()
     return Failure(message[:1].lower() + message[1:].rstrip("."), hint, ExitCode.USAGE)
 
 
-def _from_the_system(error: OSError) -> Failure:
+def _from_os_error(error: OSError) -> Failure:
     if isinstance(error, FileNotFoundError) and current_directory_is_gone():
         return Failure(*CURRENT_DIRECTORY_IS_GONE)
     where = f": {error.filename}" if error.filename else ""
     return Failure(f"{error.strerror or error}{where}", None)
 
 
-def _not_importable(error: ImportError) -> Failure:
+def _from_import_error(error: ImportError) -> Failure:
     """A package that is missing or broken, and how to install it."""
     name = (error.name or "").partition(".")[0]
     if not name:
@@ -118,6 +122,6 @@ def _not_importable(error: ImportError) -> Failure:
 
 
 def _first_line(error: BaseException, words: tuple[str, ...] = ("",)) -> str:
-    """The first line of a message with one of these words: NumPy has a page around the one that matters."""
+    """The first line that contains one of these words; NumPy wraps the relevant line in a long message."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return next((line.strip() for line in lines if any(word in line.lower() for word in words)), lines[0])

@@ -9,14 +9,14 @@ from ddpmctl.errors import DdpmctlError
 from ddpmctl.plugins import COMMANDS, Plugin, available
 
 SUMMARIES = {
-    "demo": "Train a small model and write its first images, in one go.",
+    "demo": "Train a small model and generate its first images.",
     "train": "Train a model and save it in the registry.",
     "generate": "Generate images of the classes you name.",
-    "grid": "Generate a sheet with titled samples of every class.",
+    "grid": "Generate a grid with titled samples of every class.",
     "animate": "Animate the denoising of an image, or a model's training.",
-    "lessons": "Reproduce three classic mistakes beside their fixes.",
+    "lessons": "Reproduce three classic mistakes and compare them with their fixes.",
     "report": "Write an HTML page about one or more models.",
-    "inspect": "Describe a model, or how a picture was generated.",
+    "inspect": "Describe a model, or show how an image was generated.",
     "evaluate": "Measure the quality of a model against real images.",
     "models": "List and manage the models in the registry.",
     "data": "List, download, verify and show datasets.",
@@ -26,11 +26,11 @@ SUMMARIES = {
 """Help of the built-in commands, known without importing them; in the order of ``--help``."""
 
 FEW_OPTIONS = 8
-"""Up to so many options are listed together, whatever panels they belong to."""
+"""Up to this many options are listed without panels."""
 
 
 class _Help:
-    """Help without a type column for flags, with panels where there are many options, and ``--help`` at the end."""
+    """Help without a type column for flags, with panels if there are many options, and ``--help`` at the end."""
 
     def get_params(self, ctx: Any) -> list[Any]:
         params: list[Any] = super().get_params(ctx)  # type: ignore[misc]
@@ -68,14 +68,14 @@ class Group(_Help, TyperGroup):
 
 
 class LazyCommand(TyperCommand):
-    """Stands in the table of commands for one that is imported when it is called."""
+    """Placeholder for a command that is imported when it is called."""
 
     def __init__(self, plugin: Plugin) -> None:
         super().__init__(plugin.name, help=SUMMARIES[plugin.name] if plugin.builtin else plugin.summary)
         self.plugin = plugin
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
-        """Load the real command and let it parse; completion keeps silent about one that does not load."""
+        """Load the real command and let it parse; completion ignores commands that fail to load."""
         try:
             command = as_command(self.plugin.load(), self.plugin.name)
         except DdpmctlError:
@@ -100,7 +100,7 @@ def as_command(loaded: Any, name: str) -> Any:
 
 
 class PluginGroup(Group):
-    """The root command: its table holds a stub for everything installed."""
+    """The root command: registers a placeholder for every installed command."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)

@@ -1,11 +1,11 @@
-"""``generate``: images of some labels as files, from a request or from a picture that is to be made again."""
+"""``generate``: images of some labels as files, from a request, or an image to reproduce."""
 
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ddpmctl.cli.interactive import converse
+from ddpmctl.cli.interactive import run_interactive
 from ddpmctl.cli.output import Output
 from ddpmctl.cli.sampling import SamplingArguments, steps_bar
 from ddpmctl.cli.streams import stdout_is_closed, written_to_stdout
@@ -25,7 +25,7 @@ MAX_COUNT = 1_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageArguments:
-    """The options of ``generate`` beside those of sampling, as they were typed."""
+    """The options of ``generate`` other than those of sampling, as they were typed."""
 
     labels: list[str]
     count: int
@@ -36,31 +36,34 @@ class ImageArguments:
     show: bool | None
 
 
-def generate_images(out: Output, sampling: SamplingArguments, wanted: ImageArguments, *, interactive: bool) -> None:
-    """Sample the images of a request, of a picture that is to be made again, or of the lines that are typed."""
-    if not 1 <= wanted.count <= MAX_COUNT:
-        raise UsageError(f"a count of {wanted.count} is out of range", f"-n 1..{MAX_COUNT}")
-    if wanted.output == STDOUT and out.as_json:
-        raise UsageError("-o - and --json both want stdout", "choose one of them")
+def generate_images(out: Output, sampling: SamplingArguments, options: ImageArguments, *, interactive: bool) -> None:
+    """Sample the images of a request, of an image to reproduce, or of typed lines."""
+    if not 1 <= options.count <= MAX_COUNT:
+        raise UsageError(f"the count {options.count} is out of range", f"-n must be in 1..{MAX_COUNT}")
+    if options.output == STDOUT and out.as_json:
+        raise UsageError("-o - and --json both write to stdout", "use only one of them")
     from ddpmctl.sampling.files import Enlargement
     from ddpmctl.sampling.reproduce import ReproductionTarget
 
-    target = ReproductionTarget.read(wanted.like) if wanted.like else None
-    if not wanted.labels and not target and not interactive:
-        raise UsageError("no label was given", "ddpmctl generate 8, or ddpmctl generate --like PICTURE")
+    target = ReproductionTarget.read(options.like) if options.like else None
+    if not options.labels and not target and not interactive:
+        raise UsageError("missing argument LABEL", "ddpmctl generate 8, or ddpmctl generate --like IMAGE")
     if target and sampling.seed is None:
         sampling = replace(sampling, seed=target.provenance.seed)
     checkpoint = target.find_checkpoint() if target and not sampling.model else open_model(sampling.model)
-    request = sampling.request(checkpoint, [label for label in wanted.labels for _ in range(wanted.count)], target)
+    request = sampling.request(checkpoint, [label for label in options.labels for _ in range(options.count)], target)
     default = (target.provenance.upscale, target.provenance.interpolation) if target else (1, "cubic")
-    factor = default[0] if wanted.upscale is None else wanted.upscale
-    enlargement = Enlargement(factor, wanted.interpolation or default[1])
+    factor = default[0] if options.upscale is None else options.upscale
+    enlargement = Enlargement(factor, options.interpolation or default[1])
     if not interactive:
-        _generate(out, sampling, request, enlargement, wanted, target)
+        _generate(out, sampling, request, enlargement, options, target)
         return
-    if wanted.labels or target or out.as_json:
-        raise UsageError("--interactive asks for labels itself", "ddpmctl generate --interactive, without them")
-    converse(out, sampling, request, enlargement, wanted.count, wanted.output, wanted.show)
+    if options.labels or target or out.as_json:
+        raise UsageError(
+            "--interactive cannot be combined with labels, --like or --json", "ddpmctl generate --interactive"
+        )
+
+    run_interactive(out, sampling, request, enlargement, options.count, options.output, options.show)
 
 
 def _generate(
@@ -68,14 +71,14 @@ def _generate(
     sampling: SamplingArguments,
     request: "SamplingRequest",
     enlargement: "Enlargement",
-    wanted: ImageArguments,
+    options: ImageArguments,
     target: "ReproductionTarget | None",
 ) -> None:
-    """Sample, write and report, and compare with the picture that is to be made again."""
+    """Sample, write and report, and compare with the image to reproduce."""
     from ddpmctl.imaging.files import free_path
     from ddpmctl.sampling.files import plan_files, save_images
 
-    output = wanted.output
+    output = options.output
     if output is None and target and target.provenance.kind == "images":
         output = free_path(Path("images.npz"))
     enlargement.check(request.checkpoint.manifest.config.model, len(request.labels))
@@ -90,7 +93,7 @@ def _generate(
         _write_to_stdout(images, request, enlargement)
     else:
         save_images(paths, images, request, enlargement)
-    draw(out, samples, wanted.show)
+    draw(out, samples, options.show)
     same = _compare(out, target, request, enlargement, images) if target else None
     if output != STDOUT:
         files = [str(path) for path in paths]
@@ -110,7 +113,7 @@ def _compare(
     enlargement: "Enlargement",
     images: "Images",
 ) -> bool | None:
-    """Say whether a picture was reproduced bit for bit; None where another one was asked for."""
+    """Whether an image was reproduced bit for bit; None if the request differs."""
     apart = target.difference(images) if target.matches_request(request, enlargement.factor) else None
     if apart is None:
         return None
@@ -118,21 +121,21 @@ def _compare(
         before = target.provenance
         versions = ", ".join(f"{name} {version}" for name, version in before.versions.items())
         out.warn(
-            f"not bit for bit as {target.path}: up to {apart} grey levels apart; it was made on {before.device} "
-            f"in {before.precision} by {versions}"
+            f"not identical to {target.path}: differs by up to {apart} grey levels; the original was generated "
+            f"on {before.device} in {before.precision} with {versions}"
         )
     else:
-        out.note(f"bit for bit as {target.path}")
+        out.note(f"identical to {target.path}, bit for bit")
     return not apart
 
 
 def _check_stdout(count: int) -> None:
     if count > 1:
-        raise UsageError(f"stdout takes one image, not {count}", "-o images.npz holds any number")
+        raise UsageError(f"only one image can be written to stdout, not {count}", "-o images.npz stores any number")
     if stdout_is_closed():
-        raise UsageError("stdout is closed", "name a file with -o")
+        raise UsageError("stdout is closed", "write to a file with -o")
     if sys.stdout.isatty():
-        raise UsageError("a terminal cannot show the bytes of a PNG", "pipe them on, or name a file with -o")
+        raise UsageError("a terminal cannot show the bytes of a PNG", "redirect stdout, or write to a file with -o")
 
 
 def _write_to_stdout(images: "Images", request: "SamplingRequest", enlargement: "Enlargement") -> None:

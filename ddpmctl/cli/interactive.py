@@ -20,7 +20,7 @@ ENDINGS = ("", "quit", "exit")
 MAX_NAMES = 30
 
 
-def converse(
+def run_interactive(
     out: Output,
     sampling: SamplingArguments,
     request: "SamplingRequest",
@@ -29,45 +29,46 @@ def converse(
     output: Path | None,
     show: bool | None,
 ) -> None:
-    """Make the labels that are typed, each line from the seeds after those of the line before."""
+    """Generate the labels of each typed line; seeds continue from the previous line."""
     from ddpmctl.sampling.files import is_folder, plan_files, save_images
 
     if output is not None and not is_folder(output):
-        raise UsageError(f"--interactive makes a file for each image, and {output} is not a folder", "-o FOLDER/")
+        raise UsageError(f"--interactive writes one file per image, and {output} is not a folder", "-o FOLDER/")
     classes = request.checkpoint.manifest.classes
     engine, request = sampling.load(out, request)
 
     prompts = sys.stdin.isatty()
     if prompts:
         more = ", .." if len(classes) > MAX_NAMES else ""
-        out.note(f"labels: {', '.join(classes[:MAX_NAMES])}{more}\nan empty line ends")
-    made = refused = 0
+        out.note(f"labels: {', '.join(classes[:MAX_NAMES])}{more}\nan empty line quits")
+    generated = failed = 0
     for line in _lines(out, prompts):
         started = time.perf_counter()
         try:
             labels = [label for label in line.split() for _ in range(count)]
-            one = engine.request(labels, request.seed + made, **request.options)
+            one = engine.request(labels, request.seed + generated, **request.options)
             enlargement.check(engine.config.model, len(labels))
             paths = plan_files(output, one)
             samples = engine.run(one)
             save_images(paths, enlargement.apply(samples), one, enlargement)
         except UsageError as error:
-            refused += 1
+            failed += 1
             failure = describe(error)
             print_error(failure.message, failure.hint)
             continue
-        made += len(labels)
+        generated += len(labels)
         draw(out, samples, show)
         out.result({}, bare=[str(path) for path in paths])
         out.note(f"{time.perf_counter() - started:.2f} s")
-    if refused and not prompts:
-        raise DdpmctlError(f"{refused} of the lines could not be made", "see what is said above of each")
+    if failed and not prompts:
+        lines = f"{failed} line{'' if failed == 1 else 's'}"
+        raise DdpmctlError(f"{lines} failed", "see the errors above")
 
 
 def _lines(out: Output, prompts: bool) -> Iterator[str]:
     while True:
         try:
-            # The prompt is for people; what is piped in needs none.
+            # Piped input needs no prompt.
             line = (out.stderr.input("label> ") if prompts else sys.stdin.readline()).strip()
         except EOFError:
             out.note("")

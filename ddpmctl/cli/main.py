@@ -17,7 +17,7 @@ from ddpmctl.ranks import ranks
 from ddpmctl.threads import configure_threads
 
 
-class _Ended(BaseException):
+class _SignalReceived(BaseException):
     """A signal that ends the process, raised so that ``finally`` blocks run."""
 
     def __init__(self, signum: int) -> None:
@@ -26,7 +26,7 @@ class _Ended(BaseException):
 
 
 def _end(signum: int, frame: FrameType | None) -> NoReturn:
-    raise _Ended(signum)
+    raise _SignalReceived(signum)
 
 
 def main() -> NoReturn:
@@ -40,11 +40,11 @@ def main() -> NoReturn:
         # The main process prints for all, except for errors of this one alone.
         sys.stdout = sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
     code = _run(stderr)
-    refused = streams.flush_stdout()
-    if refused:
+    stdout_error = streams.flush_stdout()
+    if stdout_error:
         code = code or ExitCode.FAILED
-        if not isinstance(refused, BrokenPipeError):
-            failure = streams.stdout_refused(refused)
+        if not isinstance(stdout_error, BrokenPipeError):
+            failure = streams.stdout_error(stdout_error)
             _report(stderr, failure.message, failure.hint)
     if here.size > 1:
         # A normal exit would wait for collectives with processes that are gone, and gloo's threads may abort a process
@@ -61,16 +61,16 @@ def _run(stderr: TextIO) -> int:
         from ddpmctl import plugins
 
         if not any(plugin.builtin for plugin in plugins.discover(plugins.COMMANDS)):
-            raise DdpmctlError("ddpmctl runs from a checkout that is not installed", "pip install -e .")
+            raise DdpmctlError("ddpmctl is not installed (running from a source checkout)", "pip install -e .")
         from ddpmctl.cli.application import app
 
         ended = app(prog_name="ddpmctl", standalone_mode=False)
         return ended if isinstance(ended, int) else ExitCode.OK
-    except SystemExit as ended:  # raised by completion, and where stdout's reader is gone
+    except SystemExit as ended:  # raised by completion, and if the reader of stdout has closed the pipe
         return ended.code if isinstance(ended.code, int) else ExitCode.OK
     except AlreadyReported as error:
         return error.exit_code
-    except _Ended as ended:
+    except _SignalReceived as ended:
         messages = {ExitCode.HUNG_UP: "the terminal was closed", ExitCode.TERMINATED: "terminated"}
         return _report(stderr, messages[ended.exit_code], None, ended.exit_code)
     except KeyboardInterrupt:
@@ -83,7 +83,7 @@ def _run(stderr: TextIO) -> int:
 def _report(stderr: TextIO, message: str, hint: str | None, code: ExitCode = ExitCode.FAILED) -> ExitCode:
     here = ranks()
     if not here.is_main_process:
-        sys.stderr, message = stderr, f"process {here.rank}: {message}"
+        sys.stderr, message = stderr, f"rank {here.rank}: {message}"
     if os.environ.get("DDPMCTL_DEBUG") == "1":
         traceback.print_exc()
     # Processes of a machine share command line and signals: one of them reports errors of these.

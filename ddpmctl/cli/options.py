@@ -12,13 +12,13 @@ from ddpmctl.paths import typed_file, typed_output, typed_path
 
 OF_MODEL = "the model's own"
 OF_PRESET = "the preset's"
-DEFAULT_MODEL = "the model in use, else the newest"
+DEFAULT_MODEL = "the default model, otherwise the newest"
 
 MOST_IMAGES = 1_000_000
 
 
 def model_names(incomplete: str) -> list[str]:
-    """Names of models that begin so, for completion; none where they cannot be read."""
+    """Names of models that start with the typed text, for completion; none if they cannot be read."""
     from ddpmctl.registry import Registry
 
     try:
@@ -47,19 +47,21 @@ _output = partial(typer.Option, rich_help_panel="Output")
 # Results
 
 Json = Annotated[bool, _output("--json", help="Print the result as JSON.")]
-Quiet = Annotated[bool, _output("--quiet", "-q", help="Print bare names or paths, and no notes.")]
+Quiet = Annotated[bool, _output("--quiet", "-q", help="Print only names or paths.")]
 Show = Annotated[
-    bool | None, _output("--show/--no-show", help="Draw pictures in the terminal.", show_default="on a terminal")
+    bool | None, _output("--show/--no-show", help="Show images in the terminal.", show_default="on a terminal")
 ]
-NoShow = Annotated[bool, _output("--no-show", help="Draw nothing in the terminal.")]
+NoShow = Annotated[bool, _output("--no-show", help="Do not show images in the terminal.")]
 
 # Hardware
 
-Device = Annotated[str, _hardware(metavar="<auto|cpu|cuda|cuda:N|mps>", help="Device to compute on.")]
-Precision = Annotated[config.PrecisionName, _hardware(help="Precision of the network's arithmetic.")]
+Device = Annotated[str, _hardware(metavar="<auto|cpu|cuda|cuda:N|mps>", help="Device.")]
+Precision = Annotated[config.PrecisionName, _hardware(help="Compute precision of the network.")]
 Compile = Annotated[
     bool,
-    _hardware("--compile/--no-compile", help="Compile the network with torch.compile; starts up to a minute later."),
+    _hardware(
+        "--compile/--no-compile", help="Compile the network with torch.compile; adds up to a minute of start-up."
+    ),
 ]
 
 # Models
@@ -81,8 +83,9 @@ ModelArgument = Annotated[
 ModelsArgument = Annotated[
     list[str] | None, _model_argument(help="Model names or paths, or latest.", show_default=DEFAULT_MODEL)
 ]
-ModelOrPicture = Annotated[
-    str | None, _model_argument(help="Model name or path, latest, or a generated picture.", show_default=DEFAULT_MODEL)
+ModelOrImage = Annotated[
+    str | None,
+    _model_argument(help="Model name or path, latest, or a generated image file.", show_default=DEFAULT_MODEL),
 ]
 ExistingModel = Annotated[str, _model_argument(metavar="NAME", help="Model name.")]
 ExistingModels = Annotated[list[str], _model_argument(metavar="NAME", help="Model names.")]
@@ -104,18 +107,24 @@ DataDir = Annotated[
         parser=typed_path,
         metavar="<path>",
         envvar="DDPMCTL_DATA_DIR",
-        help="Folder that contains MNIST/raw; no other place is searched.",
+        help="Folder that contains MNIST/raw; if given, neither cache nor network is used.",
     ),
 ]
-Fit = Annotated[config.FitName | None, _data(help="How images of a folder become square.", show_default="crop")]
+Fit = Annotated[
+    config.FitName | None, _data(help="How images of an image folder are made square.", show_default="crop")
+]
 Channels = Annotated[
     int | None,
-    _data(metavar="<1|3>", help="Grey or colour, for images of a folder.", show_default="3 if any image has colour"),
+    _data(
+        metavar="<1|3>",
+        help="Channels of an image folder: 1 (grey) or 3 (RGB).",
+        show_default="3 if any image has colour",
+    ),
 ]
-Flip = Annotated[bool, _data("--flip", help="Mirror half of the images at random; not for digits or letters.")]
+Flip = Annotated[bool, _data("--flip", help="Random horizontal flip; not for digits or letters.")]
 ImageSize = Annotated[
     int | None,
-    _data(metavar="<32|64>", help="Side of the images in pixels; the network follows.", show_default=OF_PRESET),
+    _data(metavar="<32|64>", help="Image size in pixels; the network is sized accordingly.", show_default=OF_PRESET),
 ]
 
 # Model and diffusion
@@ -123,25 +132,23 @@ ImageSize = Annotated[
 Preset = Annotated[config.PresetName, _model(help="Preset: network, diffusion, training and sampling settings.")]
 SampleSize = Annotated[
     int | None,
-    _model(
-        help="Side at which the network computes.", show_default="28 for MNIST on CUDA or in fp32, else the image size"
-    ),
+    _model(help="Resolution of the network.", show_default="28 for MNIST on CUDA or in fp32, else the image size"),
 ]
 Timesteps = Annotated[
     int | None,
     _model(min=config.TIMESTEPS.low, max=config.TIMESTEPS.high, help="Diffusion timesteps.", show_default=OF_PRESET),
 ]
 Schedule = Annotated[config.ScheduleName | None, _model(help="Noise schedule.", show_default=OF_PRESET)]
-Target = Annotated[
-    config.ParameterizationName | None, _model(help="What the network predicts.", show_default=OF_PRESET)
-]
+Target = Annotated[config.ParameterizationName | None, _model(help="Prediction type.", show_default=OF_PRESET)]
 PixelRange = Annotated[
     str | None,
     _model(
-        metavar="<-1..1|0..1>", help="Pixel values of black and white in the diffusion process.", show_default=OF_PRESET
+        metavar="<-1..1|0..1>",
+        help="Pixel range in the diffusion process, from black to white.",
+        show_default=OF_PRESET,
     ),
 ]
-Norm = Annotated[config.NormName | None, _model(help="GroupNorm, or BatchNorm in its place.", show_default=OF_PRESET)]
+Norm = Annotated[config.NormName | None, _model(help="Normalization: GroupNorm or BatchNorm.", show_default=OF_PRESET)]
 
 # Budget
 
@@ -150,14 +157,12 @@ Epochs = Annotated[
     _budget(
         min=config.EPOCHS.low,
         max=config.EPOCHS.high,
-        help="Largest number of epochs; with --resume, additional epochs.",
+        help="Maximum number of epochs; with --resume, additional epochs.",
         show_default=OF_PRESET,
     ),
 ]
-MaxTime = Annotated[
-    str | None, _budget(metavar="<duration>", help="Training time that the run is planned for, such as 90s, 10m or 2h.")
-]
-MaxSteps = Annotated[int | None, _budget(min=1, help="Training steps that the run is planned for.")]
+MaxTime = Annotated[str | None, _budget(metavar="<duration>", help="Time limit of training, such as 90s, 10m or 2h.")]
+MaxSteps = Annotated[int | None, _budget(min=1, help="Total number of training steps.")]
 Patience = Annotated[
     int | None, _budget(min=1, help="Epochs without improvement before early stopping.", show_default=OF_PRESET)
 ]
@@ -178,11 +183,11 @@ LearningRate = Annotated[
     float | None, _optimization("--lr", help="Peak learning rate, at most 1.", show_default=OF_PRESET)
 ]
 Clip = Annotated[
-    float | None, _optimization(min=0, help="Largest gradient norm; 0 for no limit.", show_default=OF_PRESET)
+    float | None, _optimization(min=0, help="Gradient clipping norm; 0 disables clipping.", show_default=OF_PRESET)
 ]
-Accumulate = Annotated[int, _optimization(min=1, help="Micro-batches per step: the same steps in less memory.")]
+Accumulate = Annotated[int, _optimization(min=1, help="Gradient accumulation: micro-batches per step.")]
 OneTimestep = Annotated[
-    bool, _optimization("--one-timestep", help="Use one timestep for all images of a batch (an experiment).")
+    bool, _optimization("--one-timestep", help="Use one timestep for all images of a batch (experimental).")
 ]
 FixedSeed = Annotated[int, _optimization("--seed", help="Random seed.")]
 
@@ -190,14 +195,16 @@ FixedSeed = Annotated[int, _optimization("--seed", help="Random seed.")]
 
 Name = Annotated[
     str | None,
-    _checkpoints(metavar="<name>", help="Name of the model in the registry.", show_default="from dataset and preset"),
+    _checkpoints(
+        metavar="<name>", help="Name of the model in the registry.", show_default="generated from dataset and preset"
+    ),
 ]
-Force = Annotated[bool, _checkpoints("--force", help="Replace a model of the same name.")]
+Force = Annotated[bool, _checkpoints("--force", help="Overwrite an existing model of the same name.")]
 Resume = Annotated[
     str | None,
     _checkpoints(
         metavar="<name>",
-        help="Resume an interrupted training, or add epochs to a finished one; latest for the newest.",
+        help="Resume an interrupted run, or add epochs to a finished one; latest selects the newest.",
         autocompletion=model_names,
     ),
 ]
@@ -206,7 +213,7 @@ CheckpointEvery = Annotated[
     _checkpoints(
         metavar="<interval>",
         help="Checkpoint interval, such as 30s, 200steps or 1epoch.",
-        show_default="30s, longer if saving would take over 2 % of the time",
+        show_default="30s, or longer if saving takes more than 2 % of the time",
     ),
 ]
 Log = Annotated[str | None, _output(metavar="<tensorboard>", help="Also log losses and previews for TensorBoard.")]
@@ -231,7 +238,7 @@ Guidance = Annotated[
     _sampling(
         min=config.GUIDANCE.low,
         max=config.GUIDANCE.high,
-        help="Classifier-free guidance scale; 1.0 for none.",
+        help="Classifier-free guidance scale; 1.0 disables guidance.",
         show_default=OF_MODEL,
     ),
 ]
@@ -240,7 +247,7 @@ Interval = Annotated[
     _sampling(
         "--guidance-interval",
         metavar="<from:to>",
-        help="Part of the chain with guidance, such as 0.3:0.85; 0 is the image, 1 the noise.",
+        help="Interval of t/T with guidance, such as 0.3:0.85; 0 is the clean image, 1 is pure noise.",
         show_default=OF_MODEL,
     ),
 ]
@@ -253,27 +260,25 @@ Like = Annotated[
     Path | None,
     _sampling(
         parser=typed_path,
-        metavar="<picture>",
-        help="Generated picture to reproduce; other options override its settings.",
+        metavar="<path>",
+        help="Generated image to reproduce; other options override its settings.",
     ),
 ]
-Interactive = Annotated[bool, _sampling("--interactive", "-i", help="Keep the model loaded and ask for labels.")]
+Interactive = Annotated[bool, _sampling("--interactive", "-i", help="Prompt for labels; the model stays loaded.")]
 
 # Shards
 
 All = Annotated[
-    bool, _shards("--all", help="Generate --count images of all classes in turn, as shards in the folder --output.")
+    bool, _shards("--all", help="Generate --count images, cycling through all classes, as shards in --output.")
 ]
 ShardSize = Annotated[int | None, _shards(min=1, help="Images per shard.", show_default="10000")]
 BatchSize = Annotated[
     int | None,
-    _shards("--batch-size", min=1, help="Images sampled together.", show_default="by device"),
+    _shards("--batch-size", min=1, help="Batch size of sampling.", show_default="depends on the device"),
 ]
-Share = Annotated[
-    str | None, _shards("--shard", metavar="<i/n>", help="Generate the i-th of n equal parts only, counted from 0.")
-]
+Share = Annotated[str | None, _shards("--shard", metavar="<i/n>", help="Generate only part i of n, counted from 0.")]
 
-# Pictures
+# Image files
 
 ImagesOutput = Annotated[
     Path | None,
@@ -282,21 +287,21 @@ ImagesOutput = Annotated[
         "--output",
         parser=typed_output,
         metavar="<path>",
-        help="Target: x.png, x.npz, a folder/, or - for stdout.",
+        help="Output file: x.png, x.npz, a folder/, or - for stdout.",
         show_default="the class name, as .png",
     ),
 ]
 SheetOutput = Annotated[
     Path | None,
-    _output_file(help="Target, a .png file.", show_default="a free name here"),
+    _output_file(help="Output file, a .png.", show_default="an unused name in the current folder"),
 ]
 AnimationOutput = Annotated[
     Path | None,
-    _output_file(help="Target: x.gif, x.webp or x.png (animated).", show_default="the class name, as .gif"),
+    _output_file(help="Output file: x.gif, x.webp or x.png (animated).", show_default="the class name, as .gif"),
 ]
 PageOutput = Annotated[
     Path | None,
-    _output_file(help="Target, an .html file.", show_default="a free name here"),
+    _output_file(help="Output file, an .html.", show_default="an unused name in the current folder"),
 ]
 FolderOutput = Annotated[
     Path,
@@ -305,17 +310,15 @@ FolderOutput = Annotated[
         "--output",
         parser=typed_output,
         metavar="<path>",
-        help="Folder for the page, its pictures and the networks.",
+        help="Folder for the page, its figures and the models.",
     ),
 ]
-Upscale = Annotated[int, _files(min=1, help="Integer factor by which images are enlarged.")]
-UpscaleOrNone = Annotated[
-    int | None, _files("--upscale", min=1, help="Integer factor by which images are enlarged.", show_default="1")
-]
-Interpolation = Annotated[config.InterpolationName, _files(help="Interpolation of enlarged images.")]
+Upscale = Annotated[int, _files(min=1, help="Integer upscaling factor.")]
+UpscaleOrNone = Annotated[int | None, _files("--upscale", min=1, help="Integer upscaling factor.", show_default="1")]
+Interpolation = Annotated[config.InterpolationName, _files(help="Interpolation for upscaling.")]
 InterpolationOrNone = Annotated[
     config.InterpolationName | None,
-    _files("--interpolation", help="Interpolation of enlarged images.", show_default="cubic"),
+    _files("--interpolation", help="Interpolation for upscaling.", show_default="cubic"),
 ]
 
 # Animations
@@ -324,27 +327,30 @@ Training = Annotated[
     str | None,
     _animation(
         metavar="<name>",
-        help="Animate the previews of this model's training, in place of a label.",
+        help="Animate the previews of this model's training, instead of denoising a label.",
         autocompletion=model_names,
     ),
 ]
 Frames = Annotated[
     int, _animation(min=1, max=1000, help="Frames; also the number of sampling steps unless --steps is given.")
 ]
-Fps = Annotated[float | None, _animation(min=1, max=50, help="Frames per second.", show_default="20, of a training 5")]
-Hold = Annotated[float, _animation(min=0, max=60, help="Seconds that the last frame stays.")]
-View = Annotated[
-    str, _animation("--show", metavar="<x|x0|both>", help="The noisy image, the predicted image, or both side by side.")
+Fps = Annotated[
+    float | None, _animation(min=1, max=50, help="Frames per second.", show_default="20; 5 with --training")
 ]
+Hold = Annotated[float, _animation(min=0, max=60, help="Seconds to hold the last frame.")]
+View = Annotated[str, _animation("--show", metavar="<x|x0|both>", help="x_t, the predicted x_0, or both side by side.")]
 Play = Annotated[bool, _output("--play", help="Play the animation in the terminal.")]
 
 # Inspection, evaluation, report and lessons
 
 Layers = Annotated[bool, _inspection("--layers", help="Show shape and parameter count of each layer.")]
-ScheduleTable = Annotated[bool, _inspection("--schedule", help="Show signal and noise levels along the chain.")]
+ScheduleTable = Annotated[
+    bool, _inspection("--schedule", help="Show signal and noise levels at evenly spaced timesteps.")
+]
 History = Annotated[bool, _inspection("--history", help="Show one row per epoch.")]
 At = Annotated[
-    list[int] | None, _probe(metavar="<timestep>", help="Denoise a real image at this timestep; repeatable.")
+    list[int] | None,
+    _probe(metavar="<timestep>", help="Predict x_0 of a real image noised to this timestep; repeatable."),
 ]
 ProbeLabel = Annotated[str | None, _probe("--label", metavar="<label>", help="Class of the image.")]
 ProbeSeed = Annotated[int, _probe("--seed", help="Random seed of image and noise.")]
@@ -355,8 +361,8 @@ ProbeOutput = Annotated[
         "--output",
         parser=typed_file,
         metavar="<path>",
-        help="Target, a .png file.",
-        show_default="a free name here",
+        help="Output file, a .png.",
+        show_default="an unused name in the current folder",
     ),
 ]
 EvaluationCount = Annotated[
@@ -371,7 +377,7 @@ Cas = Annotated[
 ShowNearest = Annotated[
     Path | None,
     _evaluation(
-        parser=typed_file, metavar="<path>", help="Write samples beside their nearest training images, as a .png sheet."
+        parser=typed_file, metavar="<path>", help="Write a .png grid of samples and their nearest training images."
     ),
 ]
 Sweep = Annotated[

@@ -50,30 +50,30 @@ class Output:
     @property
     def animated(self) -> bool:
         """Whether progress bars and live tables are drawn."""
-        return self.is_seen and not self.quiet
+        return self.is_interactive and not self.quiet
 
     @property
-    def is_seen(self) -> bool:
+    def is_interactive(self) -> bool:
         """Whether stderr is a terminal and not a log or a notebook that claims to be one."""
         return self.stderr.is_terminal and not is_log()
 
     @property
-    def has_blocks(self) -> bool:
+    def supports_half_blocks(self) -> bool:
         """Whether stderr shows half blocks in 256 colours or more."""
         colours = self.stderr.color_system in ("256", "truecolor") and not self.stderr.no_color
         return colours and not self.stderr.legacy_windows and encodes(self.stderr, "\u2580")
 
-    def draws(self, wanted: bool | None) -> bool:
-        """Whether pictures are drawn on stderr, which must be a terminal.
+    def draws(self, show: bool | None) -> bool:
+        """Whether images are shown on stderr, which must be a terminal.
 
         Args:
-            wanted: as given with ``--show/--no-show``; None draws unless output is JSON or quiet.
+            show: as given with ``--show/--no-show``; None draws unless output is JSON or quiet.
         """
-        if wanted is None:
+        if show is None:
             return self.animated and not self.as_json
-        if wanted and not self.is_seen:
-            self.note("nothing is drawn: stderr is not a terminal")
-        return wanted and self.is_seen
+        if show and not self.is_interactive:
+            self.note("images are not shown: stderr is not a terminal")
+        return show and self.is_interactive
 
     def note(self, message: str) -> None:
         """Print a note on stderr, unless quiet."""
@@ -84,12 +84,14 @@ class Output:
         """Print a warning on stderr."""
         self.stderr.print("warning:", escaped(message), soft_wrap=True, style="yellow")
 
-    def result(self, data: Mapping[str, Any], human: RenderableType | None = None, bare: Sequence[str] = ()) -> None:
+    def result(
+        self, data: Mapping[str, Any], renderable: RenderableType | None = None, bare: Sequence[str] = ()
+    ) -> None:
         """Print the result.
 
         Args:
             data: everything, for ``--json``.
-            human: text or table; the bare lines where it is None.
+            renderable: text or table; None prints the bare lines.
             bare: names or paths, one per line, for ``--quiet``.
         """
         with written_to_stdout():
@@ -97,13 +99,13 @@ class Output:
                 envelope = {"version": JSON_VERSION, "command": self.command, "result": without_nan(data)}
                 json.dump(envelope, sys.stdout, indent=2, allow_nan=False)
                 sys.stdout.write("\n")
-            elif self.quiet or human is None:
+            elif self.quiet or renderable is None:
                 for line in bare:
                     # Only a terminal needs control characters escaped.
                     self.stdout.print(escaped(line) if self.stdout.is_terminal else line)
             else:
-                _wrap_cells(human)
-                self.stdout.print(escaped(human) if isinstance(human, str) else human, soft_wrap=False)
+                _wrap_cells(renderable)
+                self.stdout.print(escaped(renderable) if isinstance(renderable, str) else renderable, soft_wrap=False)
 
     def progress(self, *columns: ProgressColumn) -> Progress:
         """A progress bar on stderr that disappears when done; invisible off a terminal."""
@@ -162,13 +164,13 @@ def without_nan(data: Any) -> Any:
     return [without_nan(value) for value in data] if isinstance(data, list | tuple) else data
 
 
-def _wrap_cells(human: RenderableType) -> None:
-    """Let tables wrap long cells, such as paths, where Rich would cut them."""
-    if isinstance(human, Group):
-        for part in human.renderables:
+def _wrap_cells(renderable: RenderableType) -> None:
+    """Let tables wrap long cells, such as paths, which Rich would cut."""
+    if isinstance(renderable, Group):
+        for part in renderable.renderables:
             _wrap_cells(part)
-    elif isinstance(human, Table):
-        for column in human.columns:
+    elif isinstance(renderable, Table):
+        for column in renderable.columns:
             column.overflow = "fold"
 
 

@@ -31,7 +31,7 @@ class SamplingArguments:
     def request(
         self, checkpoint: Checkpoint, labels: Labels = (), target: "ReproductionTarget | None" = None
     ) -> SamplingRequest:
-        """The request for a model, or for a picture that is to be made again."""
+        """The request for a model, or for an image to reproduce."""
         interval = None if self.interval is None else parse_interval(self.interval)
         options: SamplingOptions = {
             "sampler": self.sampler, "steps": self.steps, "guidance": self.guidance, "guidance_interval": interval,
@@ -39,11 +39,13 @@ class SamplingArguments:
         resolve = target.request if target else SamplingRequest.resolve
         request = resolve(checkpoint, labels, seed=self.seed, device=self.device, precision=self.precision, **options)
         if interval and request.sampling.guidance == 1.0:
-            raise UsageError("a guidance of 1.0 acts nowhere", "--guidance 1.5 --guidance-interval 0.3:0.85")
+            raise UsageError(
+                "--guidance-interval has no effect with guidance 1.0", "--guidance 1.5 --guidance-interval 0.3:0.85"
+            )
         return request
 
     def load(self, out: Output, request: SamplingRequest) -> "tuple[Engine, SamplingRequest]":
-        """Load the model of a checked request, which the engine completes; notes a seed that was drawn."""
+        """Load the model of a checked request, which the engine completes; prints the seed if it was drawn."""
         from ddpmctl.sampling.engine import Engine
 
         if self.seed is None:

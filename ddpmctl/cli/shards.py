@@ -36,28 +36,29 @@ class ShardArguments:
         given = {"--shard-size": self.shard_size, "--batch-size": self.batch_size, "--shard": self.share}
         for option, value in given.items():
             if value is not None:
-                raise UsageError(f"{option} is for --all", EXAMPLE)
+                raise UsageError(f"{option} requires --all", EXAMPLE)
         if ranks().size > 1:
-            raise UsageError("several processes share --all", EXAMPLE)
+            raise UsageError("several processes can only generate with --all", EXAMPLE)
 
 
 def generate_shards(
     out: Output, wanted: ShardArguments, sampling: SamplingArguments, unused: Mapping[str, object]
 ) -> None:
-    """Make the shards of a job that are missing or damaged, or this process's share of them.
+    """Generate the missing and damaged shards of a job, or this process's share of them.
 
     Args:
-        unused: options that are refused beside ``--all``, by name.
+        unused: options that cannot be combined with ``--all``, by name.
     """
     for name, value in unused.items():
         if value:
-            raise UsageError(f"--all makes all classes as they are, and has no use for {name}", "leave it out")
+            option = name if name == "labels" else f"--{name}"
+            raise UsageError(f"{option} cannot be combined with --all", f"omit {option}")
     with report_once():
         turn, turns = parse_share(wanted.share)
         here = ranks()
         turn, turns = turn * here.size + here.rank, turns * here.size
         if wanted.output is None:
-            raise UsageError("--all fills a folder", EXAMPLE)
+            raise UsageError("--all requires an output folder", EXAMPLE)
         check_folder(wanted.output)
         folder = Path(wanted.output)
         from ddpmctl.sampling import shards
@@ -69,7 +70,7 @@ def generate_shards(
         try:
             images = sum(len(job.images(shard)) for shard in pending)
             with steps_bar(out, job.provenance.steps * images) as on_step:
-                made = shards.generate_shards(engine, job, folder, pending, on_step)
+                generated = shards.generate_shards(engine, job, folder, pending, on_step)
         except KeyboardInterrupt:
             raise Interrupted(
                 f"interrupted; complete shards are kept in {folder}",
@@ -78,14 +79,16 @@ def generate_shards(
         if here.is_main_process:
             files = [str(job.path(folder, shard)) for shard in mine]
             record = {"folder": str(folder), "images": job.count, "shards": job.shards, "share": [turn, turns]}
-            out.note(f"{'check it' if turns == 1 else 'when all have ended'}: ddpmctl data verify '{folder}'")
-            out.result({**record, "made": made, "files": files, "how": asdict(job.provenance)}, bare=[str(folder)])
+            out.note(
+                f"{'verify' if turns == 1 else 'after all parts have finished, verify'}: ddpmctl data verify '{folder}'"
+            )
+            out.result({**record, "made": generated, "files": files, "how": asdict(job.provenance)}, bare=[str(folder)])
 
 
 def _create_or_open(
     out: Output, wanted: ShardArguments, sampling: SamplingArguments, folder: Path
 ) -> "tuple[Engine, Job]":
-    """The job in the folder, with its own numbers where none were given, and the engine for it."""
+    """The job in the folder, with its own numbers unless others are given, and the engine for it."""
     from ddpmctl.sampling import shards
     from ddpmctl.sampling.engine import Engine
     from ddpmctl.sampling.reproduce import ReproductionTarget
@@ -96,7 +99,7 @@ def _create_or_open(
     checkpoint = target.find_checkpoint() if target and not sampling.model else open_model(sampling.model)
     request = sampling.request(checkpoint, (), target)
     if wanted.count is None and existing is None:
-        raise UsageError("the number of images is missing", EXAMPLE)
+        raise UsageError("missing option --count", EXAMPLE)
     count, shard_size, batch_size = wanted.count or 0, wanted.shard_size or shards.SHARD_SIZE, wanted.batch_size
     if existing:
         count, shard_size = wanted.count or existing.count, wanted.shard_size or existing.shard_size
@@ -113,22 +116,22 @@ def _create_or_open(
 
 
 def parse_share(text: str | None) -> tuple[int, int]:
-    """``2/8`` as two numbers; all of it where nothing was given."""
+    """``2/8`` as two numbers; (0, 1) if not given."""
     if text is None:
         return 0, 1
     match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
     if not match or not 0 <= int(match[1]) < int(match[2]):
-        raise UsageError(f"'{text}' is not a share", "--shard 0/8 to --shard 7/8 are the eight shares of eight")
+        raise UsageError(f"'{text}' is not a valid shard", "--shard I/N with 0 <= I < N, for example --shard 0/8")
     return int(match[1]), int(match[2])
 
 
 def _summary(job: "Job", mine: range, pending: list[int]) -> str:
-    share = "" if len(mine) == job.shards else f", {len(mine)} of them this process's share"
-    there = f"; {len(mine) - len(pending)} are there" if len(pending) < len(mine) else ""
-    return f"{job.count:,} images in {job.shards:,} shards{share}{there}"
+    share = "" if len(mine) == job.shards else f", {len(mine)} assigned to this process"
+    existing = f"; {len(mine) - len(pending)} exist already" if len(pending) < len(mine) else ""
+    return f"{job.count:,} images in {job.shards:,} shards{share}{existing}"
 
 
-def holds_shards(folder: Path) -> bool:
+def has_shards(folder: Path) -> bool:
     """Whether ``generate --all`` was used on a folder."""
     from ddpmctl.sampling import shards
 
@@ -136,20 +139,20 @@ def holds_shards(folder: Path) -> bool:
 
 
 def verify_shards(folder: Path) -> tuple[dict[str, Any], str, list[str]]:
-    """What is in a folder of shards: the record for ``--json``, a summary, and the problems."""
+    """The content of a folder of shards: the record for ``--json``, a summary, and the problems."""
     from ddpmctl.sampling import shards
 
     job = shards.Job.read(folder)
     if job is None:
-        raise DataError(f"{folder} does not hold shards", f"ddpmctl data verify folder:{folder}")
+        raise DataError(f"{folder} does not contain shards", f"ddpmctl data verify folder:{folder}")
     found = shards.verify(folder, job)
     problems = [*found.damaged, *found.unexpected]
     if found.missing:
         problems.append(f"{len(found.missing):,} of {job.shards:,} shards are missing: {_listed(found.missing)}")
     if found.missing or found.damaged:
-        problems.append(f"ddpmctl generate --all -o '{folder}' makes the missing and damaged ones")
+        problems.append(f"regenerate missing and damaged shards: ddpmctl generate --all -o '{folder}'")
     summary = f"{folder}: {job.count:,} images in {job.shards:,} shards"
-    summary += f", each there once; digest {found.digest}" if found.digest else ""
+    summary += f", complete; digest {found.digest}" if found.digest else ""
     record = {"name": str(folder), "images": job.count, "shards": job.shards, "missing": found.missing}
     return {**record, "digest": found.digest, "problems": problems}, summary, problems
 

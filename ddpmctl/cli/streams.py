@@ -15,7 +15,7 @@ _SMALLEST = {"COLUMNS": 10, "LINES": 1, "TERMINAL_WIDTH": 10, "JUPYTER_COLUMNS":
 """Variables that Rich and Typer read, with the smallest usable value."""
 
 
-class _Dropping(io.FileIO):
+class _DiscardingFile(io.FileIO):
     """A file that discards what it cannot write."""
 
     def write(self, data: "bytes | bytearray | memoryview", /) -> int | None:  # type: ignore[override]
@@ -33,10 +33,10 @@ def prepare() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, _null_device(mode))
-    # A character that the encoding lacks must not end a training.
+    # A character that the encoding lacks must not end a training run.
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="replace")
-    _drop_what_stderr_refuses()
+    _ignore_stderr_errors()
     for name, smallest in _SMALLEST.items():
         if not _is_size(os.environ.get(name, str(smallest)), smallest):
             del os.environ[name]
@@ -50,8 +50,8 @@ def _null_device(mode: str) -> io.TextIOWrapper:
     return opened  # type: ignore[return-value]
 
 
-def _drop_what_stderr_refuses() -> None:
-    """Ignore write errors of notes and progress bars: a closed terminal or a full disk must not end a training."""
+def _ignore_stderr_errors() -> None:
+    """Ignore write errors of notes and progress bars: a closed terminal or a full disk must not end a training run."""
     stream = sys.stderr
     # Tests and notebooks replace stderr, and the Windows console has another class.
     if stream is not sys.__stderr__ or not isinstance(stream, io.TextIOWrapper):
@@ -61,7 +61,7 @@ def _drop_what_stderr_refuses() -> None:
         return
     with suppress(OSError):
         stream.flush()
-    buffer = io.BufferedWriter(_Dropping(raw.fileno(), "w", closefd=False))  # type: ignore[type-var]
+    buffer = io.BufferedWriter(_DiscardingFile(raw.fileno(), "w", closefd=False))  # type: ignore[type-var]
     sys.stderr = io.TextIOWrapper(buffer, stream.encoding, stream.errors, line_buffering=True)
 
 
@@ -76,18 +76,18 @@ def stdout_is_closed() -> bool:
 
 @contextmanager
 def written_to_stdout() -> Iterator[None]:
-    """Turn write errors into a `DdpmctlError` about stdout, except where its reader is gone."""
+    """Turn write errors into a `DdpmctlError` about stdout, except if the reader has closed the pipe."""
     try:
         yield
         sys.stdout.flush()
     except BrokenPipeError:
         raise
     except OSError as error:
-        raise stdout_refused(error) from error
+        raise stdout_error(error) from error
 
 
-def stdout_refused(error: OSError) -> DdpmctlError:
-    """The error where stdout is a full disk or a closed terminal."""
+def stdout_error(error: OSError) -> DdpmctlError:
+    """The error if stdout is a full disk or a closed terminal."""
     return DdpmctlError(f"stdout cannot be written: {error.strerror or error}", "redirect it to another file")
 
 

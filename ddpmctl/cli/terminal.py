@@ -17,8 +17,8 @@ SMALLEST_TILE = 12
 """Width in pixels at which an image is still recognisable."""
 
 
-def picture(image: Images, columns: int, *, colour: bool) -> Segments:
-    """An image as half blocks of true colour, or as a ramp of shades where there is no colour.
+def to_characters(image: Images, columns: int, *, colour: bool) -> Segments:
+    """An image as half blocks of true colour, or as a ramp of shades without colour.
 
     Args:
         image: uint8[H,W] or uint8[H,W,3].
@@ -32,7 +32,7 @@ def picture(image: Images, columns: int, *, colour: bool) -> Segments:
     return _half_blocks(fitted) if colour else _shades(fitted)
 
 
-def laid_out(images: Sequence[Images], columns: int, lines: int) -> tuple[Images, int]:
+def tile(images: Sequence[Images], columns: int, lines: int) -> tuple[Images, int]:
     """Arrange images in rows, as large as fits a terminal.
 
     Args:
@@ -41,7 +41,7 @@ def laid_out(images: Sequence[Images], columns: int, lines: int) -> tuple[Images
         lines: maximum height, each of two pixels.
 
     Returns:
-        The picture, one pixel per column, and the number of images in it.
+        The arranged image, one pixel per column, and the number of images in it.
     """
     high, wide = images[0].shape[:2]
     shown = len(images)
@@ -56,9 +56,9 @@ def laid_out(images: Sequence[Images], columns: int, lines: int) -> tuple[Images
     canvas = np.zeros((rows * (height + 1) - 1, across * (width + 1) - 1, *images[0].shape[2:]), np.uint8)
     for number in range(shown):
         y, x = number // across * (height + 1), number % across * (width + 1)
-        tile = Image.fromarray(images[number])
+        one = Image.fromarray(images[number])
         canvas[y : y + height, x : x + width] = (
-            tile if width == wide else tile.resize((width, height), Image.Resampling.BOX)
+            one if width == wide else one.resize((width, height), Image.Resampling.BOX)
         )
     return canvas, shown
 

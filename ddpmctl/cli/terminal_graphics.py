@@ -9,12 +9,12 @@ from rich.console import RenderableType
 
 from ddpmctl.cli.terminal import Images
 
-PIXELS_A_CELL = 2
+PIXELS_PER_CELL = 2
 """Image pixels per character cell, horizontally."""
 
 
 def graphics(image: Images, columns: int) -> RenderableType | None:
-    """An image, uint8[H,W] or uint8[H,W,3], for Rich to draw in pixels; None on terminals that cannot.
+    """An image, uint8[H,W] or uint8[H,W,3], as a Rich renderable; None if the terminal does not support graphics.
 
     The terminal is queried once, for a fifth of a second at most.
     """
@@ -29,5 +29,5 @@ def graphics(image: Images, columns: int) -> RenderableType | None:
 
     if renderable.Image not in (renderable.SixelImage, renderable.TGPImage):
         return None
-    width = min(columns, max(1, image.shape[1] // PIXELS_A_CELL))
+    width = min(columns, max(1, image.shape[1] // PIXELS_PER_CELL))
     return renderable.Image(Image.fromarray(image).convert("RGB"), width=width, height="auto")

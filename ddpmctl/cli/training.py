@@ -1,4 +1,4 @@
-"""A training at the command line: what is shown of it, how signals end it, and what is said at its end."""
+"""Training on the command line: display, signals and the final messages."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -38,8 +38,8 @@ def run_training(
     """Train with a display, and save and end at a signal.
 
     Args:
-        start: begins or resumes the training, given ``callbacks`` and ``should_stop``.
-        show: whether a curve and previews are drawn; None for where it is usual.
+        start: starts or resumes the run, given ``callbacks`` and ``should_stop``.
+        show: whether a curve and previews are drawn; None decides by terminal.
         tensorboard: whether to log for TensorBoard, too.
     """
     display, resumable = Display(out, show), _Resumable()
@@ -48,35 +48,37 @@ def run_training(
         from ddpmctl.training.tensorboard import TensorBoard
 
         folder = Registry().home / "tensorboard"
-        out.note(f"watch it: tensorboard --logdir '{folder}'")
+        out.note(f"to monitor: tensorboard --logdir '{folder}'")
         callbacks.append(TensorBoard(folder))
     with join_process_group() as group:
         with graceful_end(out, lambda: resumable.started) as ended_by, display.showing():
             trained = start(callbacks=callbacks, should_stop=lambda: ended_by() is not None)
         best = trained.best
-        metric = f"{best.title} {best.value:.4f} of epoch {best.epoch}" if best else "no epoch validated yet"
+        metric = f"{best.title} {best.value:.4f} at epoch {best.epoch}" if best else "no epoch validated yet"
         if trained.stopped == "interrupted":
-            kind, word = _ending(group, ended_by())
+            kind, verb = _ending(group, ended_by())
             raise kind(
-                f"{word} after {trained.steps:,} of {trained.planned_steps:,} steps; "
-                f"all is kept as '{trained.name}' ({metric})",
+                f"{verb} after {trained.steps:,} of {trained.planned_steps:,} steps; "
+                f"checkpoint saved as '{trained.name}' ({metric})",
                 resume_command(trained.name),
             )
     if trained.constant_mse is None:  # there was nothing left to train
         return trained
     if trained.stopped == "early":
-        out.note(f"stopped early: {display.patience} epochs without a better MSE")
+        out.note(f"early stopping: no improvement for {display.patience} epochs")
     if trained.ends_early:
-        out.note("the time was over before the learning rate had decayed to zero: the machine stood still or was slow")
-    out.note(f"done in {format_duration(trained.seconds)} of training; best {metric}")
+        out.note(
+            "the time limit was reached before the learning rate decayed to zero: the machine was suspended or slow"
+        )
+    out.note(f"finished after {format_duration(trained.seconds)} of training; best {metric}")
     if not trained.has_learned:
-        constant = f"a constant prediction has an MSE of {trained.constant_mse:.4f}"
-        out.warn(f"'{trained.name}' has learned nothing: {constant}")
+        constant = f"that of a constant prediction ({trained.constant_mse:.4f})"
+        out.warn(f"'{trained.name}' did not learn: its MSE is not below {constant}")
     return trained
 
 
 def _ending(group: ProcessGroup, signum: int | None) -> tuple[type[DdpmctlError], str]:
-    """The error and the word for a run that a signal has ended, in whichever process."""
+    """The error and the verb for a run stopped by a signal in any process."""
     by_sigterm, by_sighup = group.any_rank(signum == signal.SIGTERM, signum == getattr(signal, "SIGHUP", -1))
     if by_sigterm:
         return Terminated, "terminated"
@@ -87,7 +89,7 @@ def _ending(group: ProcessGroup, signum: int | None) -> tuple[type[DdpmctlError]
 def graceful_end(out: Output, can_save: Callable[[], bool]) -> Iterator[Callable[[], int | None]]:
     """Turn the first Ctrl-C, SIGTERM or SIGHUP into a request to save and end, which the yielded function returns.
 
-    A second Ctrl-C stops at once; so does the first signal while there is nothing to save yet. A SIGHUP that was
+    A second Ctrl-C stops immediately; so does the first signal before there is anything to save. A SIGHUP that was
     ignored at the start, as under nohup, stays ignored.
     """
     received: int | None = None
@@ -107,7 +109,7 @@ def graceful_end(out: Output, can_save: Callable[[], bool]) -> Iterator[Callable
         if received is not None and not noted:
             # Not in the handler: the signal may have come in the middle of another line.
             noted = True
-            out.note("stopping after this step; Ctrl-C again stops at once")
+            out.note("stopping after this step; Ctrl-C again stops immediately")
         return received
 
     previous = {which: signal.signal(which, on_signal) for which in (signal.SIGINT, *ending_signals())}

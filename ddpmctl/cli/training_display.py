@@ -1,4 +1,4 @@
-"""What one sees of a training: a live table on a terminal, a plain line an epoch elsewhere."""
+"""The training display: a live table on a terminal, otherwise one line per epoch."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -26,22 +26,22 @@ if TYPE_CHECKING:
     from ddpmctl.training.history import EpochRow
 
 ESTIMATE_AFTER = 5.0
-"""Seconds of training after which the speed is believed."""
+"""Seconds of training after which the speed estimate is used."""
 
 LONG = 3600.0
 """Seconds from which a run on a CPU is called long."""
 
-BELIEVED = 0.1
-"""Share of a time limit after which the speed is believed, where that is sooner."""
+ESTIMATE_AFTER_SHARE = 0.1
+"""Share of a time limit after which the speed estimate is used, if that is sooner."""
 
 NOTABLE = 0.2
-"""Change of the planned steps, as a share of those that were shown last, that is worth a line."""
+"""Change of the planned steps, as a share of those that were shown last, that is reported."""
 
 MEASURED = 8
-"""Steps after which a plan that is as it was before the first step is no guess any more."""
+"""Steps after which an unchanged initial plan is no longer a guess."""
 
 FEW = 50
-"""Steps that make no images worth looking at."""
+"""A run with fewer steps does not produce recognisable images."""
 
 VISIBLE_ROWS = 12
 FEWEST_ROWS = 3
@@ -59,7 +59,7 @@ class Display(Callback):
     """Shows a run while it trains.
 
     Args:
-        show: whether to draw a curve and a preview, too; None for where it is usual.
+        show: whether to draw a curve and a preview, too; None decides by terminal.
     """
 
     def __init__(self, out: Output, show: bool | None = None) -> None:
@@ -88,18 +88,18 @@ class Display(Callback):
 
     @contextmanager
     def showing(self) -> Iterator[None]:
-        """Remove the live display at the end, whichever end it is."""
+        """Remove the live display at the end, also after an error."""
         try:
             yield
         finally:
             if self._live:
-                self._live.update(self._picture())
+                self._live.update(self._renderable())
                 self._live.stop()
 
     def on_setup(self, run: RunInfo) -> None:
-        """Note what will be shown, and start the live display."""
+        """Record the run's settings, and start the live display."""
         device, precision = run.execution.device, run.execution.precision
-        processes = f", by {run.execution.group.size} processes" if run.execution.group.size > 1 else ""
+        processes = f", {run.execution.group.size} processes" if run.execution.group.size > 1 else ""
         reason = "" if run.resumed else f" ({run.precision_reason})"
         self.name, self.where = run.name, f"on {device} in {precision}{reason}{processes}"
         self.patience, self.max_time, self.clock = run.config.training.patience, run.seconds_left, run.clock
@@ -107,38 +107,38 @@ class Display(Callback):
         if self.out.animated:
             # Rich would otherwise take stdout over, and piped results would vanish.
             self._live = Live(
-                self._picture(), console=self.out.stderr, redirect_stdout=False, redirect_stderr=False,
+                self._renderable(), console=self.out.stderr, redirect_stdout=False, redirect_stderr=False,
                 refresh_per_second=2,
             )  # fmt: skip
             self._live.start()
 
     def on_start(self, plan: "Plan", step: int) -> None:
-        """Lay the bars out, and say the name under which the run can be resumed from now on."""
+        """Create the progress bars and print the name to resume with."""
         self.plan = plan
-        begun = "resuming" if step else "training"
-        self.out.note(f"{begun} '{self.name}' {self.where}")
-        self.begun = self.clock()
+        verb = "resuming" if step else "training"
+        self.out.note(f"{verb} '{self.name}' {self.where}")
+        self.started_at = self.clock()
         self._epoch_bar = self.bars.add_task("epoch", total=min(plan.steps_per_epoch, plan.steps), note="")
         self._run_bar = self.bars.add_task("run", total=plan.steps, note="")
         self._is_guess = bool(self.max_time) and not step and plan.steps != plan.limit
         if self._is_guess:
             self.out.note(
-                f"as many steps of {plan.batch_size} images as fit into {format_duration(self.max_time or 0)}"
+                f"as many steps of batch size {plan.batch_size} as fit in {format_duration(self.max_time or 0)}"
             )
         else:
-            self._show_plan(f"after {step:,} of " if step else "")
+            self._show_plan(step=step)
 
     def on_step(self, step: int, images_per_second: float) -> None:
-        """Move the bars; once the speed is known, say how long it will take."""
+        """Move the bars; once the speed is known, print an estimate."""
         left = (self.plan.steps - step) * self.plan.batch_size / images_per_second
         if self.max_time:  # the clock ends what takes longer
-            left = min(left, max(0.0, self.max_time - (self.clock() - self.begun)))
-        believed = min(ESTIMATE_AFTER, BELIEVED * self.max_time) if self.max_time else ESTIMATE_AFTER
+            left = min(left, max(0.0, self.max_time - (self.clock() - self.started_at)))
+        threshold = min(ESTIMATE_AFTER, ESTIMATE_AFTER_SHARE * self.max_time) if self.max_time else ESTIMATE_AFTER
         known = step >= MEASURED or not self._is_guess
-        if known and not self._estimated and self.clock() - self.begun > believed:
+        if known and not self._estimated and self.clock() - self.started_at > threshold:
             self._estimated = True
             self._estimate(left, images_per_second)
-        # Drawing is not free: a bar ten times a second is as good as one a step.
+        # Drawing takes time: ten updates per second are enough.
         if not self.out.animated or time.perf_counter() - self._shown < 0.1:
             return
         self._shown = time.perf_counter()
@@ -148,13 +148,13 @@ class Display(Callback):
         epoch_left = min(left, (in_all - in_epoch) * self.plan.batch_size / images_per_second)
         note = f"{images_per_second:,.0f} images/s, {format_duration(epoch_left)} left"
         self.bars.update(self._epoch_bar, total=in_all, completed=in_epoch, note=note)
-        self.bars.update(self._run_bar, completed=step, note=f"{format_duration(left)} left at most")
+        self.bars.update(self._run_bar, completed=step, note=f"{format_duration(left)} left")
 
     def on_epoch_end(self, row: "EpochRow", patience_left: int, step_metrics: "NDArray[np.float32]") -> None:
         """Add a row to the table, or print it as a line."""
         self.rows.append((row, patience_left))
         if self._live:
-            self._live.update(self._picture())
+            self._live.update(self._renderable())
         else:
             validation = "" if row.validation_mse is None else f", validation MSE {row.validation_mse:.4f}"
             best = " (best)" if row.best else f", patience {patience_left}"
@@ -164,46 +164,44 @@ class Display(Callback):
             )
 
     def on_preview(self, step: int, images: "Images") -> None:
-        """Show what the network makes now of the noise that it was given before."""
+        """Show the preview."""
         self.preview = step, list(images)
         if self._live and self.draws:
-            self._live.update(self._picture())
+            self._live.update(self._renderable())
 
     def on_replan(self, plan: "Plan", step: int) -> None:
-        """Show the new number of steps: in the bar, or as a line where it is another one by far."""
+        """Show the new number of steps: in the bar, or as a line if it changed by much."""
         self.plan, self._is_guess = plan, False
         self.bars.update(self._run_bar, total=plan.steps)
         if self._estimated and not self.out.animated:
             self._show_notable_plan()
 
     def on_rollback(self, reason: str, plan: "Plan", step: int) -> None:
-        """Say that the run went back, and how it continues."""
+        """Report the roll-back."""
         self.plan = plan
-        self.out.warn(
-            f"{reason}: going back to step {step:,}, with half the learning rate ({plan.peak_lr:.2g}) from here"
-        )
+        self.out.warn(f"{reason}: restored step {step:,} with half the learning rate ({plan.peak_lr:.2g})")
 
-    def _show_plan(self, before: str = "") -> None:
+    def _show_plan(self, before: str = "", step: int = 0) -> None:
         plan = self.plan
         self._shown_steps = plan.steps
-        many = f"{plan.steps:,} step{'' if plan.steps == 1 else 's'}"
-        self.out.note(f"{before}{many} of {plan.batch_size} images: {_epochs(plan)}")
+        many = f"step {step:,} of {plan.steps:,}" if step else f"{plan.steps:,} step{'' if plan.steps == 1 else 's'}"
+        self.out.note(f"{before}{many}, batch size {plan.batch_size}, {_epochs(plan)}")
 
     def _show_notable_plan(self) -> None:
         if abs(self.plan.steps - self._shown_steps) > NOTABLE * self._shown_steps:
-            self._show_plan("to keep to the time limit: " if self._shown_steps else "")
+            self._show_plan("replanned for the time limit: " if self._shown_steps else "")
 
     def _estimate(self, left: float, rate: float) -> None:
         if self.max_time:
             self._show_notable_plan()
             if self.plan.steps < FEW:
                 many = f"{self.plan.steps} step{'' if self.plan.steps == 1 else 's'}"
-                self.out.warn(f"only {many} in this time: digits take some hundreds")
-        self.out.note(f"about {format_duration(left)} to go at {rate:,.0f} images/s, unless it stops early")
+                self.out.warn(f"only {many} fit in this time: recognisable digits need several hundred")
+        self.out.note(f"about {format_duration(left)} left at {rate:,.0f} images/s, unless it stops early")
         if self.suggest_quick and left > LONG:
-            self.out.note("that is long: ddpmctl train --preset quick makes digits in minutes")
+            self.out.note("for a faster result: ddpmctl train --preset quick")
 
-    def _picture(self) -> Group:
+    def _renderable(self) -> Group:
         table = Table(
             "epoch", "train MSE", "validation MSE", "best", "patience", "learning rate", "images/s", "time", box=None
         )
@@ -224,24 +222,24 @@ class Display(Callback):
         return Group(table, *parts, self.bars) if self.rows else Group(*parts, self.bars)
 
     def _drawn(self) -> "Iterator[tuple[int, RenderableType]]":
-        """The loss curve and the preview, as far as there is room for them, each with its height."""
-        from ddpmctl.cli.terminal import curve, laid_out
+        """The loss curve and the preview, if there is room for them, each with its height."""
+        from ddpmctl.cli.terminal import curve, tile
 
         console = self.out.stderr
         room = console.height - HEAD - FEWEST_ROWS
         if self.preview and room > FEWEST_PREVIEW_LINES:
             step, images = self.preview
             lines = max(FEWEST_PREVIEW_LINES, min(PREVIEW_LINES, room - CURVE_LINES - FEWEST_ROWS))
-            preview, _ = laid_out(images, min(console.width, PREVIEW_COLUMNS), lines)
+            preview, _ = tile(images, min(console.width, PREVIEW_COLUMNS), lines)
             lines = (len(preview) + 1) // 2
             room -= lines + 1
-            title = f"after {step:,} steps, from the same noise:" if step else "the noise that it begins with:"
+            title = f"preview after {step:,} steps:" if step else "initial noise:"
             yield lines + 1, Group(Text(title), in_characters(self.out, preview))
         values = [row.train_mse if row.validation_mse is None else row.validation_mse for row, _ in self.rows]
         if len(values) > 1 and room > CURVE_LINES and console.width > NARROW:
             plain = not encodes(console, "\u2800")
             drawn = curve(values, min(60, console.width - 12), CURVE_LINES, plain=plain)
-            yield CURVE_LINES + 1, Group(Text("MSE, logarithmic:"), Text(drawn, no_wrap=True))
+            yield CURVE_LINES + 1, Group(Text("MSE (log scale):"), Text(drawn, no_wrap=True))
 
 
 def _epochs(plan: "Plan") -> str:

@@ -18,21 +18,21 @@ if TYPE_CHECKING:
     from ddpmctl.data.dataset import Dataset
 
 OWN = "folder"
-"""The dataset of a user's own pictures, of any shape and colour."""
+"""The dataset of a user's own images, of any shape and colour."""
 
 STROKES_COUNT = 20_000
 STROKES_TEST_COUNT = 10_000
 
 NATIVE_SIZES = {"mnist": 28, "fashion-mnist": 28, "strokes": 28}
-"""Side of the images as they are stored, before they are resized; other datasets have pictures of any size."""
+"""Side of the images as they are stored, before they are resized; other datasets have images of any size."""
 
 DEFAULT_SIZE = 32
-"""Side of these images in files, unless another is asked for."""
+"""Side of these images in files, unless another is requested."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a loader is asked for."""
+    """Arguments of a dataset loader."""
 
     image_size: int
     """Side of an image in pixels."""
@@ -43,11 +43,11 @@ class Request:
     train: bool = True
     """Training images, or else test images, which no model is trained on."""
     fit: str = ""
-    """``crop`` or ``pad``, for pictures that are not square; empty for the default."""
+    """``crop`` or ``pad``, for images that are not square; empty for the default."""
     channels: int | None = None
-    """1 for grey, 3 for colour; None for what the pictures have."""
+    """1 for grey, 3 for colour; None for what the images have."""
     report: LoadReport = field(default_factory=LoadReport)
-    """Takes what is not used of the dataset, and what was done to the rest."""
+    """Collects unused files and conversions."""
 
     @property
     def notice(self) -> Callable[[str], None]:
@@ -75,7 +75,7 @@ def _fashion_mnist(request: Request) -> "Dataset":
 
 def _check_no_argument(name: str, argument: str) -> None:
     if argument:
-        raise UsageError(f"the dataset {name} takes nothing after a colon: '{argument}'", Setting("dataset", name))
+        raise UsageError(f"the dataset {name} takes no argument, got '{argument}'", Setting("dataset", name))
 
 
 def _strokes(request: Request) -> "Dataset":
@@ -100,7 +100,7 @@ def _folder(request: Request) -> "Dataset":
 
     if not request.argument:
         raise UsageError(
-            "the dataset folder needs a path after a colon", Setting("dataset", "folder:PATH"), f", {HINT}"
+            "the dataset folder requires a path, as in folder:PATH", Setting("dataset", "folder:PATH"), f", {HINT}"
         )
     return load_folder(
         full_path(request.argument),
@@ -118,7 +118,7 @@ DATASETS: dict[str, Loader] = {"mnist": _mnist, "fashion-mnist": _fashion_mnist,
 def full_path(typed: str) -> Path:
     """The folder that ``folder:typed`` names, absolute and without links."""
     try:
-        return Path(os.path.realpath(expand(typed)))  # Path.resolve raises where links form a circle
+        return Path(os.path.realpath(expand(typed)))  # Path.resolve raises for symlink loops
     except OSError as error:
         raise DataError(
             f"'{typed}' cannot be found: {error.strerror}", Setting("dataset", "folder:/full/path")
@@ -126,9 +126,9 @@ def full_path(typed: str) -> Path:
 
 
 def default_sample_size(model: ModelConfig, name: str, kind: str, precision: str) -> int:
-    """The side at which a network computes the images of a dataset unless it is given.
+    """The default resolution of the network for a dataset.
 
-    MNIST has 28x28 pixels and is resized to 32x32 for files. At 28x28 a step costs less and an image teaches less. On a
+    MNIST has 28x28 pixels and is resized to 32x32 for files. At 28x28 a step is cheaper but learns less per image. On a
     GPU, and in fp32 on a CPU, the first counts for more; in bf16 on a CPU the step is hardly faster (all measured:
     tests/benchmarks/LOG.md). The classic network stays as the original has it. ``kind`` is the type of the device.
     """
@@ -150,29 +150,27 @@ def known_kind(name: str) -> str:
     kind = name.partition(":")[0]
     known = [*DATASETS, *plugins.available(plugins.DATASETS)]
     if kind not in known and (os.sep in name or name.startswith("~") or os.path.isdir(name)):  # noqa: PTH112  never raises
-        raise UsageError(f"there is no dataset '{name}'", f"for a folder: {shlex.quote(f'{OWN}:{name}')}")
+        raise UsageError(f"unknown dataset '{name}'", f"for a folder: {shlex.quote(f'{OWN}:{name}')}")
     return choose("dataset", kind, known)
 
 
 def resolve_dataset(name: str, fit: str | None = None, channels: int | None = None) -> tuple[str, str, int | None]:
-    """The name of a dataset with the full path of its folder, and the fit and channels of its pictures.
+    """The name of a dataset with the full path of its folder, and the fit and channels of its images.
 
-    ``fit`` is empty and ``channels`` None for datasets that are no folders, for which they must not be given.
+    ``fit`` is empty and ``channels`` None for other datasets, which do not accept them.
     """
     kind, path = known_kind(name), name.partition(":")[2]
     full = f"{OWN}:{full_path(path)}" if kind == OWN and path else name
-    # It goes into the manifest, which would be refused when it is read again.
+    # It goes into the manifest, which would be rejected when it is read again.
     if not is_displayable(full):
-        raise UsageError(f"the dataset '{full}' holds characters that cannot be displayed", "rename the folder")
+        raise UsageError(f"the dataset '{full}' contains characters that cannot be displayed", "rename the folder")
     if kind == OWN:
         if channels is not None:
             choose("number of channels", str(channels), ("1", "3"))
         return full, choose("fit", fit or "crop", FITS), channels
     for setting, value in (("fit", fit), ("channels", channels)):
         if value is not None:
-            raise UsageError(
-                f"{setting} is for folders of pictures, and {kind} is not one", "leave out ", Setting(setting)
-            )
+            raise UsageError(f"{setting} applies only to image folders, not to {kind}", "omit ", Setting(setting))
     return name, "", None
 
 
@@ -194,14 +192,14 @@ def load_dataset(
         image_size: side of an image in pixels.
         data_dir: folder of its files; if given, neither the cache nor the network is used.
         train: training images, or else test images, which no model is trained on.
-        fit: ``crop`` or ``pad``, for pictures that are not square; empty for the default.
-        channels: 1 for grey, 3 for colour; None for what the pictures have.
+        fit: ``crop`` or ``pad``, for images that are not square; empty for the default.
+        channels: 1 for grey, 3 for colour; None for what the images have.
         notice: called with each sentence of a short report, also when loading fails.
         report: takes the whole report.
     """
     loader, argument = find_loader(name)
     if not is_displayable(name):
-        raise DataError(f"the name {name!r} holds characters that cannot be displayed", "rename the folder")
+        raise DataError(f"the name {name!r} contains characters that cannot be displayed", "rename the folder")
     report = LoadReport() if report is None else report
     try:
         loaded = loader(Request(image_size, data_dir, argument, train, fit, channels, report))

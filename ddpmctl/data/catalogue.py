@@ -1,4 +1,4 @@
-"""The datasets there are: where their files are, whether they are complete, downloading and verifying them."""
+"""The available datasets: where their files are, whether they are complete, downloading and verifying them."""
 
 import logging
 from dataclasses import dataclass, field
@@ -29,7 +29,7 @@ class DatasetStatus:
 
 @dataclass(frozen=True, slots=True)
 class DatasetVerification:
-    """The outcome of reading a whole dataset."""
+    """The outcome of reading a complete dataset."""
 
     name: str
     images: int
@@ -40,11 +40,11 @@ class DatasetVerification:
     problems: list[str] = field(default_factory=list)
     """One for each file or folder that is not used."""
     notes: list[str] = field(default_factory=list)
-    """What was done to the pictures that are used."""
+    """Conversions of the images that are used."""
 
     @property
     def summary(self) -> str:
-        """One line for people."""
+        """Human-readable summary in one line."""
         size = counted(self.images, "image", "images")
         if self.test_images is not None:
             size = counted(self.images, "training image", "training images")
@@ -58,11 +58,11 @@ def list_datasets(data_dir: Path | None = None) -> list[DatasetStatus]:
     found = []
     for name in [*DATASETS, *plugin_datasets]:
         if name == "strokes":
-            status = DatasetStatus(name, "drawn in code", "always whole")
+            status = DatasetStatus(name, "generated", "always available")
         elif name == OWN:
-            status = DatasetStatus(name, "folder:PATH", "pictures of your own, one folder per class")
+            status = DatasetStatus(name, "folder:PATH", "your own images, one folder per class")
         elif name in plugin_datasets:
-            status = DatasetStatus(name, f"the plugin {plugin_datasets[name].distribution}", "not looked at")
+            status = DatasetStatus(name, f"the plugin {plugin_datasets[name].distribution}", "not checked")
         else:
             status = _file_status(_source(name), data_dir)
         found.append(status)
@@ -71,11 +71,11 @@ def list_datasets(data_dir: Path | None = None) -> list[DatasetStatus]:
 
 def fetch(name: str) -> Path:
     """Download a dataset into the cache unless it is complete there, and return its folder."""
-    from ddpmctl.data.mnist import cached_root, download, is_whole
+    from ddpmctl.data.mnist import cached_root, download, is_complete
 
     source, root = _source(name), cached_root()
-    if is_whole(root, source):
-        log.info("%s is there already", source.title)
+    if is_complete(root, source):
+        log.info("%s is already downloaded", source.title)
     else:
         log.info("downloading %s into %s", source.title, root)
         download(root, source)
@@ -83,7 +83,7 @@ def fetch(name: str) -> Path:
 
 
 def verify_dataset(name: str, data_dir: Path | None = None) -> DatasetVerification:
-    """Read a whole dataset, and of a folder the test images too."""
+    """Read a complete dataset, for a folder including its test images."""
     name, fit, _ = resolve_dataset(name)
     report = LoadReport()
     loaded = load_dataset(name, VERIFIED_SIZE, data_dir, fit=fit, report=report)
@@ -110,15 +110,15 @@ def _count_test_images(name: str, fit: str, channels: int, report: LoadReport) -
 
 
 def _file_status(source: "Source", data_dir: Path | None) -> DatasetStatus:
-    from ddpmctl.data.mnist import cached_root, check_whole
+    from ddpmctl.data.mnist import cached_root, check_complete
 
     root = data_dir or cached_root()
-    state = "whole"
+    state = "complete"
     try:
-        check_whole(root, source)
+        check_complete(root, source)
     except DataError as error:
         missing = data_dir is None and not (root / source.title).exists()
-        state = f"not here: ddpmctl data fetch {source.name}" if missing else error.message
+        state = f"not downloaded: ddpmctl data fetch {source.name}" if missing else error.message
     return DatasetStatus(source.name, str(root), state)
 
 
@@ -129,5 +129,5 @@ def _source(name: str) -> "Source":
     sources: dict[str, Source] = {source.name: source for source in (MNIST, FASHION)}
     known_kind(name)
     if name not in sources:
-        raise UsageError(f"{name} is not downloaded", f"one of: {', '.join(sources)}")
+        raise UsageError(f"{name} cannot be downloaded", f"one of: {', '.join(sources)}")
     return sources[name]

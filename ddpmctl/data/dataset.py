@@ -17,7 +17,7 @@ class Dataset:
     """Labelled images."""
 
     name: str
-    """As given to ``--dataset``."""
+    """As in `RunSpec.dataset`."""
     images: Tensor
     """uint8[N,C,S,S], 0 black."""
     labels: Tensor
@@ -32,7 +32,7 @@ class Dataset:
         return replace(self, images=self.images.to(device), labels=self.labels.to(device))
 
     def at_size(self, size: int) -> Self:
-        """The same images at another side, in pixels."""
+        """The same images at a different side, in pixels."""
         return replace(self, images=resized(self.images, size))
 
     def digest(self) -> str:
@@ -43,9 +43,9 @@ class Dataset:
         return digest.hexdigest()
 
     def split(self, validation_images: int) -> tuple[Self, Self]:
-        """Divide into training and validation images: at most ``validation_images`` and at most a tenth.
+        """Split into training and validation images: at most ``validation_images`` and at most a tenth.
 
-        The division is the same for every run. A class that would have no training images gets one back in exchange for
+        The split is the same for every run. A class that would have no training images gets one back in exchange for
         one of another class, as long as other classes have more than one.
         """
         count = min(validation_images, len(self) // 10)

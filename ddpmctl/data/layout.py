@@ -1,4 +1,4 @@
-"""Which files of a folder are pictures of which class, to train on and to evaluate with."""
+"""Finds the training and test images of each class in a folder."""
 
 import os
 import shlex
@@ -17,12 +17,12 @@ from ddpmctl.labels import label_key, natural_key
 
 HINT = "one folder per class: PATH/cats/1.jpg, PATH/dogs/2.png"
 
-TEST_SHARE = 10
-"""Every so many-th picture of a class is kept for evaluation, unless there is a folder of test pictures."""
+TEST_EVERY = 10
+"""Every tenth image of a class is kept for evaluation, unless there is a folder of test images."""
 
 TRAIN = ("train", "training")
 EVALUATION = ("test", "testing", "val", "valid", "validation")
-"""Names of the folders that divide a dataset, in any case; the first that exists is used for evaluation."""
+"""Folder names of a dataset that is already split, in any case; the first that exists is used for evaluation."""
 
 JUNK = (".ds_store", ".git", "thumbs.db", "__macosx")
 """Files of systems and tools, which are ignored without a report."""
@@ -30,7 +30,7 @@ JUNK = (".ds_store", ".git", "thumbs.db", "__macosx")
 
 @dataclass(frozen=True, slots=True)
 class ClassFiles:
-    """The candidates for the training and test pictures of one class; not every candidate need be a picture."""
+    """The candidates for the training and test images of one class; not every candidate need be an image."""
 
     name: str
     folder: str
@@ -47,8 +47,8 @@ def find_classes(path: Path, report: LoadReport) -> list[ClassFiles]:
         raise DataError(f"the folder {path} cannot be read: {error.strerror}", HINT) from error
     walk = _Walk(path, report)
     walk.check(path)
-    division = _find_division(top)
-    classes = _whole(walk, path) if division is None else _divided(walk, top, *division)
+    split = _find_split(top)
+    classes = _whole(walk, path) if split is None else _split(walk, top, *split)
     if len(classes) == 1 and _holds_classes(path / classes[0].folder):
         only = path / classes[0].folder
         place = shlex.quote(f"folder:{only}")
@@ -57,31 +57,31 @@ def find_classes(path: Path, report: LoadReport) -> list[ClassFiles]:
         return sorted(classes, key=lambda found: natural_key(found.name))
     loose = sum(_is_candidate(file) for file in top.files)
     if loose:
-        pictures = counted(loose, "picture that is", "pictures that are")
-        raise DataError(f"{path} holds {pictures} not in class folders", HINT)
-    raise DataError(f"{path} holds no class folder with pictures", HINT)
+        pictures = counted(loose, "image", "images")
+        raise DataError(f"{path} contains {pictures} outside class folders", HINT)
+    raise DataError(f"{path} contains no class folder with images", HINT)
 
 
 def _whole(walk: "_Walk", path: Path) -> list[ClassFiles]:
-    """The classes of an undivided dataset: every tenth picture is kept for evaluation."""
+    """The classes of an unsplit dataset: every tenth image is kept for evaluation."""
     found = []
     for folder, files in walk.classes(path):
-        kept = [file for k, file in enumerate(files) if k % TEST_SHARE == TEST_SHARE - 1]
-        train = [file for k, file in enumerate(files) if k % TEST_SHARE != TEST_SHARE - 1]
+        kept = [file for k, file in enumerate(files) if k % TEST_EVERY == TEST_EVERY - 1]
+        train = [file for k, file in enumerate(files) if k % TEST_EVERY != TEST_EVERY - 1]
         found.append(ClassFiles(folder.name, walk.name(folder), train, kept))
     return found
 
 
-def _divided(walk: "_Walk", top: "_Folder", train: Path, tests: list[Path]) -> list[ClassFiles]:
-    """The classes of a dataset that is divided by its folders."""
+def _split(walk: "_Walk", top: "_Folder", train: Path, tests: list[Path]) -> list[ClassFiles]:
+    """The classes of a dataset that is split into folders."""
     report = walk.report
-    beside = f"lies beside {walk.name(train)}, which holds the class folders"
+    outside = f"is outside {walk.name(train)}"
     for file in top.files:
-        report.leave_out(walk.relative(file), beside)
+        report.skip(walk.relative(file), outside)
     walk.report_others(top)
     for folder in (*top.folders, *top.links):
         if folder not in (train, *tests):
-            report.leave_out(walk.name(folder), beside)
+            report.skip(walk.name(folder), outside)
     walk.check(train)
     classes = _whole(walk, train)
     by_key = {label_key(found.name): found for found in classes}
@@ -89,28 +89,28 @@ def _divided(walk: "_Walk", top: "_Folder", train: Path, tests: list[Path]) -> l
     used = None
     for folder in tests:
         if used is not None:
-            report.leave_out(walk.name(folder), f"the pictures of {walk.name(used)} are used for evaluation")
+            report.skip(walk.name(folder), f"the images of {walk.name(used)} are used for evaluation")
             continue
         for place, files in walk.classes(folder) if walk.check(folder) else ():
             if label_key(place.name) in by_key:
                 evaluation.setdefault(label_key(place.name), []).extend(files)
             else:
-                report.leave_out(walk.name(place), f"{walk.name(train)} has no class of this name")
+                report.skip(walk.name(place), f"{walk.name(train)} has no class of this name")
         used = folder if evaluation else None
     if used is None:
-        report.remark(f"training pictures are taken from {walk.name(train)}, and every tenth is kept for evaluation")
+        report.remark(f"training images are taken from {walk.name(train)}, and every tenth is kept for evaluation")
         return classes
-    report.remark(f"training pictures are taken from {walk.name(train)}, test pictures from {walk.name(used)}")
+    report.remark(f"training images are taken from {walk.name(train)}, test images from {walk.name(used)}")
     return [
         ClassFiles(found.name, found.folder, sorted([*found.train, *found.test]), evaluation.get(key, []))
         for key, found in by_key.items()
     ]
 
 
-def _find_division(top: "_Folder") -> tuple[Path, list[Path]] | None:
-    """The folder of training pictures and those of test pictures, the preferred first; None where classes lie in top.
+def _find_split(top: "_Folder") -> tuple[Path, list[Path]] | None:
+    """The folder of training images and those of test images, the preferred first; None if ``top`` contains classes.
 
-    A class may be called ``train`` too: what counts is whether that folder holds class folders.
+    A class may be called ``train`` too: what counts is whether that folder contains class folders.
     """
     named = {folder.name.casefold(): folder for folder in (*top.links, *top.folders)}
     train = next((named[name] for name in TRAIN if name in named), None)
@@ -133,7 +133,7 @@ def _holds_classes(path: Path) -> bool:
 
 
 def _holds_pictures(path: Path, *, deep: bool = False) -> bool:
-    """Whether pictures lie in a folder, or with ``deep`` anywhere below it; links inside it are not followed."""
+    """Whether there are images in a folder, or with ``deep`` anywhere below it; links inside it are not followed."""
     for _, _, names in os.walk(path):
         if any(Path(name).suffix.lower() in _suffixes() for name in names):
             return True
@@ -152,7 +152,7 @@ class _Folder:
     files: list[Path] = field(default_factory=list)
     """Regular files, and links to such."""
     others: dict[str, str] = field(default_factory=dict)
-    """The reason why anything else but junk is not used."""
+    """Why anything else but junk is not used."""
 
     @classmethod
     def read(cls, path: Path) -> "_Folder":
@@ -214,12 +214,12 @@ class _Walk:
         try:
             status = folder.stat()
         except OSError as error:
-            self.report.leave_out(self.name(folder), f"cannot be read: {error.strerror}")
+            self.report.skip(self.name(folder), f"cannot be read: {error.strerror}")
             return False
         other = self._visited.setdefault((status.st_dev, status.st_ino), self.name(folder))
         if other == self.name(folder):
             return True
-        self.report.leave_out(self.name(folder), f"the same folder as {other}")
+        self.report.skip(self.name(folder), f"the same folder as {other}")
         return False
 
     def read(self, folder: Path) -> "_Folder | None":
@@ -227,7 +227,7 @@ class _Walk:
         try:
             found = _Folder.read(folder)
         except OSError as error:
-            self.report.leave_out(self.name(folder), f"cannot be read: {error.strerror}")
+            self.report.skip(self.name(folder), f"cannot be read: {error.strerror}")
             return None
         self.report_others(found, folder)
         return found
@@ -236,22 +236,22 @@ class _Walk:
         """Report what is neither a folder nor a regular file."""
         for name, reason in content.others.items():
             path = self.relative((folder or self.root) / name)
-            self.report.leave_out(f"{path}/" if name.endswith("/") else path, reason)
+            self.report.skip(f"{path}/" if name.endswith("/") else path, reason)
 
     def classes(self, folder: Path) -> Iterator[tuple[Path, list[Path]]]:
         """The class folders in a folder, each with the candidates in it and below it; those without any are reported.
 
-        Real folders come before links: where a link leads to a class, the class keeps its own name.
+        Real folders come before links: if a link leads to a class, the class keeps its own name.
         """
         content = self.read(folder)
         if content is None:
             return
         for file in content.files:
-            self.report.leave_out(self.relative(file), "lies beside the class folders, not in one")
+            self.report.skip(self.relative(file), "is outside the class folders")
         places = [place for place in (*content.folders, *content.links) if self.check(place)]
         pending: list[_Linked] = []
         files = {place: self._files(place, pending) for place in places}
-        # Links inside a class are followed once all classes have what is really theirs.
+        # Links inside a class are followed once all classes have their own files.
         while pending:
             link = pending.pop(0)
             if self.check(link.path):
@@ -260,7 +260,7 @@ class _Walk:
             if found:
                 yield place, sorted(found)
             else:
-                self.report.leave_out(self.name(place), "holds no pictures")
+                self.report.skip(self.name(place), "contains no images")
 
     def _files(self, top: Path, pending: list[_Linked], into: list[Path] | None = None) -> list[Path]:
         """The candidates in a folder and below it, without those behind links, which become pending."""
@@ -273,20 +273,20 @@ class _Walk:
             if content is None:
                 continue
             if content == _Folder():
-                self.report.leave_out(self.name(folder), "empty folder")
+                self.report.skip(self.name(folder), "empty folder")
             for file in content.files:
                 if _is_candidate(file):
                     found.append(file)
                 else:
-                    self.report.leave_out(self.relative(file), "not a picture of a known format")
+                    self.report.skip(self.relative(file), "not an image in a supported format")
             stack += [inner for inner in content.folders if self.check(inner)]
             pending += [_Linked(link, owner) for link in content.links]
         return found
 
 
 def _is_candidate(file: Path) -> bool:
-    """Whether a file may be a picture."""
-    # Other files must not take part in the division: where captions lie beside pictures, every tenth file may be one.
+    """Whether a file may be an image."""
+    # Other files must not affect the split: if captions lie next to images, every tenth file may be one.
     return file.suffix.lower() in _suffixes() or is_picture(file)
 
 

@@ -42,8 +42,8 @@ class Source:
 
     @property
     def hint(self) -> tuple[str | Setting, ...]:
-        """What to do where it is not available."""
-        folder = (f"give the folder that holds {self.title}/raw with ", Setting("data_dir", "DIR"))
+        """What to do if it is not available."""
+        folder = (f"pass the folder that contains {self.title}/raw as ", Setting("data_dir", "DIR"))
         return (
             (*folder, ", or use ", Setting("dataset", "strokes"), ", which needs no files")
             if self.name == "mnist"
@@ -83,16 +83,16 @@ TRANSFER_SECONDS = 20.0
 def load_mnist(size: int, data_dir: Path | None, *, train: bool = True, source: Source | None = None) -> Dataset:
     """The 60,000 training images, or the 10,000 test images, at ``size`` pixels a side.
 
-    With ``data_dir``, the folder that holds ``MNIST/raw`` or the files, nothing else is tried and nothing is written.
+    With ``data_dir``, the folder that contains ``MNIST/raw`` or the files, nothing else is tried or written.
     """
     source = source or MNIST
     root = data_dir if data_dir is not None else cached_root()
     if data_dir is not None:
-        check_whole(data_dir, source)
-    elif not is_whole(root, source):
+        check_complete(data_dir, source)
+    elif not is_complete(root, source):
         download(root, source)
-    # The files that were checked, by torchvision's own readers: its class would prefer what old versions left beside
-    # them, unchecked and pickled.
+    # The files that were checked, by torchvision's own readers: its class would prefer pickled files of old versions,
+    # which are not checked.
     reader, kind = load_torchvision("datasets.mnist"), "train" if train else "t10k"
     with _extracted(raw_folder(root, source), [f"{kind}-images-idx3-ubyte", f"{kind}-labels-idx1-ubyte"]) as paths:
         images, labels = reader.read_image_file(str(paths[0])), reader.read_label_file(str(paths[1]))
@@ -100,31 +100,31 @@ def load_mnist(size: int, data_dir: Path | None, *, train: bool = True, source: 
 
 
 def cached_root() -> Path:
-    """The folder of downloads, which holds ``MNIST/raw``."""
+    """The folder of downloads, which contains ``MNIST/raw``."""
     return user_cache_path("ddpmctl", appauthor=False) / "datasets"
 
 
 def raw_folder(root: Path, source: Source) -> Path:
-    """The folder of the files: as torchvision lays them out, or ``root`` itself, as packages do."""
+    """The folder of the files: in torchvision's layout, or ``root`` itself."""
     raw = root / source.title / "raw"
     bare = any((root / f"{name}{suffix}").is_file() for name in source.files for suffix in ("", ".gz"))
     return root if bare and not raw.is_dir() else raw
 
 
-def is_whole(root: Path, source: Source | None = None) -> bool:
-    """Whether `check_whole` finds nothing wrong."""
+def is_complete(root: Path, source: Source | None = None) -> bool:
+    """Whether `check_complete` passes."""
     try:
-        check_whole(root, source)
+        check_complete(root, source)
     except DataError:
         return False
     return True
 
 
-def check_whole(root: Path, source: Source | None = None) -> None:
-    """Check that the four files are there, each with its digest, packed by gzip or not; names the first that is not."""
+def check_complete(root: Path, source: Source | None = None) -> None:
+    """Check the four files and their checksums, optionally gzip-compressed; the error names the first that is wrong."""
     source = source or MNIST
     if not root.is_dir():
-        raise DataError(f"the data dir {root} does not exist", *source.hint)
+        raise DataError(f"the folder {root} does not exist", *source.hint)
     raw = raw_folder(root, source)
     for name, digest in source.files.items():
         path = raw / name
@@ -133,17 +133,18 @@ def check_whole(root: Path, source: Source | None = None) -> None:
                 found = hashlib.file_digest(file, "sha256").hexdigest()
         except FileNotFoundError as error:
             where = path.relative_to(root)
-            raise DataError(f"the data dir {root} is incomplete: it lacks {where}", *source.hint) from error
+            raise DataError(f"the folder {root} is incomplete: {where} is missing", *source.hint) from error
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise DataError(f"{path}.gz is damaged: {error}", *source.hint) from error
         except OSError as error:
             raise DataError(f"{path} cannot be read: {error.strerror}", *source.hint) from error
         if found != digest:
-            raise DataError(f"{path} is not the {source.title} file of that name: wrong or cut short", *source.hint)
+            expected = f"the {source.title} file of that name"
+            raise DataError(f"{path} does not match the checksum of {expected}: wrong or truncated", *source.hint)
 
 
 def _opened(path: Path) -> io.BufferedIOBase:
-    """A file, or the content of the gzip archive beside it."""
+    """A file, or the content of its gzip archive."""
     packed = path.with_name(f"{path.name}.gz")
     if not path.exists() and packed.is_file():
         return gzip.open(packed, "rb")
@@ -152,7 +153,7 @@ def _opened(path: Path) -> io.BufferedIOBase:
 
 @contextmanager
 def _extracted(raw: Path, names: list[str]) -> Iterator[list[Path]]:
-    """Paths of the extracted files, in a temporary folder where they are packed."""
+    """Paths of the extracted files, in a temporary folder if they are compressed."""
     with tempfile.TemporaryDirectory(prefix="ddpmctl.") as temporary:
         paths = []
         for name in names:
@@ -184,11 +185,11 @@ def download(root: Path, source: Source | None = None) -> None:
     try:
         root.mkdir(parents=True, exist_ok=True)
         with FileLock(root / f"{hidden}lock"), tempfile.TemporaryDirectory(dir=root, prefix=hidden) as temporary:
-            if is_whole(root, source):  # another process was faster
+            if is_complete(root, source):  # another process was faster
                 return
             with _reachable_only(theirs, mirrors):
                 theirs(temporary, download=True)
-            check_whole(Path(temporary), source)
+            check_complete(Path(temporary), source)
             _move_into_place(Path(temporary) / title / "raw", root / title / "raw", source)
     except (OSError, RuntimeError, EOFError, HTTPException) as error:
         raise DataError(f"the download of {title} failed: {error}", *source.hint) from error
@@ -232,16 +233,16 @@ def _move_into_place(fetched: Path, target: Path, source: Source) -> None:
 
 
 def mnist_or_strokes(data_dir: Path | None) -> str:
-    """``mnist`` where it is given, cached or can be downloaded; else ``strokes``, the built-in digits."""
+    """``mnist`` if it is given, cached or can be downloaded; otherwise ``strokes``, the synthetic digits."""
     if data_dir is not None:
-        check_whole(data_dir)
+        check_complete(data_dir)
         return "mnist"
-    if is_whole(cached_root()):
+    if is_complete(cached_root()):
         return "mnist"
     try:
-        log.info("looking for MNIST on the network")
+        log.info("downloading MNIST")
         download(cached_root())
     except DataError as error:
-        log.info("%s\ntaking the built-in digits instead (dataset strokes)", error.message)
+        log.info("%s\nusing the built-in synthetic digits instead (dataset strokes)", error.message)
         return "strokes"
     return "mnist"

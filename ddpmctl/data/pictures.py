@@ -1,6 +1,6 @@
-"""One picture file as a square of pixels, whatever its format, size, depth and transparency.
+"""Decodes one image file to a square array, whatever its format, size, depth and transparency.
 
-Black and white are chosen for the whole dataset: a picture keeps the numbers of its file until `developed` gets the
+Black and white are chosen for the whole dataset: an image keeps the values of its file until `to_uint8` gets the
 range of the dataset.
 """
 
@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 Kind = Literal["8-bit", "16-bit", "integer", "float"]
-"""The numbers in a file; ``integer`` has 32 bits or a sign."""
+"""The type of the values in a file; ``integer`` has 32 bits or a sign."""
 
 MAX_PIXELS = 80_000_000
-"""Of one picture; decoding more could exhaust the memory of the machine."""
+"""Maximum size of one image; decoding more could exhaust the memory of the machine."""
 
 LOW_DEPTH = 15
-"""An 8-bit picture whose largest value is at most this may be a mask of a low bit depth."""
+"""An 8-bit image whose largest value is at most this may be a mask of a low bit depth."""
 
 ALPHA_MODES = ("LA", "PA", "RGBA", "La", "RGBa")
 BRIGHTNESS = np.array([0.299, 0.587, 0.114], np.float32)
@@ -34,7 +34,7 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What undoes each EXIF orientation."""
+"""The transpose that undoes each EXIF orientation."""
 
 EXIF_ORIENTATION = 0x0112
 
@@ -51,25 +51,26 @@ class Range(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
-    """One picture, cropped or padded to a square, in the numbers of its file."""
+    """One image, cropped or padded to a square, in the values of its file."""
 
     kind: Kind
     pixels: NDArray[Any] | None
-    """[S,S,1] or [S,S,3], multiplied by alpha; uint8 or floating point. None where they are not needed."""
+    """[S,S,1] or [S,S,3], multiplied by alpha; uint8 or floating point. None if they are not needed."""
     alpha: NDArray[np.float16] | None = None
-    """[S,S] in 0..1; None for a picture that is opaque everywhere."""
+    """[S,S] in 0..1; None for an image that is opaque everywhere."""
     low: float = 0.0
-    """Smallest number in the file."""
+    """Smallest value in the file."""
     high: float = 255.0
-    """Largest number in the file."""
+    """Largest value in the file."""
     ink: float | None = None
-    """Mean brightness of what is not transparent, in the numbers of the file; None where nothing or everything is."""
+    """Mean brightness of the foreground (pixels that are not transparent), in values of the file; None if nothing
+    or everything is transparent."""
     several: bool = False
-    """Whether the file holds more frames or pages than the first, which is read."""
+    """Whether the file contains more frames or pages than the first, which is read."""
 
 
 def is_picture(path: Path) -> bool:
-    """Whether a file begins like a picture of a known format."""
+    """Whether a file starts like an image of a supported format."""
     try:
         with Image.open(path):
             return True
@@ -81,27 +82,27 @@ def is_picture(path: Path) -> bool:
         return False
 
 
-def read(path: Path, size: int, fit: str, channels: int | None, *, glance: bool = False) -> Picture | str:
-    """Read a picture as a square of side ``size``; returns the reason where that is not possible.
+def read(path: Path, size: int, fit: str, channels: int | None, *, header_only: bool = False) -> Picture | str:
+    """Read an image as a square of side ``size``; returns the reason if that is not possible.
 
-    Without ``channels``, it has colour if the file has any. With ``glance``, the pixels of an opaque 8-bit picture are
-    not decoded, since nothing about the whole dataset depends on them.
+    Without ``channels``, it has colour if the file has any. With ``header_only``, the pixels of an opaque 8-bit image
+    are not decoded, since nothing about the whole dataset depends on them.
     """
     try:
         with Image.open(path) as opened:
             if opened.width * opened.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
             several = _has_several(opened)
-            if glance and _is_plain(opened):
+            if header_only and _is_plain(opened):
                 return Picture(kind="8-bit", pixels=None, several=several)
-            # JPEGs are decoded at a fraction of their size where that is enough.
+            # JPEGs are decoded at a fraction of their size if that is enough.
             opened.draft(None, (2 * size, 2 * size))
             deep = _deep(path, opened)
             if deep is None:
                 return _shallow(opened, size, fit, channels, several)
             return _squared(*deep, size, fit, channels, several)
     except UnidentifiedImageError:
-        return "not a picture of a known format"
+        return "not an image in a supported format"
     except Image.DecompressionBombError:
         return "too many pixels"
     except Exception as error:  # a damaged file makes a decoder raise anything
@@ -109,10 +110,10 @@ def read(path: Path, size: int, fit: str, channels: int | None, *, glance: bool 
         return reason.splitlines()[0][:80] if reason else type(error).__name__
 
 
-def developed(picture: Picture, limits: Range, background: float) -> NDArray[np.uint8]:
-    """The picture as uint8[S,S,1] or uint8[S,S,3], with a background of brightness 0..1 where it is transparent."""
+def to_uint8(picture: Picture, limits: Range, background: float) -> NDArray[np.uint8]:
+    """The image as uint8[S,S,1] or uint8[S,S,3], composited on a background of brightness 0..1."""
     pixels = picture.pixels
-    assert pixels is not None, "a picture at which was only glanced has no pixels"
+    assert pixels is not None, "only the header was read"
     if pixels.dtype == np.uint8 and picture.alpha is None:
         return np.asarray(pixels, np.uint8)
     levels = pixels.astype(np.float32)
@@ -126,13 +127,13 @@ def developed(picture: Picture, limits: Range, background: float) -> NDArray[np.
 
 
 def _is_plain(opened: Image.Image) -> bool:
-    """Whether a file holds 8-bit numbers without transparency."""
+    """Whether a file contains 8-bit values without transparency."""
     deep = opened.mode[0] in "IF" or ";16" in _layout(opened)
     return not deep and opened.mode not in ALPHA_MODES and "transparency" not in opened.info
 
 
 def _layout(opened: Image.Image) -> str:
-    """How the file's pixels are stored in Pillow's notation, such as ``RGB;16B``; empty where that is not known."""
+    """How the file's pixels are stored in Pillow's notation, such as ``RGB;16B``; empty if that is unknown."""
     tiles = getattr(opened, "tile", None)
     arguments = tiles[0][3] if tiles else ""
     first = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
@@ -145,7 +146,7 @@ def _has_several(opened: Image.Image) -> bool:
 
 
 def _shallow(opened: Image.Image, size: int, fit: str, channels: int | None, several: bool) -> Picture:
-    """A picture of 8-bit numbers."""
+    """An image of 8-bit values."""
     layout, key = _layout(opened), opened.info.get("transparency")
     picture = ImageOps.exif_transpose(opened)
     if layout in SCALED and isinstance(key, int):
@@ -172,9 +173,9 @@ def _shallow(opened: Image.Image, size: int, fit: str, channels: int | None, sev
 def _deep(
     path: Path, opened: Image.Image
 ) -> tuple[Kind, NDArray[np.float32], NDArray[np.float32] | None, Image.Transpose | None] | None:
-    """Numbers of more than 8 bits, float32[H,W,C], their alpha float32[H,W] in 0..1 and how to turn both.
+    """Values of more than 8 bits, float32[H,W,C], their alpha float32[H,W] in 0..1 and how to turn both.
 
-    None for a picture of 8-bit numbers.
+    None for an image of 8-bit values.
     """
     key = opened.info.get("transparency")
     kind: Kind
@@ -191,7 +192,7 @@ def _deep(
     # After decoding, since Pillow turns TIFF files itself and then forgets their orientation.
     turn = TURNS.get(opened.getexif().get(EXIF_ORIENTATION, 1))
     if not np.isfinite(numbers).all():
-        raise ValueError("holds pixels that are NaN or infinite")
+        raise ValueError("contains pixels that are NaN or infinite")
     alpha: NDArray[np.float32] | None = None
     if numbers.shape[-1] in (2, 4):
         numbers, alpha = numbers[..., :-1], (numbers[..., -1] / 65535).astype(np.float32)
@@ -201,7 +202,7 @@ def _deep(
 
 
 def _decoded_16_bit(path: Path) -> NDArray[np.uint16] | None:
-    """Colours or transparency in 16 bits, of which Pillow keeps 8; None where OpenCV cannot decode them."""
+    """Colours or transparency in 16 bits, of which Pillow keeps 8; None if OpenCV cannot decode them."""
     import cv2
 
     data = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
@@ -222,18 +223,18 @@ def _squared(
     channels: int | None,
     several: bool,
 ) -> Picture:
-    """A picture of float32[H,W,C], resized in floating point."""
+    """An image of float32[H,W,C], resized in floating point."""
     if alpha is not None and (alpha == 1).all():
         alpha = None
     limits = Range(float(numbers.min()), float(numbers.max()))
     if alpha is not None:
         numbers = numbers * alpha[..., None]
-        # Dark ink on transparent background is not a picture of a low bit depth.
+        # A dark foreground on a transparent background is not an image of a low bit depth.
         limits = Range(0, 65535) if kind == "16-bit" else limits
     planes = [*np.moveaxis(numbers, -1, 0), *([alpha] if alpha is not None else [])]
     images = [Image.fromarray(np.ascontiguousarray(plane)) for plane in planes]
     turned = [image if turn is None else image.transpose(turn) for image in images]
-    # The padding of an opaque picture is black, whatever black turns out to be.
+    # The padding of an opaque image is black, whatever black turns out to be.
     padding = 0.0 if alpha is not None else float("-inf")
     squares = [np.asarray(_square(image, size, fit, padding)) for image in turned]
     stacked = np.stack(squares[: numbers.shape[-1]], axis=-1)
@@ -256,7 +257,7 @@ def _finished(
     limits: Range,
     several: bool,
 ) -> Picture:
-    """A picture of [S,S,C], grey where it has no colour or shall have none."""
+    """An image of [S,S,C], grey if it has no colour or grey is requested."""
     ink = None
     if alpha is not None and (weight := float(alpha.sum(dtype=np.float64))) > 0:
         shades = pixels @ BRIGHTNESS if pixels.shape[-1] == 3 else pixels[..., 0]

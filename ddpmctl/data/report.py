@@ -1,4 +1,4 @@
-"""What was not used of a dataset, and what was done to the pictures that were used."""
+"""Report of a dataset load: unused files and conversions."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,9 +18,9 @@ class LoadReport:
     remarks: list[str] = field(default_factory=list)
     """Sentences about the whole dataset."""
     pictures: dict[str, dict[str, None]] = field(default_factory=dict)
-    """Paths of pictures that were used, by a remark to be read after "are"."""
+    """Paths of images that were used, by a remark that follows "are"."""
 
-    def leave_out(self, path: str, reason: str) -> None:
+    def skip(self, path: str, reason: str) -> None:
         """Record that a file or a folder is not used."""
         self.unused.setdefault(escaped(path), escaped(reason))
 
@@ -29,8 +29,8 @@ class LoadReport:
         if sentence not in self.remarks:
             self.remarks.append(sentence)
 
-    def point_out(self, path: str, what: str) -> None:
-        """Record something about a picture that is used."""
+    def note_image(self, path: str, what: str) -> None:
+        """Record something about an image that is used."""
         self.pictures.setdefault(what, {})[escaped(path)] = None
 
     def unused_lines(self) -> list[str]:
@@ -39,10 +39,10 @@ class LoadReport:
         return [f"{path}: {reason}" for path, reason in ordered]
 
     def notes(self) -> list[str]:
-        """What was done to the pictures that are used, in sentences."""
+        """Conversions of the images that are used, in sentences."""
         found = []
         for what, paths in self.pictures.items():
-            subject = counted(len(paths), "picture is", "pictures are")
+            subject = counted(len(paths), "image is", "images are")
             found.append(f"{subject} {what}: {_first(list(paths), ', ')}")
         return [*self.remarks, *found]
 

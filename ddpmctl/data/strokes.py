@@ -137,7 +137,7 @@ def _parse(text: str) -> _Skeleton:
     return _Skeleton(points, np.concatenate(bases), pen_down)
 
 
-# Each skeleton as often as its weight says, so that a uniform choice will do.
+# Each skeleton is repeated by its weight, so that a uniform choice suffices.
 _PARSED = [[s for weight, text in SKELETONS[d] for s in [_parse(text)] * weight] for d in range(CLASSES)]
 
 

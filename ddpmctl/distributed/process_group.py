@@ -1,10 +1,10 @@
-"""Data-parallel training on PyTorch's own engine: torchrun, DistributedDataParallel, gloo and nccl.
+"""Data-parallel training with PyTorch's torchrun, DistributedDataParallel, gloo and nccl.
 
 Each process computes the gradients of its shard of every batch and takes the whole step, so all hold the same weights;
-rank 0 alone watches the clock, writes and reports. The networks here are tens of megabytes and fit on every device, so
-sharding them (FSDP) would save no memory that is short and cost a gather of the weights in each layer.
+rank 0 alone keeps time, writes and prints. The networks here are tens of megabytes and fit on every device, so
+sharding them (FSDP) would not save significant memory and would cost a gather of the weights in each layer.
 
-torch is imported when it is needed: commands import this module to ask whether they are alone.
+torch is imported when it is needed: commands import this module before torch.
 """
 
 from collections.abc import Callable, Iterator
@@ -35,13 +35,13 @@ TIMEOUT = 1800.0
 
 
 class ProcessGroup:
-    """The processes that train together: here, one alone."""
+    """The processes that train together: here, a single process."""
 
     rank, size = 0, 1
 
     @property
     def is_main_process(self) -> bool:
-        """Whether this process watches the clock, writes and reports for all."""
+        """Whether this process keeps time, writes and prints for all."""
         return self.rank == 0
 
     def shard(self, batch: "Tensor") -> "Tensor":
@@ -61,18 +61,18 @@ class ProcessGroup:
         return values
 
     def any_rank(self, *flags: bool) -> tuple[bool, ...]:
-        """For each flag, whether any process raised it."""
+        """For each flag, whether it is set in any process."""
         return flags
 
     def broadcast(self, make: Callable[[], T]) -> T:
-        """What ``make`` returns in rank 0, in all processes; `RemoteError` in the others where it raises there."""
+        """What ``make`` returns in rank 0, in all processes; `RemoteError` in the others if it raises there."""
         return make()
 
     def on_rank0(self, make: Callable[[], T]) -> T | None:
-        """What ``make`` returns in rank 0, there alone; the others wait and fail with it."""
-        made: list[T] = []
-        self.broadcast(lambda: made.extend([make()]))
-        return made[0] if made else None
+        """What ``make`` returns, on rank 0 only; the others wait, and raise if it raises."""
+        result: list[T] = []
+        self.broadcast(lambda: result.extend([make()]))
+        return result[0] if result else None
 
     def check_equal(self, **facts: object) -> None:
         """Raise a `DataError` that names the first fact in which the processes differ."""
@@ -81,7 +81,7 @@ class ProcessGroup:
 SINGLE_PROCESS = ProcessGroup()
 
 _joined: list[ProcessGroup] = []
-"""The group that this process has joined, if any: to join it again within is to have the same one."""
+"""The group that this process has joined, if any: joining again returns the same one."""
 
 
 class TorchProcessGroup(ProcessGroup):
@@ -130,7 +130,7 @@ class TorchProcessGroup(ProcessGroup):
         import torch
         import torch.distributed as dist
 
-        # On the host even where the network is on GPUs, so that nothing waits for them.
+        # On the host even if the network is on GPUs, so that nothing waits for them.
         raised = torch.tensor(flags, dtype=torch.uint8, device="cpu")
         dist.all_reduce(raised, dist.ReduceOp.MAX)
         return tuple(map(bool, raised.tolist()))
@@ -164,20 +164,22 @@ class TorchProcessGroup(ProcessGroup):
             for name, value in others.items():
                 if value != gathered[0][name]:
                     raise DataError(
-                        f"process {rank} has another {name} than process 0: {value} and not {gathered[0][name]}",
-                        "give all machines the same ddpmctl, torch, data and kind of device",
+                        f"{name}: rank {rank} has {value}, rank 0 has {gathered[0][name]}",
+                        "use the same versions, data and device type on all machines",
                     )
 
 
 def check_divisible(size: int, norm: str, group: ProcessGroup) -> None:
-    """Raise a `UsageError` where the processes cannot compute a batch of ``size`` together."""
+    """Raise a `UsageError` if the processes cannot compute a batch of ``size`` together."""
     if group.size > 1 and norm == "batch":
         raise UsageError(
-            "BatchNorm over several processes is another BatchNorm", "one process, or ", Setting("norm", "group")
+            "BatchNorm would use different statistics in several processes",
+            "use one process, or ",
+            Setting("norm", "group"),
         )
     if size < group.size:
         raise UsageError(
-            f"a batch of {size} images cannot be divided among {group.size} processes",
+            f"a batch of {size} images cannot be split over {group.size} processes",
             Setting("batch_size", group.size),
             " or more, or fewer processes",
         )
@@ -185,9 +187,9 @@ def check_divisible(size: int, norm: str, group: ProcessGroup) -> None:
 
 @contextmanager
 def join_process_group() -> Iterator[ProcessGroup]:
-    """Join the other processes of this job where torchrun started several, and leave them at the end.
+    """Join the other processes of this job if torchrun started several, and leave them at the end.
 
-    An error of the network that follows from another process's end is raised as `PeerLost`.
+    A network error caused by the loss of another process is raised as `PeerLost`.
     """
     here = ranks()
     if here.size == 1 or _joined:
@@ -212,7 +214,7 @@ def join_process_group() -> Iterator[ProcessGroup]:
         except RuntimeError as error:
             raise DdpmctlError(
                 f"the processes cannot connect to one another: {first_line(error)}",
-                "GLOO_SOCKET_IFNAME and NCCL_SOCKET_IFNAME name the network between the machines",
+                "set GLOO_SOCKET_IFNAME and NCCL_SOCKET_IFNAME to the network interface between the machines",
             ) from error
         group = TorchProcessGroup(here)
         _joined.append(group)
@@ -224,8 +226,7 @@ def join_process_group() -> Iterator[ProcessGroup]:
             if loss is None:
                 raise
             raise PeerLost(
-                f"another process of this training ended unexpectedly; the last checkpoint is kept "
-                f"({first_line(loss)})",
+                f"another process of this run ended unexpectedly; the last checkpoint is saved ({first_line(loss)})",
                 "torchrun --max-restarts 3 resumes automatically; or: ddpmctl train ",
                 Setting("resume", "latest"),
             ) from error

@@ -1,6 +1,6 @@
-"""What the processes of one torchrun job share beside tensors, through the store that torchrun keeps for them.
+"""Coordination of the processes of a torchrun job through torchrun's key-value store.
 
-The rendezvous, who failed, who reports it, and which run was being trained before an elastic restart.
+The rendezvous, failures and their reporting, and the run that was trained before an elastic restart.
 """
 
 import json
@@ -31,11 +31,11 @@ FAILED = "/failed"
 EXIT_DELAY = 5.0
 """Seconds in which a process may end by itself after a failure elsewhere."""
 
-CURRENT_RUN = "ddpmctl/begun"
+CURRENT_RUN = "ddpmctl/current_run"
 
 
 class RemoteError(DdpmctlError):
-    """Another process failed, and reports why."""
+    """Another process failed and reports the error."""
 
 
 class PeerLost(DdpmctlError):
@@ -48,14 +48,14 @@ def rendezvous(here: Ranks) -> str:
     torchrun counts its restarts on each machine separately, so the count does not identify a start. Rank 0 generates a
     name and publishes it with the tokens of the processes it is for, until all have read it.
     """
-    store, token, meeting = torchrun_store(), uuid4().hex, "ddpmctl/meeting"
+    store, token, rendezvous_key = torchrun_store(), uuid4().hex, "ddpmctl/rendezvous"
     name, everybody = uuid4().hex, range(here.size)
-    store.set(f"{meeting}/{here.rank}", token)
+    store.set(f"{rendezvous_key}/{here.rank}", token)
     while True:
         if here.is_main_process:
-            tokens = [_read(store, f"{meeting}/{rank}") for rank in everybody]
-            store.set(meeting, json.dumps({"name": name, "tokens": tokens}))
-        published = json.loads(_read(store, meeting) or '{"tokens": []}')
+            tokens = [_read(store, f"{rendezvous_key}/{rank}") for rank in everybody]
+            store.set(rendezvous_key, json.dumps({"name": name, "tokens": tokens}))
+        published = json.loads(_read(store, rendezvous_key) or '{"tokens": []}')
         if published["tokens"][here.rank : here.rank + 1] == [token]:
             prefix = f"ddpmctl/{published['name']}"
             store.set(f"{prefix}/{here.rank}", "here")
@@ -65,7 +65,7 @@ def rendezvous(here: Ranks) -> str:
 
 
 def exit_with_peers(prefix: str, left: Event) -> None:
-    """End this process soon after another has failed, even where it waits in a collective that never returns."""
+    """End this process soon after another has failed, even if it waits in a collective that never returns."""
     with suppress(DdpmctlError, RuntimeError):
         store = torchrun_store()
         while not left.wait(1):
@@ -135,14 +135,16 @@ def torchrun_store(seconds: float = 5.0) -> "Store":
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
-        raise DdpmctlError("this torchrun keeps no store for its processes", "unset TORCH_DISABLE_SHARE_RDZV_TCP_STORE")
+        raise DdpmctlError(
+            "torchrun does not share its store with the processes", "unset TORCH_DISABLE_SHARE_RDZV_TCP_STORE"
+        )
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     try:
         return TCPStore(address, port, is_master=False, timeout=timedelta(seconds=seconds))
     except RuntimeError as error:
         raise DdpmctlError(
             f"torchrun cannot be reached at {address}:{port}: {first_line(error)}",
-            "check that no firewall is in between",
+            "check firewalls between the machines",
         ) from error
 
 
@@ -159,5 +161,5 @@ def stored_run() -> dict[str, str]:
 
 
 def _read(store: "Store", key: str) -> str:
-    """The value of a key, empty where it is not set."""
+    """The value of a key, empty if it is not set."""
     return store.get(key).decode() if store.check([key]) else ""

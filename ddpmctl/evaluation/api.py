@@ -18,7 +18,7 @@ from ddpmctl.evaluation.metrics import check_available, nearest
 from ddpmctl.evaluation.plot import quality_against_cost
 from ddpmctl.imaging.files import png
 from ddpmctl.imaging.grid import labelled_grid
-from ddpmctl.model_images import same_images
+from ddpmctl.model_images import load_training_data
 from ddpmctl.registry import Checkpoint, Registry
 from ddpmctl.registry.evaluations import store_evaluation
 from ddpmctl.sampling.engine import Engine
@@ -208,8 +208,8 @@ def _settings(request: SamplingRequest, sweep: Mapping[str, Sequence[Any]]) -> I
 def _evaluator(checkpoint: Checkpoint, data_dir: Path | None, engine: Engine, progress: Progress) -> Evaluator:
     """The evaluator of the dataset that the model was trained on."""
     manifest = checkpoint.manifest
-    train = same_images(manifest, data_dir, notice=log.warning)
-    test = same_images(manifest, data_dir, train=False)
+    train = load_training_data(manifest, data_dir, notice=log.warning)
+    test = load_training_data(manifest, data_dir, train=False)
     if manifest.dataset.digest and train.digest() != manifest.dataset.digest:
         log.warning("the dataset %s is not the one that this model was trained on", manifest.dataset.name)
     side = manifest.config.model.image_size

@@ -1,4 +1,4 @@
-"""A model as one file: a plain zip of its weights, manifest and history, whose import trusts nothing in it."""
+"""A model as one file: a plain zip of its weights, manifest and history, validated completely on import."""
 
 import io
 import json
@@ -21,20 +21,20 @@ from ddpmctl.registry.writer import OTHER_NAME, check_name, is_valid_name
 
 MEMBERS = (WEIGHTS, MANIFEST, HISTORY)
 CARD = "README.md"
-"""For people; it is not read."""
+"""Human-readable; ignored on import."""
 
 MAX_COMPRESSION = 100
 """Unpacked size over packed size: weights hardly compress at all, and a history never so well."""
 
-HINT = "ddpmctl models export MODEL FILE.zip makes one"
+HINT = "create one: ddpmctl models export MODEL FILE.zip"
 
 
 def check_export(path: Path, licence: str | None) -> None:
     """Check the arguments of `export` before the model is opened."""
     if path.suffix.lower() not in (".zip", ".safetensors"):
-        raise UsageError(f"{path} is not named like an archive", f"name it {path.stem}.zip")
+        raise UsageError(f"unsupported archive extension: {path}", f"use {path.stem}.zip or {path.stem}.safetensors")
     if licence is not None and (not licence.strip() or "\n" in licence or len(licence) > 100):
-        raise UsageError("that is not the name of a licence", Setting("licence", "CC0-1.0"))
+        raise UsageError("invalid licence name", Setting("licence", "CC0-1.0"))
     check_writable(path)
 
 
@@ -43,7 +43,7 @@ def export(checkpoint: Checkpoint, path: Path, licence: str | None = None) -> in
 
     Args:
         checkpoint: the model.
-        path: ``.zip`` for an archive, ``.safetensors`` for bare weights with their config in the metadata.
+        path: ``.zip`` for an archive, ``.safetensors`` for the weights alone with their config in the metadata.
         licence: an SPDX name for the model card.
     """
     check_export(path, licence)
@@ -52,7 +52,7 @@ def export(checkpoint: Checkpoint, path: Path, licence: str | None = None) -> in
     try:
         replace_file(path, data)
     except OSError as error:
-        raise DdpmctlError(f"cannot write {path}: {error.strerror}", "choose another folder") from error
+        raise DdpmctlError(f"cannot write {path}: {error.strerror}", "choose a different folder") from error
     return len(data)
 
 
@@ -65,7 +65,7 @@ def _pack(checkpoint: Checkpoint, licence: str | None) -> bytes:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
         for name, data in files.items():
-            # A fixed date: the same model makes the same archive.
+            # A fixed date: the same model always produces the same archive.
             member = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
             member.external_attr = 0o644 << 16
             archive.writestr(member, data)
@@ -88,7 +88,7 @@ def _pack_weights(checkpoint: Checkpoint, licence: str | None) -> bytes:
 
 
 def _without_folder(manifest: Manifest) -> Manifest:
-    """The manifest without the path to its owner's images."""
+    """The manifest without the path of the user's images."""
     return replace(manifest, dataset=replace(manifest.dataset, name=without_folder(manifest.dataset.name)))
 
 
@@ -101,7 +101,7 @@ def without_folder(dataset: str) -> str:
 def import_archive(registry: Registry, path: Path, name: str | None) -> Path:
     """Add a model from an archive to the registry and return the directory of its checkpoint.
 
-    Without ``name``, the model is named after the file, or after its dataset and preset where that is not a valid name.
+    Without ``name``, the model is named after the file, or after its dataset and preset if that is not a valid name.
     """
     if name is not None:
         check_name(name)
@@ -109,7 +109,7 @@ def import_archive(registry: Registry, path: Path, name: str | None) -> Path:
     with tempfile.TemporaryDirectory() as folder:
         for member, data in files.items():
             (Path(folder) / member).write_bytes(data)
-        # The one loader decides whether it is a model.
+        # The common loader decides whether it is a model.
         try:
             checkpoint = Checkpoint.open(str(path), Path(folder))
             checkpoint.verify()
@@ -118,7 +118,7 @@ def import_archive(registry: Registry, path: Path, name: str | None) -> Path:
             raise _refusal(path, reason) from error
         manifest = checkpoint.manifest
     if manifest.resume is not None:
-        raise _refusal(path, "its manifest describes a training state that is not in it")
+        raise _refusal(path, "its manifest refers to a training state that it does not contain")
     file_name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip(".-_")[:64]
     stem = f"{manifest.dataset.name.partition(':')[0]}-{manifest.preset}"
     name = name or (file_name if is_valid_name(file_name) else None)
@@ -138,16 +138,16 @@ def read_archive(path: Path) -> dict[str, bytes]:
             members = {info.filename: info for info in archive.infolist()}
             names = sorted(info.filename for info in archive.infolist())
             if names not in (sorted(MEMBERS), sorted((*MEMBERS, CARD))):
-                raise ValueError(f"it does not hold {', '.join(MEMBERS)} and nothing else")
+                raise ValueError(f"it must contain exactly {', '.join(MEMBERS)}, and optionally {CARD}")
             for member in members.values():
                 _check_member(member, size)
             manifest = Manifest.from_json(_read_member(archive, members[MANIFEST]).decode())
             for name, record in manifest.files.items():
                 if name in members and members[name].file_size != record.size:
-                    raise ValueError(f"{name} does not have the size that the manifest gives")
+                    raise ValueError(f"{name} does not have the size in the manifest")
             return {name: _read_member(archive, members[name]) for name in MEMBERS}
     except FileNotFoundError as error:
-        raise CheckpointError(f"there is no file {path}", HINT) from error
+        raise CheckpointError(f"{path} does not exist", HINT) from error
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}", HINT) from error
     except (ValueError, RuntimeError, LookupError, EOFError, OverflowError, zipfile.BadZipFile, zlib.error) as error:
@@ -166,13 +166,13 @@ def _check_member(member: zipfile.ZipInfo, size: int) -> None:
     if member.flag_bits & 1:
         raise ValueError(f"{member.filename} is encrypted")
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ValueError(f"{member.filename} is packed in an unusual way")
+        raise ValueError(f"{member.filename} uses an unsupported compression method")
     if member.compress_size > size:
         raise ValueError(f"{member.filename} is longer than the archive")
     if member.file_size > MAX_COMPRESSION * (member.compress_size + 100):
         raise ValueError(f"{member.filename} unpacks to {member.file_size} bytes from {member.compress_size}")
     if member.filename == MANIFEST and member.file_size > MAX_BYTES:
-        raise ValueError("its manifest is far too large")
+        raise ValueError("its manifest is too large")
 
 
 def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
@@ -180,5 +180,5 @@ def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
     with archive.open(member) as opened:
         data = opened.read(member.file_size + 1)
     if len(data) != member.file_size:
-        raise ValueError(f"{member.filename} does not have the size that the archive gives")
+        raise ValueError(f"{member.filename} does not have the size in the archive's table of contents")
     return data

@@ -4,7 +4,7 @@ import json
 
 from ddpmctl.registry.checkpoint import Checkpoint
 
-NO_LICENCE = "not chosen by whoever exported the model"
+NO_LICENCE = "not specified"
 
 
 def card(checkpoint: Checkpoint, licence: str | None = None) -> str:

@@ -1,4 +1,4 @@
-"""The one loader of checkpoints."""
+"""The loader of all checkpoints."""
 
 import csv
 import hashlib
@@ -33,7 +33,7 @@ MSE_COLUMNS = ("train_mse", "validation_mse")
 """Columns of the history that are drawn as curves."""
 
 
-class Vanished(CheckpointError):
+class CheckpointRemoved(CheckpointError):
     """A checkpoint was removed while it was read: a newer one replaced it, or the model was removed."""
 
 
@@ -42,7 +42,7 @@ class Checkpoint:
     """An opened checkpoint of a model: its manifest is valid, and its files have the right sizes.
 
     Attributes:
-        name: of the model; the path where it was opened by path.
+        name: of the model; the path if it was opened by path.
         path: the directory of the checkpoint.
         checksum: of the manifest, hexadecimal.
     """
@@ -89,10 +89,10 @@ class Checkpoint:
         return self._tensors(WEIGHTS)
 
     def state(self) -> "dict[str, np.ndarray]":
-        """The tensors that resuming needs beside the weights, by name, verified."""
+        """The tensors that resuming needs in addition to the weights, by name, verified."""
         if STATE not in self.manifest.files:
             raise CheckpointError(
-                f"'{self.name}' holds a model and not the state of its training", "train another: ddpmctl train"
+                f"'{self.name}' has no training state and cannot be resumed", "train a new model: ddpmctl train"
             )
         return self._tensors(STATE)
 
@@ -106,7 +106,7 @@ class Checkpoint:
     def verify(self) -> None:
         """Read and check every byte."""
         if sum(tensor.size for tensor in self.weights().values()) != self.manifest.parameters:
-            raise damaged(self.path / WEIGHTS, f"it does not hold {self.manifest.parameters} parameters")
+            raise damaged(self.path / WEIGHTS, f"it does not contain {self.manifest.parameters} parameters")
         if STATE in self.manifest.files:
             self.state()
         _ = self.history
@@ -154,7 +154,7 @@ class Checkpoint:
 
 
 def previews_of(state: "Mapping[str, np.ndarray]") -> "tuple[np.ndarray, list[int]]":
-    """The previews in a training state and their steps, possibly none; raises ValueError where they do not match."""
+    """The previews in a training state and their steps, possibly none; raises ValueError if they do not match."""
     import numpy as np
 
     images = state.get(PREVIEWS, np.empty((0, 0, 0, 0), np.uint8))
@@ -175,7 +175,7 @@ def read_manifest(path: Path) -> tuple[Manifest, str]:
         raise CheckpointError(f"no checkpoint in {path.parent}: {path.name}: {error.strerror}") from error
     try:
         if len(data) > MAX_BYTES:
-            raise ValueError("it is far too large")
+            raise ValueError("it is too large")
         text = data.decode()
         return Manifest.from_json(text), checksum_of(text)
     except (ValueError, RecursionError) as error:
@@ -192,9 +192,9 @@ def _check_size(path: Path, record: FileRecord) -> None:
 
 
 def _check_displayable(texts: Iterable[str], path: Path) -> None:
-    """Refuse control characters in names of tensors and cells, which are printed."""
+    """Reject control characters in names of tensors and cells, which are printed."""
     if not all(map(is_displayable, texts)):
-        raise damaged(path, "it holds characters that cannot be displayed")
+        raise damaged(path, "it contains characters that cannot be displayed")
 
 
 def _check_mse(cell: str, path: Path) -> None:
@@ -209,7 +209,9 @@ def _check_mse(cell: str, path: Path) -> None:
 def unreadable(path: Path, error: OSError) -> CheckpointError:
     """The error for a file that cannot be read."""
     if isinstance(error, FileNotFoundError) and not path.parent.exists():
-        return Vanished(f"{path.parent} was removed or replaced while it was being read", "run the command again")
+        return CheckpointRemoved(
+            f"{path.parent} was removed or replaced while it was being read", "run the command again"
+        )
     return damaged(path, str(error.strerror))
 
 

@@ -1,4 +1,4 @@
-"""The result of a model's evaluation, stored beside it."""
+"""The result of a model's evaluation, stored with it."""
 
 import json
 from contextlib import suppress
@@ -13,7 +13,7 @@ VERSION = 1
 
 
 def store_evaluation(checkpoint: Checkpoint, evaluation: dict[str, Any]) -> bool:
-    """Store plain values beside a model; returns False where that is not possible, as for a path to a checkpoint."""
+    """Store plain values with a model; returns False if that is not possible, as for a path to a checkpoint."""
     model = checkpoint.path.parent
     if not (model / BEST).is_file():
         return False
@@ -25,7 +25,7 @@ def store_evaluation(checkpoint: Checkpoint, evaluation: dict[str, Any]) -> bool
 
 
 def stored_evaluation(checkpoint: Checkpoint) -> dict[str, Any] | None:
-    """The stored evaluation of exactly these weights; None where there is none or it cannot be read."""
+    """The stored evaluation of exactly these weights; None if there is none or it cannot be read."""
     try:
         stored = json.loads((checkpoint.path.parent / FILE).read_text(encoding="utf-8"))
         if stored["version"] != VERSION or stored["digest"] != checkpoint.digest:

@@ -1,4 +1,4 @@
-"""The manifest beside the weights: everything known about a checkpoint, as strict JSON with a checksum."""
+"""The manifest of a checkpoint: everything known about a checkpoint, as strict JSON with a checksum."""
 
 import dataclasses
 import hashlib
@@ -16,10 +16,10 @@ from ddpmctl.plan import Plan
 
 SCHEMA = 5
 MAX_BYTES = 1_000_000
-"""Far more than any manifest has; a larger file is not read."""
+"""Maximum size of a manifest; a larger file is not read."""
 
 MAX_FILE = 4 * 2**30
-"""Bytes, for each file of a checkpoint."""
+"""Maximum size of each file of a checkpoint, in bytes."""
 
 FINISHED = ("done", "early")
 """The values of ``RunRecord.stopped`` for a run that has completed its plan."""
@@ -50,13 +50,13 @@ class DatasetRecord:
     """The images that a model was trained on."""
 
     name: str
-    """As given to ``--dataset``."""
+    """As in `RunSpec.dataset`."""
     digest: str
-    """sha256 of pixels and labels, hexadecimal; empty where it is not known."""
+    """sha256 of pixels and labels, hexadecimal; empty if it is unknown."""
     count: int
     """Training images, validation images included."""
     fit: str
-    """How pictures were made square; empty where all were."""
+    """How images were made square; empty if all were."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +74,7 @@ class Metric:
 
     @property
     def title(self) -> str:
-        """Its name for people."""
+        """Its human-readable name."""
         return {"validation_mse": "validation MSE", "train_mse": "train MSE"}.get(self.name, self.name)
 
 
@@ -92,7 +92,7 @@ class SegmentRecord:
     created: str
     """UTC, ISO 8601."""
     device: str
-    """Described for people."""
+    """Human-readable."""
     precision: str
     threads: int
     """CPU threads of torch."""
@@ -103,17 +103,17 @@ class SegmentRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResumeRecord:
-    """What resuming needs beside the tensors in ``state.safetensors``."""
+    """Resume state besides the tensors in ``state.safetensors``."""
 
     plan: Plan
     device: str
-    """As given to ``--device``."""
+    """As in `RunSpec.device`."""
     within_epochs: bool
     """Whether the number of epochs limits the run in addition to a time limit."""
     epochs_without_better: int
     """Counts towards the patience."""
     rollbacks: int
-    """How often a loss that was not finite sent the run back."""
+    """Number of roll-backs after a non-finite loss."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,14 +126,14 @@ class RunRecord:
     """Optimizer steps done."""
     planned_steps: int
     epochs: int
-    """Epochs begun."""
+    """Epochs started."""
     images: int
     """Training images seen."""
     seconds: float
     """Time spent training, without evaluation and saving."""
     seed: int
     device: str
-    """Described for people."""
+    """Human-readable."""
     precision: str
     threads: int
     """CPU threads of torch."""
@@ -141,11 +141,11 @@ class RunRecord:
     max_time: float
     """Time limit in seconds; 0 for none."""
     accumulate: int
-    """Parts that each batch is computed in."""
+    """Gradient accumulation steps."""
     compiled: bool
     """Whether the network runs under torch.compile."""
     segments: tuple[SegmentRecord, ...]
-    """Empty where they are not known."""
+    """Empty if they are unknown."""
 
     def __post_init__(self) -> None:
         counts = (self.step, self.epochs, self.images, self.seconds, self.seed, self.threads, self.max_time)
@@ -155,7 +155,7 @@ class RunRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """Everything known about one checkpoint of a model, and all that sampling needs beside the weights."""
+    """Everything known about one checkpoint of a model, and all that sampling needs in addition to the weights."""
 
     schema: int = SCHEMA
     created: str
@@ -166,11 +166,11 @@ class Manifest:
     dataset: DatasetRecord
     run: RunRecord
     metric: Metric | None
-    """Of this checkpoint; None where it was not validated."""
+    """Of this checkpoint; None if it was not validated."""
     best: Metric | None
     """Of the best checkpoint so far; None before the first was validated."""
     resume: ResumeRecord | None
-    """None where the run cannot be resumed from here."""
+    """None if the run cannot be resumed from here."""
     parameters: int
     """Elements of all tensors in the weights; the running statistics of BatchNorm are included."""
     versions: dict[str, str]
@@ -178,7 +178,7 @@ class Manifest:
 
     def __post_init__(self) -> None:
         if len(self.classes) != self.config.model.num_classes:
-            raise ValueError("classes must be as many as config.model.num_classes")
+            raise ValueError("the number of classes must equal config.model.num_classes")
         if problem := class_names_problem(self.classes):
             raise ValueError(problem)
         if datetime.fromisoformat(self.created).tzinfo is None:
@@ -189,11 +189,11 @@ class Manifest:
         if self.resume and (not self.run.segments or self.resume.plan.steps != self.run.planned_steps):
             raise ValueError("resume does not match the run")
         if self.metric and not self.best:
-            raise ValueError("metric is given and best is not")
+            raise ValueError("metric requires best")
 
     def to_json(self) -> str:
         """Readable JSON, one field per line, with a checksum over all of it."""
-        return seal(dataclasses.asdict(self))
+        return with_checksum(dataclasses.asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -203,9 +203,9 @@ class Manifest:
             raise ValueError("it is not a JSON object")
         schema = values.get("schema")
         if type(schema) is not int or schema < 1:
-            raise ValueError("it names no known schema")
+            raise ValueError("it has no valid schema version")
         if schema > SCHEMA:
-            raise ValueError(f"it has schema {schema} and this ddpmctl knows {SCHEMA}: upgrade ddpmctl")
+            raise ValueError(f"it has schema {schema} but this ddpmctl supports up to {SCHEMA}: upgrade ddpmctl")
         if schema < SCHEMA:
             raise ValueError(
                 f"it has schema {schema} and was written by an earlier version of ddpmctl: train the model again"
@@ -216,7 +216,7 @@ class Manifest:
         return manifest
 
 
-def seal(values: Mapping[str, Any]) -> str:
+def with_checksum(values: Mapping[str, Any]) -> str:
     """The text of a manifest, whose last field is the sha256 of the text with zeros in that place."""
     text = json.dumps({**values, CHECKSUM: _BLANK}, indent=2, ensure_ascii=False) + "\n"
     at = text.rindex(_BLANK)
@@ -224,7 +224,7 @@ def seal(values: Mapping[str, Any]) -> str:
 
 
 def checksum_of(text: str) -> str:
-    """The checksum in the text of a manifest; empty where there is none or it does not match."""
+    """The checksum in the text of a manifest; empty if there is none or it does not match."""
     match = _SEAL.search(text)
     blank = text[: match.start(1)] + _BLANK + text[match.end(1) :] if match else ""
     return match[1] if match and hashlib.sha256(blank.encode()).hexdigest() == match[1] else ""

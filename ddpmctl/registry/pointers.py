@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from ddpmctl.errors import CheckpointError
-from ddpmctl.registry.checkpoint import MANIFEST, Checkpoint, Vanished
+from ddpmctl.registry.checkpoint import MANIFEST, Checkpoint, CheckpointRemoved
 
 log = logging.getLogger("ddpmctl")
 
@@ -13,14 +13,14 @@ BEST = "best"
 LAST = "last"
 
 CHECKPOINT = re.compile(r"[0-9]{8,12}(-[0-9]{1,6})?")
-"""The directory name of a checkpoint: its step, and a number where that name was taken."""
+"""The directory name of a checkpoint: its step, and a number if that name was in use."""
 
 POINTER = re.compile(rf"(?P<checkpoint>{CHECKPOINT.pattern}) (?P<checksum>[0-9a-f]{{64}})\n")
 """The content of a pointer: the directory name of a checkpoint and the checksum of its manifest."""
 
 
-def pointed_to(model: Path) -> set[str] | None:
-    """The checkpoints that a model's pointers name; None where a pointer cannot be read."""
+def referenced_checkpoints(model: Path) -> set[str] | None:
+    """The checkpoints that a model's pointers name; None if a pointer cannot be read."""
     names = set()
     for path in (model / BEST, model / LAST):
         try:
@@ -36,8 +36,8 @@ def pointed_to(model: Path) -> set[str] | None:
 
 
 def unreferenced(model: Path) -> list[Path]:
-    """The checkpoints in a model's directory that no pointer names; none where a pointer cannot be read."""
-    names = pointed_to(model)
+    """The checkpoints in a model's directory that no pointer names; none if a pointer cannot be read."""
+    names = referenced_checkpoints(model)
     if names is None:
         return []
     checkpoints = (path for path in model.iterdir() if CHECKPOINT.fullmatch(path.name) and path.is_dir())
@@ -57,23 +57,23 @@ def _read_pointer(path: Path) -> tuple[str, str]:
 
 
 def open_pointer(name: str, model: Path, pointer: str) -> Checkpoint:
-    """Open the checkpoint that a pointer of a model names; again, where it is replaced meanwhile."""
+    """Open the checkpoint that a pointer of a model names; again if it is replaced meanwhile."""
     path = model / pointer
     while True:
         named, checksum = _read_pointer(path)
         try:
             opened = Checkpoint.open(name, model / named)
-        except Vanished as error:
+        except CheckpointRemoved as error:
             if _read_pointer(path)[0] == named:
                 raise CheckpointError(f"damaged checkpoint: {path} names {named}, which does not exist") from error
             continue
         if opened.checksum != checksum:
-            raise CheckpointError(f"damaged checkpoint: {path} names another {named} than there is")
+            raise CheckpointError(f"damaged checkpoint: {path} refers to a different version of {named}")
         return opened
 
 
 def last_of(checkpoint: Checkpoint) -> Checkpoint:
-    """The last checkpoint of the run that a checkpoint belongs to; itself where it stands alone."""
+    """The last checkpoint of the run that a checkpoint belongs to; itself if it stands alone."""
     model = checkpoint.path.parent
     if not (model / LAST).is_file():
         return checkpoint
@@ -82,7 +82,7 @@ def last_of(checkpoint: Checkpoint) -> Checkpoint:
 
 
 def last_readable(checkpoint: Checkpoint) -> Checkpoint:
-    """As `last_of`; where the last checkpoint is damaged, the given one with a logged warning."""
+    """As `last_of`; if the last checkpoint is damaged, the given one with a logged warning."""
     try:
         return last_of(checkpoint)
     except CheckpointError as error:
@@ -103,4 +103,4 @@ def open_path(path: Path) -> Checkpoint:
 
 
 def _not_a_checkpoint(path: Path) -> CheckpointError:
-    return CheckpointError(f"{path} is not a checkpoint", "ddpmctl models lists the models there are")
+    return CheckpointError(f"{path} is not a checkpoint", "list models: ddpmctl models")

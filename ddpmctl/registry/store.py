@@ -1,4 +1,4 @@
-"""Where models live and how they are found."""
+"""Where models are stored and how they are found."""
 
 import logging
 import os
@@ -12,17 +12,17 @@ from ddpmctl.durable import (
     discard,
     fsync_dir,
     name_of_temporary,
+    remove_temporaries,
     remove_tree,
     rename,
     replace_file,
     size_of,
-    sweep,
     temporaries,
 )
 from ddpmctl.errors import CheckpointError, DdpmctlError, Setting, UsageError
 from ddpmctl.labels import is_displayable
 from ddpmctl.paths import expand, expand_home, user_data_path
-from ddpmctl.registry.checkpoint import Checkpoint, Vanished
+from ddpmctl.registry.checkpoint import Checkpoint, CheckpointRemoved
 from ddpmctl.registry.manifest import FINISHED
 from ddpmctl.registry.pointers import BEST, LAST, last_readable, open_path, open_pointer, unreferenced
 from ddpmctl.registry.writer import OTHER_NAME_OR_FORCE, Hint, ModelWriter, check_name, is_valid_name, lock
@@ -30,9 +30,9 @@ from ddpmctl.registry.writer import OTHER_NAME_OR_FORCE, Hint, ModelWriter, chec
 log = logging.getLogger("ddpmctl")
 
 DEFAULT = "default"
-"""The file beside the models that names the default model."""
+"""The file next to the models that names the default model."""
 
-BUSY = "wait for it, or end it"
+BUSY = "wait until it finishes, or stop it"
 
 
 def user_home() -> Path:
@@ -67,7 +67,7 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """The outcome of reading every byte of a model; ``problem`` is None where it is whole."""
+    """The outcome of reading every byte of a model; ``problem`` is None if intact."""
 
     name: str
     problem: str | None
@@ -76,7 +76,7 @@ class Verification:
 
 @dataclass(frozen=True, slots=True)
 class Leftover:
-    """Something that a crash left, and its size in bytes."""
+    """A temporary file or folder left by a crash, and its size in bytes."""
 
     path: Path
     bytes: int
@@ -96,8 +96,10 @@ class Registry:
         except FileNotFoundError:
             return []
         except OSError as error:
-            raise DdpmctlError(f"cannot read {self.models}: {error.strerror}", "set DDPMCTL_HOME") from error
-        # os.path.isfile returns False where a directory may not be searched; pathlib raises.
+            raise DdpmctlError(
+                f"cannot read {self.models}: {error.strerror}", "set DDPMCTL_HOME to a readable folder"
+            ) from error
+        # os.path.isfile returns False for a directory that may not be searched; pathlib raises.
         named = [entry for entry in entries if os.path.isfile(entry / pointer)]  # noqa: PTH113
         return sorted(entry.name for entry in named if not entry.name.startswith(".") and is_displayable(entry.name))
 
@@ -107,17 +109,17 @@ class Registry:
 
     def overview(self) -> Listing:
         """Read the manifests of all models and runs."""
-        runs, models = list(self.unfinished()), list(self.survey())
-        whole = [entry for entry in models if isinstance(entry, Checkpoint)]
-        whole.sort(key=lambda checkpoint: checkpoint.manifest.created, reverse=True)
+        runs, models = list(self.unfinished()), list(self.iter_models())
+        intact = [entry for entry in models if isinstance(entry, Checkpoint)]
+        intact.sort(key=lambda checkpoint: checkpoint.manifest.created, reverse=True)
         return Listing(
-            models=[(checkpoint, last_readable(checkpoint)) for checkpoint in whole],
+            models=[(checkpoint, last_readable(checkpoint)) for checkpoint in intact],
             unfinished=[entry for entry in runs if isinstance(entry, Checkpoint)],
             damaged=[entry for entry in (*models, *runs) if isinstance(entry, Damaged)],
         )
 
-    def survey(self) -> Iterator[Checkpoint | Damaged]:
-        """The best checkpoint of every model, damaged ones as such: one of them never hides the others."""
+    def iter_models(self) -> Iterator[Checkpoint | Damaged]:
+        """The best checkpoint of every model, damaged ones as such: damaged models do not hide others."""
         for name in self.names():
             try:
                 yield self._open_pointer(name, BEST)
@@ -137,12 +139,12 @@ class Registry:
                     yield last
 
     def newest(self) -> Checkpoint | None:
-        """The undamaged model whose best checkpoint is the most recent, None where there is none."""
-        whole = [entry for entry in self.survey() if isinstance(entry, Checkpoint)]
-        return max(whole, key=lambda checkpoint: checkpoint.manifest.created, default=None)
+        """The undamaged model whose best checkpoint is the most recent, None if there is none."""
+        intact = [entry for entry in self.iter_models() if isinstance(entry, Checkpoint)]
+        return max(intact, key=lambda checkpoint: checkpoint.manifest.created, default=None)
 
     def default(self) -> str | None:
-        """The default model's name; None where none was chosen or it no longer exists."""
+        """The default model's name; None if none was chosen or it no longer exists."""
         try:
             name = (self.home / DEFAULT).read_text(encoding="utf-8").strip()
         except (OSError, ValueError):
@@ -160,11 +162,11 @@ class Registry:
         if old not in self.all_names():
             raise self._unknown(old, self.names())
         check_name(new)
-        held = lock(self.models, old, BUSY)
+        lock_file = lock(self.models, old, BUSY)
         try:
-            taken = lock(self.models, new, "choose another name") if new != old else None
+            taken = lock(self.models, new, "choose a different name") if new != old else None
             if (self.models / new).exists():
-                raise UsageError(f"there is a model '{new}' already", "choose another name")
+                raise UsageError(f"a model named '{new}' already exists", "choose a different name")
             was_default = self.default() == old
             rename(self.models / old, self.models / new)
             fsync_dir(self.models)
@@ -173,7 +175,7 @@ class Registry:
             if was_default:
                 self.use(new)
         finally:
-            held.release()
+            lock_file.release()
 
     def open(self, reference: str | None) -> Checkpoint:
         """Find and open a model.
@@ -188,10 +190,10 @@ class Registry:
             if newest:
                 return newest
             if damaged := self.names():
-                raise CheckpointError(f"every model is damaged: {', '.join(damaged)}", "ddpmctl models says how")
+                raise CheckpointError(f"every model is damaged: {', '.join(damaged)}", "details: ddpmctl models")
             if runs := self.names(LAST):
                 raise _not_validated(runs[0])
-            raise CheckpointError("there is no model yet", "make one: ddpmctl demo, or ddpmctl train")
+            raise CheckpointError("no models yet", "train one: ddpmctl demo, or ddpmctl train")
         assert reference is not None
         names = self.names()
         if reference in names:
@@ -207,7 +209,7 @@ class Registry:
         """Raises CheckpointError unless there is a model or a run of this name here."""
         if name not in self.all_names():
             self.open(name)  # suggests a similar name
-            raise CheckpointError(f"'{name}' is not in the registry", "ddpmctl models lists what is")
+            raise CheckpointError(f"'{name}' is not in the registry", "list models: ddpmctl models")
 
     def writer(
         self, name: str | None, stem: str, *, replace: bool = False, hint: Hint = OTHER_NAME_OR_FORCE
@@ -218,7 +220,7 @@ class Registry:
             name: the user's; None for ``stem`` with the first free number.
             stem: the readable part of a generated name.
             replace: overwrite an existing model of that name with the first best checkpoint.
-            hint: what to do where the name is taken.
+            hint: what to do if the name is in use.
         """
         if name is not None:
             return ModelWriter(self.models, name, replace=replace, hint=hint)
@@ -226,18 +228,18 @@ class Registry:
         while True:
             try:
                 return ModelWriter(self.models, f"{stem}-{number}")
-            except (UsageError, CheckpointError):  # taken, or being trained
+            except (UsageError, CheckpointError):  # in use, or being trained
                 number += 1
 
     def resume(self, reference: str) -> tuple[ModelWriter, Checkpoint]:
-        """Lock a run and open its last checkpoint; ``latest`` is the run that was last worked on."""
+        """Lock a run and open its last checkpoint; ``latest`` is the most recent run."""
         names = self.names(LAST)
         if reference == "latest":
             reference = self._latest_run(names)
         if reference not in names:
             if reference in self.names():
                 raise CheckpointError(
-                    f"'{reference}' holds a model and not the state of its training", "train another: ddpmctl train"
+                    f"'{reference}' has no training state and cannot be resumed", "train a new model: ddpmctl train"
                 )
             raise self._unknown(reference, names)
         writer = ModelWriter(self.models, reference, resume=True)
@@ -265,7 +267,7 @@ class Registry:
                 for checkpoint in self.checkpoints(name):
                     checkpoint.verify()
                     checked += checkpoint.size
-            except Vanished:
+            except CheckpointRemoved:
                 continue  # it is being trained: the next checkpoint exists already
             except CheckpointError as error:
                 return Verification(name, error.message, checked)
@@ -291,18 +293,18 @@ class Registry:
         """Remove a model with all of its training; returns the bytes freed."""
         if name not in self.all_names():
             raise self._unknown(name, self.names())
-        held = lock(self.models, name, BUSY)
+        lock_file = lock(self.models, name, BUSY)
         try:
             size = size_of(self.models / name)
             remove_tree(self.models / name)
-            sweep(self.models, name)
+            remove_temporaries(self.models, name)
             fsync_dir(self.models)
         finally:
-            held.release()
+            lock_file.release()
         return size
 
     def prune(self, *, dry_run: bool = False) -> list[Leftover]:
-        """Remove what crashes left and checkpoints that no pointer names; skips models in training."""
+        """Remove files left by crashes and checkpoints that no pointer names; skips models in training."""
         found = []
         for path in self.leftovers():
             found.append(Leftover(path, size_of(path)))
@@ -314,7 +316,7 @@ class Registry:
         """What `prune` removes."""
         for name in sorted(self._names_with_temporaries()):
             try:
-                held = lock(self.models, name)
+                lock_file = lock(self.models, name)
             except CheckpointError:
                 continue
             try:
@@ -323,7 +325,7 @@ class Registry:
                     yield from temporaries(self.models / name)
                     yield from unreferenced(self.models / name)
             finally:
-                held.release()
+                lock_file.release()
 
     def _names_with_temporaries(self) -> set[str]:
         """Names of models, and of those that a crash kept from being created."""
@@ -337,12 +339,12 @@ class Registry:
     def _latest_run(self, names: list[str]) -> str:
         found = {}
         for name in names:
-            with suppress(CheckpointError):  # a damaged run never hides the others
+            with suppress(CheckpointError):  # a damaged run does not hide others
                 manifest = self._open_pointer(name, LAST).manifest
                 if manifest.resume:
                     found[name] = (manifest.run.stopped not in FINISHED, manifest.created)
         if not found:
-            raise CheckpointError("there is no training to resume", "start one: ddpmctl train")
+            raise CheckpointError("there is no run to resume", "start one: ddpmctl train")
         return max(found, key=lambda name: found[name])
 
     def _open_pointer(self, name: str, pointer: str) -> Checkpoint:
@@ -351,19 +353,19 @@ class Registry:
     def _unknown(self, reference: str, names: list[str]) -> CheckpointError:
         close = get_close_matches(reference, names, n=1)
         return CheckpointError(
-            f"there is no model '{reference}'", f"did you mean {close[0]}?" if close else "ddpmctl models lists them"
+            f"unknown model '{reference}'", f"did you mean {close[0]}?" if close else "list models: ddpmctl models"
         )
 
 
 def _not_validated(name: str) -> CheckpointError:
-    return CheckpointError(f"no epoch of '{name}' is finished yet", "ddpmctl train ", Setting("resume", name))
+    return CheckpointError(f"'{name}' has not finished an epoch yet", "ddpmctl train ", Setting("resume", name))
 
 
 def open_model(reference: str | None) -> Checkpoint:
-    """Open a model of the user's registry; logs which one where it was not named. See `Registry.open`."""
+    """Open a model of the user's registry; logs which one if it was not named. See `Registry.open`."""
     registry = Registry()
     default = registry.default() if reference is None else None
     checkpoint = registry.open(default or reference)
     if reference in (None, "latest"):
-        log.info("model %s (%s)", checkpoint.name, "in use" if default else "the newest")
+        log.info("model %s (%s)", checkpoint.name, "default" if default else "the newest")
     return checkpoint

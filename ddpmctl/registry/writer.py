@@ -1,4 +1,4 @@
-"""The one way into the registry: checkpoints that appear atomically."""
+"""Writes checkpoints to the registry atomically."""
 
 import re
 from collections import deque
@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Self
 
 from filelock import FileLock, Timeout
 
-from ddpmctl.durable import fsync_dir, put_directory, remove_tree, replace_file, sweep
+from ddpmctl.durable import create_directory_atomically, fsync_dir, remove_temporaries, remove_tree, replace_file
 from ddpmctl.errors import CheckpointError, DdpmctlError, Setting, UsageError
 from ddpmctl.registry.checkpoint import HISTORY, MANIFEST, STATE, WEIGHTS
 from ddpmctl.registry.manifest import MAX_BYTES, FileRecord, Manifest, checksum_of
-from ddpmctl.registry.pointers import BEST, LAST, pointed_to, unreferenced
+from ddpmctl.registry.pointers import BEST, LAST, referenced_checkpoints, unreferenced
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 Hint = tuple[str | Setting, ...]
-OTHER_NAME: Hint = ("choose another ", Setting("name"))
+OTHER_NAME: Hint = ("choose a different ", Setting("name"))
 OTHER_NAME_OR_FORCE: Hint = (*OTHER_NAME, ", or replace it with ", Setting("force"))
 
 
@@ -31,8 +31,8 @@ def check_name(name: str) -> str:
     """Return a valid model name; raises UsageError for any other."""
     if not is_valid_name(name):
         raise UsageError(
-            f"'{name}' cannot be a model's name",
-            "letters, digits, '.', '-' and '_', beginning with a letter or digit; not 'latest'",
+            f"'{name}' is not a valid model name",
+            "use letters, digits, '.', '-' and '_', starting with a letter or digit; not 'latest'",
         )
     return name
 
@@ -44,25 +44,27 @@ def is_valid_name(name: str) -> bool:
 
 
 def lock(models: Path, name: str, *hint: str | Setting) -> FileLock:
-    """Lock a checked name until this process ends or releases it; raises CheckpointError where another process does."""
-    held = FileLock(models / f".{name}.lock")
+    """Lock a checked name until this process ends or releases it; raises CheckpointError if another process does."""
+    lock_file = FileLock(models / f".{name}.lock")
     try:
         if not models.exists():
             models.mkdir(parents=True, exist_ok=True)
             fsync_dir(models.parent)
-        # Whoever only tests whether it is locked releases it at once.
-        held.acquire(timeout=0.2, poll_interval=0.02)
+        # A process that only tests whether it is locked releases it immediately.
+        lock_file.acquire(timeout=0.2, poll_interval=0.02)
     except Timeout as error:
         raise CheckpointError(f"another process is training '{name}'", *hint) from error
     except OSError as error:
-        raise DdpmctlError(f"cannot write in {models}: {error.strerror}", "set DDPMCTL_HOME") from error
-    return held
+        raise DdpmctlError(
+            f"cannot write to {models}: {error.strerror}", "set DDPMCTL_HOME to a writable folder"
+        ) from error
+    return lock_file
 
 
 class ModelWriter:
     """A model in training: locks its name and saves its checkpoints. Use as a context manager.
 
-    The model appears with its first best checkpoint. A model that is to be replaced stays until then, but its run can
+    The model appears with its first best checkpoint. A model to be replaced remains until then, but its run can
     no longer be resumed.
 
     Args:
@@ -70,7 +72,7 @@ class ModelWriter:
         name: of the model.
         replace: overwrite a model that has this name.
         resume: continue the run that has this name.
-        hint: what to do where the name is taken.
+        hint: what to do if the name is in use.
     """
 
     def __init__(
@@ -84,14 +86,14 @@ class ModelWriter:
     ) -> None:
         self.name = check_name(name)
         self.path = models / name
-        busy: Hint = ("wait for it, or end it",) if resume else OTHER_NAME
+        busy: Hint = ("wait until it finishes, or stop it",) if resume else OTHER_NAME
         self._lock = lock(models, name, *busy)
         if self._is_taken() and not (replace or resume):
             self._lock.release()
-            raise UsageError(f"there is a model '{name}' already", *hint)
-        self._pointed_to_before: deque[set[str]] = deque(maxlen=2)
+            raise UsageError(f"a model named '{name}' already exists", *hint)
+        self._referenced_checkpoints_before: deque[set[str]] = deque(maxlen=2)
         with suppress(OSError):
-            sweep(models, name)
+            remove_temporaries(models, name)
 
     def __enter__(self) -> Self:
         return self
@@ -99,7 +101,7 @@ class ModelWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # What cannot be removed now is swept by the next writer; it must not hide the error that ended the run.
+        # What cannot be removed now is removed by the next writer; it must not hide the error that ended the run.
         with suppress(OSError):
             if self.path.exists():
                 self._prune(set())
@@ -126,9 +128,9 @@ class ModelWriter:
         Args:
             weights: float32 tensors by name.
             history: the whole history as CSV.
-            describe: makes the manifest, given the records of the files.
+            describe: creates the manifest, given the records of the files.
             best: whether it is the best so far.
-            state: tensors that resuming needs beside the weights.
+            state: tensors that resuming needs in addition to the weights.
             last: whether the run resumes from it.
         """
         from safetensors.numpy import save
@@ -149,16 +151,16 @@ class ModelWriter:
             fsync_dir(self.path.parent)
         checkpoint = self._free(f"{manifest.run.step:08d}")
 
-        # The manifest last: where it exists, everything before it does.
-        put_directory(checkpoint, {**files, MANIFEST: text.encode()})
+        # The manifest last: if it exists, all other files do.
+        create_directory_atomically(checkpoint, {**files, MANIFEST: text.encode()})
 
-        self._pointed_to_before.append(pointed_to(self.path) or set())
+        self._referenced_checkpoints_before.append(referenced_checkpoints(self.path) or set())
         for pointer, moves in ((BEST, best), (LAST, last)):
             if moves:
                 replace_file(self.path / pointer, f"{checkpoint.name} {checksum_of(text)}\n".encode())
         # A reader may have followed a pointer to what it named until now: that is removed after the next checkpoint.
         with suppress(OSError):
-            self._prune(set().union(*self._pointed_to_before))
+            self._prune(set().union(*self._referenced_checkpoints_before))
         return checkpoint
 
     @property
@@ -177,8 +179,8 @@ class ModelWriter:
         return checkpoint
 
     def _prune(self, spared: set[str]) -> None:
-        """Remove checkpoints that no pointer names and that are not spared, and what a crash left."""
-        sweep(self.path)
+        """Remove checkpoints that no pointer names and that are not spared, and files left by a crash."""
+        remove_temporaries(self.path)
         for checkpoint in unreferenced(self.path):
             if checkpoint.name not in spared:
                 remove_tree(checkpoint)

@@ -15,7 +15,7 @@ from ddpmctl.errors import DataError
 from ddpmctl.imaging.grid import labelled_grid
 from ddpmctl.imaging.provenance import Provenance
 from ddpmctl.labels import typed_label
-from ddpmctl.model_images import same_images
+from ddpmctl.model_images import load_training_data
 from ddpmctl.sampling.engine import Engine
 from ddpmctl.sampling.loop import Images, channels_last_pixels, to_pixels
 from ddpmctl.sampling.reproduce import build_provenance
@@ -138,7 +138,7 @@ def example_image(engine: Engine, label: int, seed: int = 0, data_dir: Path | No
     reason = ""
     for train in (False, True):
         try:
-            data = same_images(manifest, data_dir, train=train)
+            data = load_training_data(manifest, data_dir, train=train)
         except DataError as error:
             if train and data_dir is not None:
                 raise

@@ -68,7 +68,7 @@ def recorded_options(provenance: Provenance) -> SamplingOptions:
 
 def find_model(provenance: Provenance) -> Checkpoint | None:
     """The model that generated an image, under any name; None if no model has its weights."""
-    models = [entry for entry in Registry().survey() if isinstance(entry, Checkpoint)]
+    models = [entry for entry in Registry().iter_models() if isinstance(entry, Checkpoint)]
     models.sort(key=lambda entry: entry.name != provenance.model)
     try:
         by_path = [Registry().open(provenance.model)]

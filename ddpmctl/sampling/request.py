@@ -10,7 +10,7 @@ from typing import Any, Self, SupportsIndex, TypedDict, Unpack, cast
 from ddpmctl import plugins
 from ddpmctl.config import PRECISIONS, SamplingConfig, check_seed, choose, resolve_sampling
 from ddpmctl.errors import Setting, UsageError
-from ddpmctl.labels import resolve_label, taken_as_index, typed_label
+from ddpmctl.labels import resolve_label, resolves_to_index, typed_label
 from ddpmctl.registry import Checkpoint
 
 log = logging.getLogger("ddpmctl")
@@ -158,7 +158,7 @@ def _indices(labels: list[SupportsIndex | str], classes: tuple[str, ...]) -> Ite
     indices: dict[str, int] = {}
     for text in dict.fromkeys(label for label in labels if isinstance(label, str)):
         index = indices[text] = resolve_label(text, classes)
-        if taken_as_index(text, classes):
+        if resolves_to_index(text, classes):
             log.info(f"no class is named '{text}': using index {index} (class '{classes[index]}')")
     for label in labels:
         yield indices[label] if isinstance(label, str) else resolve_label(label, classes)

@@ -20,7 +20,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from ddpmctl.config import check_seed
-from ddpmctl.durable import replace_file, sweep
+from ddpmctl.durable import remove_temporaries, replace_file
 from ddpmctl.errors import DataError, DdpmctlError, Setting
 from ddpmctl.imaging.provenance import KEY, Provenance
 from ddpmctl.parsing import parse
@@ -201,7 +201,7 @@ def _generate_shard(
     try:
         if not list(job.pending(folder, [shard])):
             return False
-        sweep(folder, path.name)  # temporary files of a process that was killed
+        remove_temporaries(folder, path.name)  # temporary files of a process that was killed
         images = engine.generate(
             job.labels_of(numbers),
             provenance.seed + numbers.start,

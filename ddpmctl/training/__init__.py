@@ -1,1 +1,1 @@
-"""From images to weights: the plan of a run, the loop, and what it remembers."""
+"""Training: plan, loop, checkpoints and history."""

@@ -1,4 +1,4 @@
-"""Callbacks: what a training reports while it runs."""
+"""Callbacks that report the progress of a training run."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class RunInfo:
     Attributes:
         precision_reason: why that precision was chosen.
         seconds_left: of the time limit, if there is one.
-        clock: the run's clock in seconds, which stands still while the process is suspended.
+        clock: the run's clock in seconds, which pauses while the process is suspended.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Callback:
     """Base class of callbacks: every method does nothing.
 
     Attributes:
-        every_process: whether it is called in all processes of a job and not in the main one alone.
+        every_process: whether it is called on all ranks of a job and not only in the main process.
     """
 
     every_process = False
@@ -57,13 +57,13 @@ class Callback:
         """
 
     def on_step(self, step: int, images_per_second: float) -> None:
-        """A step was issued; a GPU may not have finished it."""
+        """A step was launched; a GPU may not have finished it."""
 
     def on_epoch_end(self, row: EpochRow, patience_left: int, step_metrics: "NDArray[np.float32]") -> None:
-        """An epoch was validated; ``step_metrics`` holds loss and gradient norm of each of its steps, float32[N,2]."""
+        """An epoch was validated; ``step_metrics`` has loss and gradient norm of each of its steps, float32[N,2]."""
 
     def on_preview(self, step: int, images: "Images") -> None:
-        """The averaged weights sampled these from the noise that is always the same: uint8[K,S,S] or [K,S,S,3]."""
+        """A preview was sampled with the EMA weights from fixed noise: uint8[K,S,S] or [K,S,S,3]."""
 
     def on_replan(self, plan: Plan, step: int) -> None:
         """The speed changed: to keep the time limit, the run continues from this step under this plan."""
@@ -73,7 +73,7 @@ class Callback:
 
 
 class CallbackList(Callback):
-    """Several callbacks, called in their order."""
+    """Several callbacks, called in order."""
 
     def __init__(self, callbacks: Sequence[Callback]) -> None:
         for hook in (name for name in vars(Callback) if name.startswith("on_")):

@@ -1,4 +1,4 @@
-"""The checkpoints of a run: where it is, and the best before it."""
+"""The checkpoints of a run: the last and the best."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ Arrays = dict[str, np.ndarray]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFacts:
-    """What the manifest says of a run that does not change while it trains."""
+    """Constant facts of a run for its manifest."""
 
     spec: RunSpec
     config: Config
@@ -41,7 +41,7 @@ class Snapshot:
 
 
 class CheckpointManager:
-    """Saves a run from time to time: rank 0 writes, and the other processes fail where it fails.
+    """Saves a run periodically: rank 0 writes; the other ranks raise if it fails.
 
     Args:
         writer: takes the checkpoints; None in all processes but rank 0.
@@ -49,7 +49,7 @@ class CheckpointManager:
     Attributes:
         saved: the last checkpoint; None before the first.
         cost: seconds that it took.
-        provisional: whether there is nothing to sample from yet, or only what an interrupted first epoch left.
+        provisional: whether there are no validated weights yet.
     """
 
     def __init__(self, writer: ModelWriter | None, facts: RunFacts, clock: Callable[[], float]) -> None:
@@ -70,7 +70,7 @@ class CheckpointManager:
         return self.writer is not None and self.writer.has_best
 
     def restore(self, checkpoint: Checkpoint, state: RunState) -> None:
-        """Continue from a checkpoint, and forget what was staged after it."""
+        """Continue from a checkpoint, and discard what was staged after it."""
         self.provisional = (state.best is None and checkpoint.manifest.best is not None) or not self.has_best
         self.saved = checkpoint
         self._staged = None
@@ -101,11 +101,11 @@ class CheckpointManager:
         *,
         best: bool,
     ) -> None:
-        """Save the run where it is, and the staged best before it.
+        """Save the run at its current step, after the staged best.
 
         Args:
-            tensors: returns the averaged weights, and the state that resuming needs beside them.
-            metric: of these weights, where they were validated.
+            tensors: returns the EMA weights, and the state that resuming needs in addition.
+            metric: of these weights, if they were validated.
             best: whether they are the best.
         """
         started = self.clock()
@@ -114,7 +114,7 @@ class CheckpointManager:
         self.cost = self.clock() - started
 
     def save_staged(self) -> None:
-        """Save the staged best, where there is one."""
+        """Save the staged best, if there is one."""
         self.group.on_rank0(self._write_staged)
 
     def _write(
@@ -143,7 +143,7 @@ class CheckpointManager:
     def _describing(
         self, state: RunState, metric: Metric | None, stopped: StopReason, resume: ResumeRecord | None = None
     ) -> Callable[[dict[str, FileRecord]], Manifest]:
-        """A function that makes the manifest of the run as it is now, once its files are known."""
+        """A function that creates the manifest of the run as it is now, given its files."""
         facts = self.facts
         known: dict[str, Any] = {
             "preset": facts.spec.preset,

@@ -1,4 +1,4 @@
-"""A clock that stands still while the process does."""
+"""A clock that pauses while the process is suspended."""
 
 import time
 from collections.abc import Callable
@@ -10,17 +10,17 @@ INTERVAL = 0.25
 """Seconds between two ticks of the thread."""
 
 SUSPENDED = 3.0
-"""Seconds without a tick after which the process must have been stopped: a busy machine delays a thread by less."""
+"""Seconds without a tick after which the process must have been suspended: a busy machine delays a thread by less."""
 
 
 class RunningClock:
-    """Seconds in which the process could run: without those in which it was stopped or its machine slept.
+    """Seconds in which the process could run, excluding suspension.
 
     A thread ticks while the clock is used as a context manager; before and after, every second counts.
 
     Args:
         time: the clock to read, seconds.
-        wait: sleeps for so many seconds at most; True ends the ticking.
+        wait: sleeps for at most the given seconds; returns True to stop the thread.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class RunningClock:
 
     def __call__(self) -> float:
         """Seconds; only differences mean anything."""
-        # Whoever comes first after a stop takes it off, this thread or the one that ticks.
+        # The first caller after a suspension subtracts it, this thread or the one that ticks.
         with self._lock:
             now = self._time()
             gap = now - self._last

@@ -1,4 +1,4 @@
-"""What a run computes on."""
+"""Device, precision and processes of a run."""
 
 from dataclasses import dataclass
 
@@ -17,12 +17,12 @@ class Execution:
     group: ProcessGroup = SINGLE_PROCESS
 
     def describe(self) -> str:
-        """The device for people, with the number of processes where there are several."""
+        """Human-readable device, with the number of processes if there are several."""
         processes = f" x {self.group.size} processes" if self.group.size > 1 else ""
         return describe_device(self.device) + processes
 
     def synchronize(self) -> None:
-        """Wait until the device has finished everything issued, so that clocks measure what comes next alone."""
+        """Wait until the device has finished everything launched, so that clocks measure only what comes next."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         elif self.device.type == "mps":

@@ -1,4 +1,4 @@
-"""What a run remembers of each epoch."""
+"""Per-epoch history."""
 
 import csv
 import io
@@ -14,8 +14,8 @@ class EpochRow:
     Attributes:
         epoch: counted from 1.
         step: optimizer steps by its end.
-        train_mse: mean over the epoch.
-        validation_mse: of the averaged weights on the validation images at fixed noise; None without validation images.
+        train_mse: mean training MSE of the model output over the epoch.
+        validation_mse: of the EMA weights on the validation images at fixed noise; None without validation images.
         lr: of the epoch's last step.
         images_per_second: in training.
         seconds: spent training since the start of the run.
@@ -43,10 +43,10 @@ def to_csv(rows: list[EpochRow]) -> str:
 
 
 def from_csv(rows: Sequence[Mapping[str, str]]) -> list[EpochRow]:
-    """The rows that `to_csv` wrote, as a CSV reader gives them.
+    """The rows that `to_csv` wrote, as returned by a CSV reader.
 
     Raises:
-        LookupError, ValueError: when they are not.
+        LookupError, ValueError: for malformed rows.
     """
     return [EpochRow(**{name: parse(row[name]) for name, parse in _PARSERS.items()}) for row in rows]
 

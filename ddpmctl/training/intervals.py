@@ -15,7 +15,7 @@ class CheckpointInterval:
     """An interval between two checkpoints in ``s``, ``steps`` or ``epochs``.
 
     Attributes:
-        share: largest share of the time that saving may take; the interval in seconds grows where it would take more.
+        share: largest share of the time that saving may take; the interval in seconds grows if it would take more.
     """
 
     number: float
@@ -24,7 +24,7 @@ class CheckpointInterval:
 
     @classmethod
     def parse(cls, text: str | None) -> Self:
-        """``30s``, ``5m``, ``200steps``, ``1epoch``; None is the default: half a minute, or rarer if that costs 2 %."""
+        """``30s``, ``5m``, ``200steps``, ``1epoch``; None is the default: 30 s, or longer if saving costs over 2 %."""
         if text is None:
             return cls(30, "s", SHARE)
         match = re.fullmatch(r"(\d+(?:\.\d+)?) ?(s|m|h|steps?|epochs?)", text.strip().lower())

@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 
 
 def train_loop(run: "Trainer") -> "StopReason":
-    """Train until the plan is done, the patience is used up or a stop is requested.
+    """Train until the plan is done, patience is exhausted or a stop is requested.
 
-    Every process takes the same steps; what depends on a clock, rank 0 decides for all. Raises `NotFinite` where a
-    loss, a gradient or a weight is not, from which `Trainer.train` rolls back.
+    Every process takes the same steps; rank 0 makes all time-dependent decisions. Raises `NotFinite` if a loss,
+    gradient or weight is not finite, from which `Trainer.train` rolls back.
     """
     state, step = run.state, run.train_step
     stopped: StopReason = "running"
     while stopped == "running":
-        # An epoch shows every training image once, in an order that follows from the seed and the epoch alone.
+        # An epoch uses every training image once, in an order that depends only on the seed and the epoch.
         epoch = state.epoch_in_progress
         generator = torch.Generator().manual_seed(seed_of(run.spec.seed, "order", epoch + 1))
         order = torch.randperm(len(run.train_set), generator=generator, device="cpu").to(run.execution.device)
@@ -33,7 +33,7 @@ def train_loop(run: "Trainer") -> "StopReason":
             run.step_metrics[place] = step(batches[place], state.step, state.plan.lr(state.step))
             state.step += 1
 
-            # The host waits for the device only now and then, to read the clock and to check that losses are finite.
+            # The host waits for the device only occasionally, to read the clock and to check that losses are finite.
             synchronized = state.step in (run.synchronize_at, state.end_of(epoch))
             if synchronized:
                 run.check_finite()
@@ -42,8 +42,8 @@ def train_loop(run: "Trainer") -> "StopReason":
             rate = (state.step - first) * state.plan.batch_size / (state.seconds - before)
             run.callbacks.on_step(state.step, rate)
 
-            # Stop, or change the plan where the speed has changed and there is a time limit.
-            stop, checkpoint_due = run.agree(now, synchronized=synchronized)
+            # Stop, or change the plan if the speed has changed and there is a time limit.
+            stop, checkpoint_due = run.synchronize_decisions(now, synchronized=synchronized)
             if stop:
                 run.save("interrupted")
                 return "interrupted"
@@ -52,8 +52,8 @@ def train_loop(run: "Trainer") -> "StopReason":
             if checkpoint_due and state.step < state.end_of(epoch):
                 run.save("running")
                 started += run.checkpoints.cost
-            started += run.offer_preview(rate, state.plan.steps - state.step)
+            started += run.maybe_draw_preview(rate, state.plan.steps - state.step)
 
-        # Validate; stage or save the best weights, and stop early where there is no progress.
+        # Validate; stage or save the best weights, and stop early if there is no progress.
         stopped = run.validate(rate)
     return stopped

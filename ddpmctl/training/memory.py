@@ -1,4 +1,4 @@
-"""The largest batch that fits in memory, for the error that a larger one ends with."""
+"""Finds the largest batch that fits in memory, for the error about a larger one."""
 
 import copy
 from typing import TYPE_CHECKING
@@ -39,9 +39,11 @@ def batch_too_large(step: "TrainStep", size: int) -> DdpmctlError:
     processes = step.execution.group.size
     fits = largest_batch(step, -(-size // processes) // 2) * processes
     if not fits:
-        return DdpmctlError("there is not enough memory for a single image", Setting("preset", "quick"), " takes less")
+        return DdpmctlError(
+            "there is not enough memory for a single image", Setting("preset", "quick"), " uses less memory"
+        )
     hint: list[str | Setting] = [Setting("batch_size", fits)]
     if step.config.model.norm == "group":
         parts = -(-size // fits) * step.spec.accumulate
-        hint += [", or ", Setting("accumulate", parts), " for the same steps in parts"]
+        hint += [", or ", Setting("accumulate", parts), " for gradient accumulation"]
     return DdpmctlError(f"a batch of {size} does not fit in memory; one of {fits} does", *hint)

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from ddpmctl.config import TrainingConfig
 
 SMALLEST_MATRIX = 16
-"""Muon takes matrices with at least so many rows and columns; there is nothing to orthogonalize in thinner ones."""
+"""Muon takes matrices with at least this many rows and columns; there is nothing to orthogonalize in thinner ones."""
 
 QUINTIC = (3.4445, -4.7750, 2.0315)
 """Coefficients of the Newton-Schulz polynomial (Jordan et al. 2024)."""
@@ -29,7 +29,7 @@ class Muon(Optimizer):
 
     Args:
         parameters: weights with at least two dimensions.
-        lr: the learning rate; a tensor on the device where the step is captured in a CUDA graph.
+        lr: the learning rate; a tensor on the device if the step is captured in a CUDA graph.
         newton_schulz: iterations.
         batched: whether matrices of one shape are multiplied together. A GPU needs few large kernels; a CPU gains
             nothing.
@@ -102,8 +102,8 @@ def make_optimizers(model: nn.Module, settings: TrainingConfig, *, on_gpu: bool 
     Args:
         model: the network, on its device.
         settings: which optimizer, and how.
-        on_gpu: whether steps are to be few large kernels without a read by the host: the learning rate is a tensor
-            then.
+        on_gpu: whether steps are to be few large kernels without host synchronization: the learning rate is a
+            tensor then.
     """
     parameters = list(model.parameters())
     lr = torch.tensor(settings.lr, dtype=torch.float32, device=parameters[0].device) if on_gpu else settings.lr
@@ -126,7 +126,7 @@ def make_optimizers(model: nn.Module, settings: TrainingConfig, *, on_gpu: bool 
 
 
 def set_learning_rate(optimizers: list[Optimizer], lr: float) -> None:
-    """Set the learning rate of all parameters, in place where it is a tensor."""
+    """Set the learning rate of all parameters, in place if it is a tensor."""
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             if isinstance(group["lr"], Tensor):
@@ -149,9 +149,9 @@ def load_state_dict(optimizers: list[Optimizer], saved: Mapping[str, np.ndarray]
     """Copy back what `state_dict` returned; raises a `ValueError` for a missing, unknown or misshapen entry."""
     tensors = state_dict(optimizers)
     if missing := sorted(tensors.keys() - saved.keys()):
-        raise ValueError(f"the optimizer state lacks {missing[0]}")
+        raise ValueError(f"{missing[0]} is missing from the optimizer state")
     if unknown := sorted(saved.keys() - tensors.keys()):
-        raise ValueError(f"the optimizer state holds the unknown entry {unknown[0]}")
+        raise ValueError(f"the optimizer state has the unknown entry {unknown[0]}")
     for name, tensor in tensors.items():
         copy_into(tensor, saved[name])
 
@@ -160,7 +160,7 @@ def load_state_dict(optimizers: list[Optimizer], saved: Mapping[str, np.ndarray]
 def copy_into(tensor: Tensor, array: np.ndarray) -> Tensor:
     """Copy an array into a tensor of the same shape, whatever its memory format and device."""
     if tuple(tensor.shape) != array.shape:
-        raise ValueError(f"it holds a tensor of shape {array.shape} in place of {tuple(tensor.shape)}")
+        raise ValueError(f"expected a tensor of shape {tuple(tensor.shape)}, got {array.shape}")
     return tensor.copy_(torch.from_numpy(array))
 
 

@@ -1,25 +1,25 @@
-"""How a run with a time limit keeps to it: the plan follows the speed as it changes."""
+"""Time-limited runs: adapts the plan to the measured speed."""
 
 from collections import deque
 
 from ddpmctl.config import STEPS, TrainingConfig
-from ddpmctl.plan import MOST_RATE_SEGMENTS, Plan, RateSegment, make_plan
+from ddpmctl.plan import MAX_RATE_SEGMENTS, Plan, RateSegment, make_plan
 
 AIM = 0.97
 """Share of the time limit that the steps are planned to take; the rest is for previews."""
 
 SHORTEST = 0.93
-"""Share of the time limit before which a run that became faster does not end."""
+"""A run that became faster is extended unless it has used this share of the time limit."""
 
 LATEST, GRACE = 1.04, 0.02
-"""Shares of the time limit: a late decay ends by the first, or within the second after a stall beyond it."""
+"""Shares of the time limit: a late decay ends by LATEST, or GRACE after a stall that exceeded it."""
 
 OVERTIME = 1.05
-"""Share of the time limit from which on a step is planned only where a stall took more time than it may need."""
+"""Share of the time limit after which a step is planned only if a stall took longer than the step may need."""
 
 SPREAD, SLOWER = 120, 10
-"""Times that a step may take as long as usual: what took longer than the first was a stall, and the next step takes no
-longer than the second."""
+"""A step that takes more than SPREAD times the usual duration is a stall; the next step takes at most SLOWER times the
+usual."""
 
 GUESS = 0.01
 """Seconds per step until some are measured."""
@@ -31,17 +31,17 @@ SPACING = 12
 """A plan is kept for at least this part of the time, or of the steps, that were left when it was made."""
 
 SPARE = 10
-"""Rate segments that are kept for the end of a run."""
+"""Rate segments reserved for the end of a run."""
 
 
 class Speed:
     """Seconds per step over the recent past, robust against a single stall."""
 
     STEPS = 16
-    """Steps that the recent past has at least, if there is time for them."""
+    """Minimum number of steps in the recent past, if there is time for them."""
 
     FEWEST = 3
-    """Spans of it at least."""
+    """Minimum number of spans."""
 
     PARTS = 16
     """Steps that together take less than this part of it are one span."""
@@ -50,7 +50,7 @@ class Speed:
         self._spans: deque[tuple[int, float]] = deque()
 
     def add(self, steps: int, seconds: float, left: float) -> None:
-        """Take in the last steps; the closer the end of the run (``left`` seconds), the less of the past counts."""
+        """Record the duration of the last steps; near the end (``left`` seconds), less of the past counts."""
         spans, left = self._spans, max(left, 0.0)
         window = min(max(3.0, left / 50), left / 16)
         if spans and spans[-1][1] < window / self.PARTS:
@@ -79,7 +79,7 @@ class Pacer:
 
     Args:
         max_time: the time limit in seconds of training.
-        step: steps that were done when this process began, in ``seconds``.
+        step: steps done before this process started, in ``seconds``.
     """
 
     def __init__(self, config: TrainingConfig, max_time: float, plan: Plan, step: int, seconds: float) -> None:
@@ -92,11 +92,11 @@ class Pacer:
         self._longest, self._now = 0.0, seconds
         self._deadline: float | None = None
 
-    def after(self, step: int, seconds: float) -> Plan | None:
+    def update(self, step: int, seconds: float) -> Plan | None:
         """The plan from here on, if it has to change; the device has finished all ``step`` steps."""
         left = self._left(seconds)
         count, taken = step - self._last[0], seconds - self._last[1]
-        # The first step of a process sets things up and is slower than all that follow: it counts as time only.
+        # The first step of a process includes initialization and is slower: it counts as time only.
         is_first, self._last = self._last == self._begun, (step, seconds)
         self._take_time(seconds)
         if not is_first:
@@ -107,14 +107,14 @@ class Pacer:
         if per_step is None:
             per_step = max(taken / count, 1e-9)
             if step < self.plan.steps and (is_first or 3 * per_step < left):
-                return None  # too little is known yet, and there is time to learn more
+                return None  # too few measurements so far
         steps = min(step + max(1, round(left / per_step)), self.plan.limit or STEPS.high, STEPS.high)
         if steps <= step or not self._is_off(step, seconds, steps, per_step):
             return None
         return self._change(step, seconds, steps, per_step)
 
     def is_overdue(self, step: int, seconds: float) -> bool:
-        """Whether so much time went by since the last reading that the next one should come at once.
+        """Whether enough time has passed since the last reading for the next one to be due.
 
         For each step that is not followed by a reading; the device may not have finished it.
         """
@@ -134,12 +134,12 @@ class Pacer:
         """Whether the plan misses the time by enough, and was kept for long enough, to be changed."""
         left, segments = self._left(seconds), len(self.plan.segments)
         if step == self.plan.steps:
-            return seconds < SHORTEST * self.max_time and left > per_step / 2 and segments < MOST_RATE_SEGMENTS
+            return seconds < SHORTEST * self.max_time and left > per_step / 2 and segments < MAX_RATE_SEGMENTS
         off = abs(steps - self.plan.steps) * per_step
         tolerance = TOLERANCE * 2 ** (segments / DOUBLED)
         if off <= max(tolerance * left, 0.004 * self.max_time, 0.6 * per_step):
             return False
-        if segments >= MOST_RATE_SEGMENTS - SPARE:
+        if segments >= MAX_RATE_SEGMENTS - SPARE:
             return False
         at_step, at_seconds = self._planned
         return (
@@ -162,8 +162,8 @@ class Pacer:
                 more = 0
         if step + more >= self.plan.steps:
             return None
-        if more < 1 or len(self.plan.segments) >= MOST_RATE_SEGMENTS:
-            self.plan = self.plan.cut(step)
+        if more < 1 or len(self.plan.segments) >= MAX_RATE_SEGMENTS:
+            self.plan = self.plan.truncated_at(step)
             return self.plan
         return self._change(step, seconds, step + more, per_step)
 
@@ -190,10 +190,10 @@ def first_plan(config: TrainingConfig, images: int, max_time: float, limit: int 
     return make_plan(config, images, min(guess, limit or guess), limit)
 
 
-def next_reading(plan: Plan, step: int, begun: int, most: int) -> int:
+def next_reading(plan: Plan, step: int, start_step: int, max_interval: int) -> int:
     """The step after which the host waits for the device next, to read the clock.
 
-    Readings are close together at the start of a process (at step ``begun``), when no speed is known, and at the end of
+    Readings are close together at the start of a process (``start_step``), when no speed is known, and at the end of
     the run, when there is little time to react.
     """
-    return step + max(1, min(most, (plan.steps - step) // 64, (step - begun) // 2))
+    return step + max(1, min(max_interval, (plan.steps - step) // 64, (step - start_step) // 2))

@@ -1,4 +1,4 @@
-"""Previews: what a network samples from the same noise while it trains, a few small images now and then."""
+"""Previews: samples drawn from fixed noise during training."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,16 +14,16 @@ from ddpmctl.sampling.loop import Images, SamplingStep, sample_trajectory, to_pi
 from ddpmctl.training.train_step import TrainStep
 
 COUNT = 10
-"""Images in a preview: one of each class where there are so many."""
+"""Images in a preview: one of each class if there are at least ten."""
 
 SHARE = 0.03
 """Largest share of the planned training time that goes into previews."""
 
 FIRST, SPREAD = 8, 1.4
-"""The step of the first preview, and how much later than the one before a preview comes that is drawn in advance."""
+"""The step of the first preview, and the minimum ratio between the steps of early previews."""
 
 ADVANCE = 0.1
-"""Share of the time to come that counts towards the budget early on."""
+"""Share of the remaining time added to the early budget."""
 
 MAX_PREVIEWS = 120
 """Previews that are kept; of more, every second is dropped."""
@@ -36,7 +36,7 @@ class Previews:
 
     Args:
         draw: samples a preview, uint8[K,S,S] or [K,S,S,3].
-        synchronize: returns once the device has finished everything issued before.
+        synchronize: returns once the device has finished everything launched before.
         on_preview: called with the step and the images of each.
     """
 
@@ -58,7 +58,7 @@ class Previews:
         self._since = 0.0
 
     def begin(self, noise: Callable[[], Images]) -> None:
-        """Make the noise itself the first preview, unless previews were restored."""
+        """Record the initial noise as the first preview, unless previews were restored."""
         if not self.steps:
             self.steps, self.images = [0], [noise()]
 
@@ -75,13 +75,13 @@ class Previews:
             self.steps, self.images = ([*kept[:-1:2], kept[-1]] for kept in (self.steps, self.images))
         self.on_preview(step, images)
 
-    def offer(self, step: int, seconds: float, rate: float, images_left: int) -> float:
+    def maybe_draw(self, step: int, seconds: float, rate: float, images_left: int) -> float:
         """Draw a preview if there is time for it; returns the seconds that it took.
 
-        Early on, when most changes, a part of the time to come is spent in advance, at ever longer intervals.
+        Early on, when most changes, a part of the remaining time is spent in advance, at increasing intervals.
 
         Args:
-            seconds: that the training took so far.
+            seconds: spent training so far.
             rate: training images per second, from which the cost of the first preview is estimated.
             images_left: training images to come; 0 at the end, for which the budget of one preview is reserved.
         """
@@ -103,18 +103,18 @@ class Previews:
             self._since = float("inf")  # there is no memory for previews: training continues without
         taken = self.clock() - started
         self._spent += taken
-        # The first is slower than all that follow, and so is any while the machine is busy with something else.
+        # The first includes initialization and is slower, as is any while the machine is busy with something else.
         self._cost = taken if self._cost is None else min(self._cost, taken)
         return taken
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """All previews, for the state of the training; empty where none was drawn."""
+        """All previews, for the training state; empty if none was drawn."""
         if not self.steps:
             return {}
         return {PREVIEWS: np.stack(self.images), PREVIEW_STEP_NUMBERS: np.array(self.steps, np.int64)}
 
     def restore(self, state: dict[str, NDArray[Any]], seconds: float) -> None:
-        """Take the previews out of a saved state; raises a `ValueError` where they do not fit together."""
+        """Take the previews out of a saved state; raises a `ValueError` if they are inconsistent."""
         images, self.steps = previews_of(
             {name: state.pop(name) for name in (PREVIEWS, PREVIEW_STEP_NUMBERS) if name in state}
         )
@@ -124,7 +124,7 @@ class Previews:
 
 
 def draw_preview(step: TrainStep) -> Images:
-    """Sample with the averaged weights from fixed noise: uint8[K,S,S] or [K,S,S,3]."""
+    """Sample with the EMA weights from fixed noise: uint8[K,S,S] or [K,S,S,3]."""
     model, execution = step.config.model, step.execution
     labels = [k % model.num_classes for k in range(COUNT)]
     denoise = SamplingStep(step.ema.module, model.num_classes, execution.device, execution.precision)

@@ -1,4 +1,4 @@
-"""What a run writes down about itself."""
+"""Records of a run for its manifest."""
 
 import uuid
 from datetime import UTC, datetime
@@ -15,7 +15,7 @@ MAX_SEGMENTS = 400
 """Segments that the manifest of a run lists."""
 
 EXACTNESS_PACKAGES = ("ddpmctl", "torch")
-"""Packages of which another version may compute other bits."""
+"""Packages whose version affects bit-exactness."""
 
 
 def new_id() -> str:
@@ -29,7 +29,7 @@ def now() -> str:
 
 
 def new_segment(why: str, execution: Execution, plan: Plan, step: int, *, exact: bool) -> SegmentRecord:
-    """The segment of a run that begins here and now."""
+    """A new segment of a run, created now."""
     return SegmentRecord(
         why=why,
         step=step,
@@ -50,8 +50,8 @@ def append_segment(segments: tuple[SegmentRecord, ...], new: SegmentRecord) -> t
     return (*kept, new)
 
 
-def inexactness(before: RunRecord, spec: RunSpec, execution: Execution) -> list[str]:
-    """Why the continued run may differ in the last bits from an uninterrupted one; empty where it cannot."""
+def exactness_problems(before: RunRecord, spec: RunSpec, execution: Execution) -> list[str]:
+    """Why the continued run may differ in the last bits from an uninterrupted one; empty if it cannot."""
     last = before.segments[-1]
     compared = {
         "device": (last.device, execution.describe()),
@@ -60,7 +60,7 @@ def inexactness(before: RunRecord, spec: RunSpec, execution: Execution) -> list[
         "compile": (str(before.compiled), str(spec.compile)),
         **{name: (last.versions.get(name, "none"), versions()[name]) for name in EXACTNESS_PACKAGES},
     }
-    changed = [f"{what} {then} then, {here} now" for what, (then, here) in compared.items() if then != here]
+    changed = [f"{what} was {then}, now {here}" for what, (then, here) in compared.items() if then != here]
     # A GPU does not always take sums over its threads in the same order.
     kind = execution.device.type
-    return changed if kind == "cpu" else [*changed, f"computed on {kind}"]
+    return changed if kind == "cpu" else [*changed, f"{kind} is not deterministic"]

@@ -1,4 +1,4 @@
-"""The run that the processes of a job trained before torchrun restarted them."""
+"""The run of a job before an elastic restart."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -10,24 +10,24 @@ from ddpmctl.registry.manifest import SegmentRecord
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EarlierRun:
-    """A run of processes that are gone; empty in a job that was never restarted.
+    """The run trained before the restart; empty if there was none.
 
     Attributes:
         identity: distinguishes it from others that had the name before.
-        since: when its last segment before this job began; empty where the job started the run.
-        is_begun: whether anything of it was saved.
+        since: when its last segment before this job started; empty if the job started the run.
+        is_saved: whether anything of it was saved.
     """
 
     name: str = ""
     identity: str = ""
     since: str = ""
-    is_begun: bool = False
+    is_saved: bool = False
 
     @classmethod
     def find(cls, registry: Registry) -> Self:
         """The run according to torchrun's store and the registry."""
         facts = stored_run()
-        return cls(**facts, is_begun=registry.last_is(facts["name"], facts["identity"])) if facts else cls()
+        return cls(**facts, is_saved=registry.last_is(facts["name"], facts["identity"])) if facts else cls()
 
     def has_extended(self, segments: tuple[SegmentRecord, ...]) -> bool:
         """Whether the epochs that the job was to add are planned already, in these segments of the run."""

@@ -1,4 +1,4 @@
-"""What a user asks of a training: one frozen value, from the command line or Python to the manifest. No torch."""
+"""The specification of a training run: one frozen value for command line, Python and manifest. No torch."""
 
 import shlex
 from collections.abc import Mapping
@@ -45,29 +45,29 @@ CONFIG_FIELDS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSpec:
-    """What is asked of a training; None stands for the preset's value or for what is usual.
+    """Specification of a training run; None selects the preset's value or the default.
 
     Attributes:
         config: all settings of the model, in place of the preset's.
         dataset: ``mnist``, ``fashion-mnist``, ``strokes``, ``folder:PATH`` or one that a plugin adds.
-        data_dir: the folder that holds the dataset.
-        fit: how pictures become squares: ``crop`` or ``pad``.
-        flip: mirror half of the images from left to right.
+        data_dir: the folder that contains the dataset.
+        fit: how images are made square: ``crop`` or ``pad``.
+        flip: random horizontal flip.
         image_size: side of the images.
-        sample_size: side at which the network computes.
-        epochs: at most so many; with ``max_time`` or ``max_steps``, the shortest applies.
+        sample_size: resolution of the network.
+        epochs: maximum number of epochs; with ``max_time`` or ``max_steps``, the shortest applies.
         max_time: time limit in seconds.
         max_steps: length of the run in optimizer steps.
         lr: peak learning rate.
-        clip: largest gradient norm; 0 for no limit.
-        accumulate: parts that each batch is computed in, for the same steps in less memory.
+        clip: gradient clipping norm; 0 disables clipping.
+        accumulate: gradient accumulation steps.
         compile: compile the network with ``torch.compile``.
-        patience: epochs without a better MSE before training stops.
-        target: what the network predicts: ``epsilon``, ``v`` or ``x0``.
+        patience: epochs without improvement before early stopping.
+        target: prediction type: ``epsilon``, ``v`` or ``x0``.
         pixel_range: ``-1..1`` or ``0..1``.
-        one_timestep: give all images of a batch the same timestep.
+        one_timestep: use one timestep for all images of a batch.
         name: of the model; generated from dataset and preset by default.
-        force: replace a model of that name.
+        force: overwrite a model of that name.
         checkpoint_every: such as ``30s``, ``200steps`` or ``1epoch``.
     """
 
@@ -103,21 +103,25 @@ class RunSpec:
     checkpoint_every: str | None = None
 
     def checked(self) -> "RunSpec":
-        """This spec with its dataset by its full path; raises a `UsageError` for a value that is not possible.
+        """This spec with its dataset by its full path; raises a `UsageError` for an invalid value.
 
         Needs no torch: whatever is wrong is reported before the slow imports.
         """
         check_execution(self.device, self.precision, self.accumulate)
         check_seed(self.seed)
         if self.max_steps is not None and self.max_steps not in STEPS:
-            raise UsageError(f"a training of {self.max_steps} steps is not possible", Setting("max_steps", str(STEPS)))
+            raise UsageError(
+                f"max_steps must be in {STEPS}, not {self.max_steps}", "for example ", Setting("max_steps", 1000)
+            )
         if self.max_time is not None and not self.max_time > 0:
-            raise UsageError(f"a time limit of {self.max_time:g} seconds is not possible", Setting("max_time"))
+            raise UsageError(
+                f"max_time must be positive, not {self.max_time:g}", "for example ", Setting("max_time", 60)
+            )
         self.interval()
         if self.accumulate > 1 and self.resolve_config().model.norm == "batch":
             raise UsageError(
-                "BatchNorm in parts of a batch is another BatchNorm",
-                "leave ", Setting("accumulate"), " out, or ", Setting("norm", "group"),
+                "BatchNorm would use different statistics with gradient accumulation",
+                "omit ", Setting("accumulate"), ", or use ", Setting("norm", "group"),
             )  # fmt: skip
         dataset, fit, channels = resolve_dataset(self.dataset, self.fit, self.channels)
         return replace(self, dataset=dataset, fit=fit or None, channels=channels)
@@ -163,10 +167,10 @@ class RunSpec:
                 sampling=replace(base.sampling, steps=steps),
             )
         except ValueError as error:
-            raise UsageError(f"that cannot be trained: {error}", "ddpmctl train --help") from error
+            raise UsageError(f"invalid settings: {error}", "ddpmctl train --help") from error
 
     def _sized(self, config: Config) -> Config:
-        """Settings for images of the side; twice the side takes a level more, so the bottleneck stays as small."""
+        """Settings for an image size; doubling it adds a level, so that the bottleneck stays as small."""
         model = config.model
         side = model.image_size
         if self.image_size is not None:
@@ -178,11 +182,11 @@ class RunSpec:
         try:
             return replace(config, model=replace(model, image_size=side, sample_size=computed, widths=widths))
         except ValueError as error:
-            raise UsageError(f"that cannot be trained: {error}", Setting("preset", "standard"), " or quick") from error
+            raise UsageError(f"invalid settings: {error}", Setting("preset", "standard"), " or quick") from error
 
     @classmethod
     def of(cls, checkpoint: Checkpoint) -> "RunSpec":
-        """The spec of a stored run, with every setting that it was planned with."""
+        """The spec of a stored run, with all settings of its plan."""
         manifest = checkpoint.manifest
         model, diffusion, training = manifest.config.model, manifest.config.diffusion, manifest.config.training
         run, resume = manifest.run, manifest.resume
@@ -220,24 +224,24 @@ class RunSpec:
     def overridden(self, overrides: Mapping[str, Any]) -> "RunSpec":
         """This stored spec with new settings; raises a `UsageError` for one that a resumed run cannot change."""
         if "force" in overrides:
-            raise UsageError("resuming continues a run, and force starts another in its place", "give one of the two")
+            raise UsageError("resume and force are mutually exclusive", "use only one of them")
         unknown = overrides.keys() - {field.name for field in fields(self)}
         if unknown:
-            raise UsageError(f"there is no setting '{min(unknown)}'", "the settings are the fields of RunSpec")
+            raise UsageError(f"unknown setting '{min(unknown)}'", "the settings are the fields of RunSpec")
         for name, value in overrides.items():
             planned = getattr(self, name)
             if name not in CHANGEABLE and value != planned:
                 raise UsageError(
-                    f"'{self.name}' was planned with {name.replace('_', ' ')} {_shown(planned)} and cannot be resumed "
-                    f"with {_shown(value)}",
-                    "leave ", Setting(name), " out, or train another model",
+                    f"cannot change {name.replace('_', ' ')} of '{self.name}' from {_shown(planned)} "
+                    f"to {_shown(value)} on resume",
+                    "omit ", Setting(name), ", or train a new model",
                 )  # fmt: skip
         check_execution(
             overrides.get("device", "auto"), overrides.get("precision", "auto"), overrides.get("accumulate", 1)
         )
         epochs = overrides.get("epochs")
         if epochs is not None and epochs not in EPOCHS:
-            raise UsageError(f"{epochs} epochs more are not possible", Setting("epochs", str(EPOCHS)))
+            raise UsageError(f"epochs must be in {EPOCHS}, not {epochs}", "for example ", Setting("epochs", 1))
         return replace(self, **{name: value for name, value in overrides.items() if name != "epochs"})
 
     def to_argv(self) -> list[str]:
@@ -268,11 +272,11 @@ def resume_command(name: str, **overrides: object) -> Command:
 
 
 def check_execution(device: str, precision: str, accumulate: int) -> None:
-    """Raise a `UsageError` for a device, a precision or a number of parts that does not exist."""
+    """Raise a `UsageError` for a device, a precision or a number of accumulation steps that is invalid."""
     choose("device", device.partition(":")[0], DEVICES)
     choose("precision", precision, PRECISIONS)
     if accumulate < 1:
-        raise UsageError(f"a batch cannot be computed in {accumulate} parts", Setting("accumulate", 1), " or more")
+        raise UsageError(f"accumulate must be at least 1, not {accumulate}", Setting("accumulate", 1), " or more")
 
 
 def _shown(value: object) -> str:

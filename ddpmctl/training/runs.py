@@ -11,7 +11,7 @@ from ddpmctl.data import default_sample_size, find_loader, load_dataset
 from ddpmctl.distributed.process_group import ProcessGroup, join_process_group
 from ddpmctl.distributed.store import store_current_run
 from ddpmctl.errors import CheckpointError, DataError, DdpmctlError, Interrupted, Setting, UsageError
-from ddpmctl.model_images import same_images
+from ddpmctl.model_images import load_training_data
 from ddpmctl.registry import Checkpoint, Metric, ModelWriter, Registry
 from ddpmctl.registry.manifest import FINISHED
 from ddpmctl.threads import configure_threads
@@ -29,15 +29,15 @@ log = logging.getLogger("ddpmctl")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainedModel:
-    """The result of a training.
+    """The result of a training run.
 
     Attributes:
-        stopped: ``done``, ``early`` (patience was used up) or ``interrupted``; a run that had nothing left is ``done``.
+        stopped: ``done``, ``early`` (patience exhausted) or ``interrupted``; a run that had nothing left is ``done``.
         steps: done so far, of ``planned_steps``.
-        seconds: spent training; 0 where nothing was trained.
-        best: the metric of the best checkpoint; None where no epoch was validated.
-        constant_mse: what the best constant prediction would reach; None where nothing was trained.
-        lr: peak learning rate at the end; None where nothing was trained.
+        seconds: spent training; 0 if there was nothing left to train.
+        best: the metric of the best checkpoint; None if no epoch was validated.
+        constant_mse: what the best constant prediction would reach; None if there was nothing left to train.
+        lr: peak learning rate at the end; None if there was nothing left to train.
         ends_early: whether the run ended before the learning rate had decayed to zero.
     """
 
@@ -76,17 +76,17 @@ def train(
     Args:
         spec: what to train; ``settings`` are fields of `RunSpec` that replace its own.
         callbacks: called in the main process.
-        should_stop: asked after each step whether to save and return.
-        registry: where models live; the user's own by default.
+        should_stop: called after each step; True saves and returns.
+        registry: where models are stored; the user's own by default.
     """
     if unknown := settings.keys() - RunSpec.__dataclass_fields__.keys():
-        raise UsageError(f"there is no setting '{min(unknown)}'", "the settings are the fields of RunSpec")
+        raise UsageError(f"unknown setting '{min(unknown)}'", "the settings are the fields of RunSpec")
     spec = replace(spec or RunSpec(), **settings).checked()
     spec.resolve_config()
     find_loader(spec.dataset)
     with join_process_group() as group:
         session = _Session(registry or Registry(), group, callbacks, should_stop)
-        if not session.earlier.is_begun:
+        if not session.earlier.is_saved:
             return session.begin(spec)
         log.info("restarted by torchrun: resuming '%s'", session.earlier.name)
         overrides = {"data_dir": spec.data_dir, "device": spec.device, "checkpoint_every": spec.checkpoint_every}
@@ -103,12 +103,12 @@ def resume(
     registry: Registry | None = None,
     **overrides: Any,
 ) -> TrainedModel:
-    """Continue a training that was interrupted, or give it more epochs.
+    """Resume an interrupted run, or train a finished one for more epochs.
 
     Args:
-        run: its name; ``latest`` for the one that was last worked on.
-        overrides: fields of `RunSpec`: ``epochs`` so many more, ``device``, ``precision``, ``accumulate``, ``compile``,
-            ``data_dir`` and ``checkpoint_every``; others must be those of the run.
+        run: its name; ``latest`` for the most recent run.
+        overrides: fields of `RunSpec`: ``epochs`` (additional epochs), ``device``, ``precision``, ``accumulate``,
+            ``compile``, ``data_dir`` and ``checkpoint_every``; others must equal the stored values.
     """
     given = {name: value for name, value in overrides.items() if value is not None}
     with join_process_group() as group:
@@ -116,7 +116,7 @@ def resume(
 
 
 class _Session:
-    """One process's part in a training, from the spec to the result."""
+    """A training session in one process, from the spec to the result."""
 
     def __init__(
         self, registry: Registry, group: ProcessGroup, callbacks: Iterable[Callback], should_stop: Callable[[], bool]
@@ -131,10 +131,10 @@ class _Session:
     def begin(self, spec: RunSpec) -> TrainedModel:
         """Train from random weights."""
         stem = f"{spec.dataset.partition(':')[0]}-{spec.preset}"
-        wanted = self.earlier.name or None if spec.name is None else spec.name
+        name_or_none = self.earlier.name or None if spec.name is None else spec.name
         with ExitStack() as stack:
             writer = self.group.on_rank0(
-                lambda: stack.enter_context(self.registry.writer(wanted, stem, replace=spec.force))
+                lambda: stack.enter_context(self.registry.writer(name_or_none, stem, replace=spec.force))
             )
             name = self.group.broadcast(lambda: writer.name if writer else "")
             from ddpmctl.training.records import new_id
@@ -172,16 +172,14 @@ class _Session:
             more_epochs = None if self.earlier.has_extended(run.segments) else overrides.get("epochs")
             # A checkpoint of the original scripts was not trained here: there is nothing to finish or to extend.
             if run.planned_steps and run.stopped in FINISHED and not more_epochs:
-                log.info(
-                    "'%s' is trained to its end, %s steps; it can be given more epochs", last.name, f"{run.step:,}"
-                )
+                log.info("'%s' has finished training (%s steps); more epochs can be added", last.name, f"{run.step:,}")
                 return TrainedModel(
                     name=last.name, registry=self.registry, stopped="done", steps=run.step,
                     planned_steps=run.planned_steps, best=manifest.best,
                 )  # fmt: skip
             if manifest.resume is None:
                 raise CheckpointError(
-                    f"'{last.name}' cannot be resumed: the state of its training was not kept", "ddpmctl train"
+                    f"'{last.name}' cannot be resumed: its training state was not saved", "ddpmctl train"
                 )
             # The index of rank 0's own GPU does not apply to the others.
             device = stored.device if self.group.size == 1 else stored.device.partition(":")[0]
@@ -208,31 +206,33 @@ class _Session:
         more_epochs: int | None = None,
     ) -> TrainedModel:
         """Run the trainer, with errors that say how to resume."""
-        from ddpmctl.training.records import inexactness
+        from ddpmctl.training.records import exactness_problems
         from ddpmctl.training.trainer import Trainer
 
-        for difference in inexactness(last.manifest.run, info.spec, info.execution) if last else ():
-            log.warning("from here on not bit for bit what an uninterrupted run gives: %s", difference)
+        for difference in exactness_problems(last.manifest.run, info.spec, info.execution) if last else ():
+            log.warning("results will not be bit-exact from here on: %s", difference)
         self.callbacks.on_setup(info)
         trainer = Trainer(
             info.config, data, info.spec, info.execution, writer,
             callbacks=self.callbacks, clock=info.clock, identity=identity,
         )  # fmt: skip
         trainer.should_stop = self.should_stop
-        lost = last is not None and self.group.broadcast(lambda: self._best_is_lost(info.name))
+        damaged = last is not None and self.group.broadcast(lambda: self._best_is_damaged(info.name))
         checkpoints = trainer.checkpoints
         try:
-            stopped = trainer.train(last, more_epochs, best_is_lost=lost)
+            stopped = trainer.train(last, more_epochs, best_is_damaged=damaged)
         except KeyboardInterrupt:
             if checkpoints.saved is None:
                 raise
-            raise Interrupted("stopped at once; the last checkpoint is kept", resume_command(info.name)) from None
+            raise Interrupted(
+                "stopped immediately; the last checkpoint was saved earlier", resume_command(info.name)
+            ) from None
         except OSError as error:
-            hint = ("once that is solved: ", resume_command(info.name)) if checkpoints.saved else ()
+            hint = ("after fixing this, resume: ", resume_command(info.name)) if checkpoints.saved else ()
             raise DdpmctlError(f"'{info.name}' cannot be saved: {error.strerror or error}", *hint) from error
         except DdpmctlError:
             if checkpoints.has_best:
-                log.info("the best so far is kept as '%s'", info.name)
+                log.info("the best checkpoint so far is saved as '%s'", info.name)
             raise
         state = trainer.state
         return TrainedModel(
@@ -263,21 +263,21 @@ class _Session:
             from ddpmctl.devices import describe_device
             from ddpmctl.versions import versions
 
-            # Each takes the optimizer steps by itself: other chips or threads would round otherwise.
+            # Each takes the optimizer steps by itself: different chips or thread counts would round differently.
             device = execution.device
             kind = describe_device(device).replace(str(device), device.type)
             self.group.check_equal(
                 images=data.digest(), device=kind, precision=execution.precision, versions=versions()
             )
 
-    def _best_is_lost(self, name: str) -> bool:
+    def _best_is_damaged(self, name: str) -> bool:
         """Whether the best checkpoint is damaged; there may also be none yet."""
         if name not in self.registry.names():
             return False
         try:
             self.registry.open(name).verify()
         except CheckpointError as error:
-            log.warning("%s: the best is searched for again from here", error.message)
+            log.warning("%s: selecting a new best checkpoint from here on", error.message)
             return True
         return False
 
@@ -292,24 +292,25 @@ def _clock(stack: ExitStack) -> Callable[[], float]:
 def _for_device(config: Config, spec: RunSpec, data: "Dataset", kind: str) -> Config:
     """The settings for the dataset and the kind of device."""
     usual = fit_to_dataset(config, data)
-    # A learning rate belongs to a batch: who gives one of them gets the other of the preset, on every device.
+    # A learning rate belongs to a batch size: if one of them is given, the preset's other one is used, on every device.
     if spec.config is not None or spec.batch_size or spec.lr:
         return usual
     config = for_device(usual, spec.resolve_preset().by_device, kind, len(data))
     if config != usual:
         batch = f"{config.training.batch_size:,}"
-        log.info("batches of %s images, as '%s' has on %s unless a batch size is given", batch, spec.preset, kind)
+        log.info("batch size %s (preset '%s' on %s)", batch, spec.preset, kind)
     return config
 
 
 def _same_images(last: Checkpoint, spec: RunSpec) -> "Dataset":
     """The images that the run was trained on so far."""
-    data = same_images(last.manifest, spec.data_dir, notice=log.warning)
+    data = load_training_data(last.manifest, spec.data_dir, notice=log.warning)
     if data.digest() != last.manifest.dataset.digest:
         raise DataError(
-            f"'{last.name}' was trained on other images than {last.manifest.dataset.name} has now",
+            f"the images of {last.manifest.dataset.name} have changed since '{last.name}' was trained",
+            "pass the original ",
             Setting("data_dir"),
-            " with the folder that it was begun with, or train another: ddpmctl train",
+            ", or train a new model: ddpmctl train",
         )
     return data
 
@@ -320,6 +321,6 @@ def fit_to_dataset(config: Config, data: "Dataset") -> Config:
         model = replace(config.model, num_classes=len(data.classes), channels=int(data.images.shape[1]))
     except ValueError as error:
         raise UsageError(
-            f"the network does not fit the dataset {data.name}: {error}", Setting("preset", "standard")
+            f"the network does not support the dataset {data.name}: {error}", Setting("preset", "standard")
         ) from error
     return replace(config, model=model)

@@ -1,4 +1,4 @@
-"""The progress of a run: what changes while it trains, beside the tensors."""
+"""The progress of a run: what changes while it trains, other than tensors."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,7 +14,7 @@ from ddpmctl.training.history import EpochRow, from_csv
 from ddpmctl.training.run_spec import RunSpec
 
 StopReason = Literal["running", "done", "early", "interrupted"]
-"""Why a run ended: its plan was done, its patience was used up, or it was asked to; ``running`` until then."""
+"""Why a run ended: its plan was done, patience was exhausted, or a stop was requested; ``running`` until then."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -26,9 +26,9 @@ class RunState:
         step: optimizer steps done.
         seconds: spent training, without evaluation and saving.
         max_time: the time limit in seconds; None for none.
-        best: the metric to beat; None before the first.
-        epochs_without_better: patience that is used up.
-        rollbacks: how often a value that is not finite sent the run back.
+        best: best metric so far; None before the first.
+        epochs_without_better: epochs that count towards the patience.
+        rollbacks: number of roll-backs after non-finite values.
     """
 
     plan: Plan
@@ -48,7 +48,7 @@ class RunState:
         run, resume = manifest.run, manifest.resume
         assert resume is not None, "a checkpoint with a state has a resume record"
         rows = from_csv(history)
-        # What was saved of an interrupted first epoch is the best for those who sample, not for the run.
+        # What was saved of an interrupted first epoch counts as best for sampling, not for early stopping.
         validated = manifest.best is not None and manifest.best.step in {row.step for row in rows}
         return cls(
             plan=resume.plan,
@@ -65,7 +65,7 @@ class RunState:
 
     @property
     def epoch(self) -> int:
-        """Epochs begun, the current one included."""
+        """Epochs started, including the current one."""
         return -(-self.step // self.plan.steps_per_epoch)
 
     @property
@@ -85,13 +85,13 @@ class RunState:
         return min((epoch + 1) * self.plan.steps_per_epoch, self.plan.steps)
 
     def change_plan(self, plan: Plan) -> None:
-        """Continue under another plan, in the same segment of the run."""
+        """Continue under a different plan, in the same segment of the run."""
         self.plan = plan
         *earlier, last = self.segments
         self.segments = (*earlier, replace(last, planned_steps=plan.steps))
 
     def begin_segment(self, why: str, execution: Execution, *, exact: bool) -> None:
-        """Begin a segment of the run here and now."""
+        """Start a new segment of the run."""
         new = records.new_segment(why, execution, self.plan, self.step, exact=exact)
         self.segments = records.append_segment(self.segments, new)
 
@@ -116,7 +116,7 @@ class RunState:
         )
 
     def resume_record(self, spec: RunSpec, execution: Execution) -> ResumeRecord:
-        """What the manifest holds for resuming."""
+        """The part of the manifest for resuming."""
         return ResumeRecord(
             plan=self.plan,
             device=str(execution.device),

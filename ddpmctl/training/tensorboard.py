@@ -41,17 +41,17 @@ class TensorBoard(Callback):
         for part in np.array_split(np.arange(len(step_metrics)), min(POINTS, len(step_metrics))):
             step = first + int(part[-1]) + 1
             add("step/loss", float(step_metrics[part, 0].mean()), step)
-            add("step/gradient", float(step_metrics[part, 1].mean()), step)
+            add("step/gradient_norm", float(step_metrics[part, 1].mean()), step)
             add("step/learning_rate", self.plan.lr(step - 1), step)
         add("mse/train", row.train_mse, row.step)
         if row.validation_mse is not None:
             add("mse/validation", row.validation_mse, row.step)
-        add("speed/images_a_second", row.images_per_second, row.step)
+        add("speed/images_per_second", row.images_per_second, row.step)
         add("patience_left", patience_left, row.step)
         self.writer.flush()
 
     def on_preview(self, step: int, images: Images) -> None:
-        """Log the preview as one wide picture."""
+        """Log the preview as one wide image."""
         wide = np.concatenate(list(images), axis=1)
         self.writer.add_image("samples", wide, step, dataformats="HW" if wide.ndim == 2 else "HWC")
         self.writer.flush()

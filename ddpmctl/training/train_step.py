@@ -37,11 +37,11 @@ class TrainStep:
 
     Args:
         train_set: the training images, on the device.
-        static: whether a step reads its inputs from fixed tensors; None for where it is to be captured.
+        static: whether a step reads its inputs from fixed tensors; None decides by whether it is captured.
 
     Attributes:
         model: the trained network.
-        ema: its average.
+        ema: its exponential moving average.
         captured: whether steps replay a CUDA graph.
     """
 
@@ -78,8 +78,8 @@ class TrainStep:
             step: its number, counted from 0.
 
         Returns:
-            The loss and its gradient's norm before clipping, float32[2] on the device, not awaited. The next step
-            overwrites it where the step is static.
+            The loss and its gradient's norm before clipping, float32[2] on the device, asynchronous. The next step
+            overwrites it if the step is static.
         """
         try:
             self.model.train()
@@ -95,7 +95,7 @@ class TrainStep:
         raise batch_too_large(self, len(ids))
 
     def _static_step(self, ids: Tensor, step: int, weight: float) -> Tensor:
-        """The same through tensors that stay in place, replayed as a CUDA graph where one could be captured."""
+        """The same through tensors that stay in place, replayed as a CUDA graph if one could be captured."""
         self._ema_weight.fill_(weight)
         if len(ids) != len(self._ids):
             self._ids = ids.clone()
@@ -109,7 +109,7 @@ class TrainStep:
         return self._metrics
 
     def _optimize(self, ids: Tensor, ema_weight: float | Tensor) -> Tensor:
-        """Draw, forward, backward, clip, step, average: without any read by the host among them."""
+        """Draw, forward, backward, clip, step, average: without host synchronization."""
         self.clear_gradients()
         loss = self._forward_backward(ids)
         parameters = list(self.model.parameters())
@@ -123,8 +123,8 @@ class TrainStep:
         return torch.stack([loss, norm.detach()])
 
     def _forward_backward(self, ids: Tensor) -> Tensor:
-        # Everything is drawn for the whole batch, so that its shards change nothing but the order of a sum: neither
-        # those that processes compute nor those that one computes one after the other.
+        # Everything is drawn for the whole batch, so that sharding over processes or micro-batches changes
+        # only the order of summation.
         group = self.execution.group
         shards = [group.shard(whole) for whole in self._draw(ids)]
         return group.all_reduce_sum(self.backward(self.wrapped, shards, len(ids)))
@@ -142,14 +142,14 @@ class TrainStep:
         return total
 
     def gradients(self, ids: Tensor, step: int) -> Tensor:
-        """Add the gradients of a step to those of the network; returns the loss, not awaited."""
+        """Add the gradients of a step to those of the network; returns the loss, asynchronous."""
         self._seed(step)
         return self._forward_backward(ids)
 
-    def warm_up_sums(self) -> None:
+    def warm_up_ddp(self) -> None:
         """Have DistributedDataParallel choose the order of its sums, as it does after a first pass.
 
-        Otherwise a resumed run would begin with sums in another order than an uninterrupted one.
+        Otherwise a resumed run would start with sums in a different order than an uninterrupted one.
         """
         if self.execution.group.size == 1:
             return
@@ -174,7 +174,7 @@ class TrainStep:
             if is_out_of_memory(error):
                 raise batch_too_large(self, self.config.training.batch_size) from error
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise DdpmctlError(f"torch.compile does not work here: {reason}", Setting("compile", False)) from error
+            raise DdpmctlError(f"torch.compile failed: {reason}", Setting("compile", False)) from error
         self.clear_gradients()
 
     def draw(self, ids: Tensor, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -208,7 +208,7 @@ class TrainStep:
         return pixels.contiguous(memory_format=torch.channels_last)
 
     def autocast(self) -> torch.autocast:
-        """The precision of the network's arithmetic."""
+        """The compute precision of the network."""
         # A graph must not depend on casts that were cached before its capture.
         kind, bf16 = self.execution.device.type, self.execution.precision == "bf16"
         return torch.autocast(kind, torch.bfloat16, enabled=bf16, cache_enabled=not self.static)
@@ -219,11 +219,11 @@ class TrainStep:
             parameter.grad = None
 
     def _seed(self, step: int) -> None:
-        """Make all random numbers of a step a function of the run's seed and the step's number alone."""
+        """Make all random numbers of a step a function of only the run's seed and the step's number."""
         self.generator.manual_seed(seed_of(self.spec.seed, "step", step))
 
     def _prepare(self) -> None:
-        """Capture the step, once the size of its batch is known; eager steps remain where that fails."""
+        """Capture the step, once the size of its batch is known; steps stay eager if that fails."""
         self._graph, self.captured = None, False
         if not self._can_capture():
             return
@@ -235,7 +235,7 @@ class TrainStep:
         except RuntimeError as error:
             if is_out_of_memory(error):
                 raise
-            log.warning("the training step runs without a CUDA graph: %s", str(error).strip().splitlines()[0])
+            log.warning("CUDA graph capture failed, training eagerly: %s", str(error).strip().splitlines()[0])
         finally:
             with torch.no_grad():
                 for tensor, value in zip(changed, before, strict=True):
@@ -266,11 +266,11 @@ class TrainStep:
         return [*modules, *state_dict(self.optimizers).values()]
 
     def weights(self) -> dict[str, np.ndarray]:
-        """The averaged weights by name, float32: what samples are made with."""
+        """The EMA weights by name, float32: used for sampling."""
         return {name: _copied(tensor) for name, tensor in self.ema.module.state_dict().items()}
 
     def state(self) -> dict[str, np.ndarray]:
-        """What `load_state` needs beside the averaged weights: the trained ones and the optimizers' state."""
+        """What `load_state` needs in addition to the EMA weights: the trained ones and the optimizers' state."""
         trained = {f"model.{name}": _copied(tensor) for name, tensor in self.model.state_dict().items()}
         return trained | {name: _copied(tensor) for name, tensor in state_dict(self.optimizers).items()}
 
@@ -278,20 +278,20 @@ class TrainStep:
     def load_state(self, weights: Mapping[str, np.ndarray], state: Mapping[str, np.ndarray], step: int) -> None:
         """Copy back what `weights` and `state` returned after ``step`` steps; a captured graph stays valid.
 
-        Raises a `ValueError` when they are not those of such a training step, whose own state is undefined then.
+        Raises a `ValueError` if they do not match the network; its own state is undefined then.
         """
         trained = {name.removeprefix("model."): array for name, array in state.items() if name.startswith("model.")}
         for module, arrays in ((self.ema.module, weights), (self.model, trained)):
             tensors = module.state_dict()
             if tensors.keys() != arrays.keys():
-                raise ValueError("it holds other weights than this network has")
+                raise ValueError("the weights do not match the network")
             for name, tensor in tensors.items():
                 copy_into(tensor, arrays[name])
         load_state_dict(self.optimizers, {name: state[name] for name in state if not name.startswith("model.")})
         self.ema.updates = step
 
     def is_finite(self) -> bool:
-        """Whether all weights and their averages are finite."""
+        """Whether all weights and EMA weights are finite."""
         tensors = [*self.model.parameters(), *self.ema.module.parameters()]
         return bool(torch.stack([tensor.isfinite().all() for tensor in tensors]).all())
 

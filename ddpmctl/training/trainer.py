@@ -34,7 +34,7 @@ MAX_ROLLBACKS = 3
 
 
 class NotFinite(DdpmctlError):
-    """A value of the training became infinite or not a number."""
+    """A loss, gradient or weight became infinite or not a number."""
 
 
 class Trainer:
@@ -42,7 +42,7 @@ class Trainer:
 
     Args:
         config: all settings, with the classes and channels of the data.
-        data: the images; divided here into training and validation images.
+        data: the images; split here into training and validation images.
         writer: takes the checkpoints; None in all processes but rank 0.
         clock: seconds.
         identity: distinguishes this run from others under its name; generated when empty.
@@ -77,10 +77,10 @@ class Trainer:
         self.clock = clock
         self.identity = identity or records.new_id()
         self.should_stop: Callable[[], bool] = lambda: False
-        self.best_is_lost = False
+        self.best_is_damaged = False
         self.train_set, self.validation_set = data.to(execution.device).split(config.training.validation_images)
         self.train_step = TrainStep(config, self.train_set, spec, execution)
-        # Where there are no validation images, the validator only serves `constant_mse`.
+        # Without validation images, the validator only serves `constant_mse`.
         self.validator = Validator(self.train_step, self.validation_set if len(self.validation_set) else self.train_set)
         self.previews = Previews(
             lambda: draw_preview(self.train_step), execution.synchronize, clock, self.callbacks.on_preview
@@ -98,20 +98,20 @@ class Trainer:
     @torch.inference_mode(False)
     @torch.enable_grad()
     def train(
-        self, resumed: Checkpoint | None = None, more_epochs: int | None = None, *, best_is_lost: bool = False
+        self, resumed: Checkpoint | None = None, more_epochs: int | None = None, *, best_is_damaged: bool = False
     ) -> StopReason:
-        """Run to the end of the plan, until patience is used up, or until a stop is requested.
+        """Run to the end of the plan, until patience is exhausted, or until a stop is requested.
 
         Args:
             resumed: the checkpoint to continue from.
-            more_epochs: plan so many from there; None continues under the stored plan.
-            best_is_lost: whether the best checkpoint is damaged, so that another has to be found.
+            more_epochs: number of epochs to add; None continues under the stored plan.
+            best_is_damaged: whether the best checkpoint is damaged, so that a new one has to be found.
         """
         check_divisible(min(self.config.training.batch_size, len(self.train_set)), self.config.model.norm, self.group)
         if self.spec.compile:
             self.train_step.warm_up_compiler()
         if resumed:
-            self.best_is_lost = best_is_lost
+            self.best_is_damaged = best_is_damaged
             self._resume(resumed, more_epochs)
         else:
             self.state = self._plan()
@@ -121,7 +121,7 @@ class Trainer:
             self.save("running")
         self.callbacks.on_start(self.state.plan, self.state.step)
         self.previews.report_last()
-        self.train_step.warm_up_sums()
+        self.train_step.warm_up_ddp()
         self._begin_pacing()
         while True:
             try:
@@ -132,7 +132,7 @@ class Trainer:
     def _resume(self, checkpoint: Checkpoint, more_epochs: int | None) -> None:
         self._restore(checkpoint)
         state = self.state
-        exact = not records.inexactness(checkpoint.manifest.run, self.spec, self.execution)
+        exact = not records.exactness_problems(checkpoint.manifest.run, self.spec, self.execution)
         if more_epochs:
             state.plan = extend_plan(state.plan, self.config.training, state.step, more_epochs)
             state.epochs_without_better = state.rollbacks = 0
@@ -140,15 +140,15 @@ class Trainer:
         state.begin_segment("extended" if more_epochs else "resumed", self.execution, exact=exact)
 
     def _restore(self, checkpoint: Checkpoint) -> None:
-        """Load a checkpoint; raises a `CheckpointError` where it does not hold what this training needs."""
-        # Rank 0 alone may be able to read the files.
+        """Load a checkpoint; raises a `CheckpointError` if it does not match this run."""
+        # Only rank 0 may be able to read the files.
         weights, tensors, history = self.group.broadcast(
             lambda: (checkpoint.weights(), checkpoint.state(), checkpoint.history)
         )
         try:
             state = RunState.of(checkpoint.manifest, history)
             if state.plan.steps_per_epoch != len(self.train_set) // state.plan.batch_size:
-                raise ValueError("its epochs are of another length")
+                raise ValueError("its number of steps per epoch differs")
             self.step_metrics = self._new_metrics(state.plan.steps_per_epoch)
             metrics = torch.from_numpy(tensors.pop("progress"))
             self.step_metrics[: len(metrics)] = metrics.to(self.execution.device)
@@ -156,14 +156,12 @@ class Trainer:
             self.train_step.load_state(weights, tensors, state.step)
         except (ValueError, LookupError, TypeError, RuntimeError) as error:
             if is_out_of_memory(error):
-                raise DdpmctlError(
-                    "there is not enough memory to resume this training", Setting("device", "cpu")
-                ) from error
+                raise DdpmctlError("there is not enough memory to resume this run", Setting("device", "cpu")) from error
             raise CheckpointError(
-                f"damaged checkpoint: {checkpoint.path} does not hold the state of this training: {error}",
+                f"damaged checkpoint: {checkpoint.path} does not match this run's training state: {error}",
                 "train it again: ddpmctl train",
             ) from error
-        if self.best_is_lost:
+        if self.best_is_damaged:
             state.best = None
         self.state = state
         self.checkpoints.restore(checkpoint, state)
@@ -188,7 +186,7 @@ class Trainer:
     def _begin_pacing(self) -> None:
         """Adapt the plan to the speed that this process has from here on, if there is a time limit."""
         state, self.pacer = self.state, None
-        self.begun_at = state.step
+        self.start_step = state.step
         if state.max_time is not None and self.group.is_main_process:
             self.pacer = Pacer(self.config.training, state.max_time, state.plan, state.step, state.seconds)
         self.synchronize_at = self._next_reading()
@@ -199,13 +197,13 @@ class Trainer:
             return state.step + 1
         if state.max_time is None:
             return (state.step // CHECK_EVERY + 1) * CHECK_EVERY
-        return next_reading(state.plan, state.step, self.begun_at, CHECK_EVERY)
+        return next_reading(state.plan, state.step, self.start_step, CHECK_EVERY)
 
-    def agree(self, now: float, *, synchronized: bool) -> tuple[bool, bool]:
+    def synchronize_decisions(self, now: float, *, synchronized: bool) -> tuple[bool, bool]:
         """Whether a stop is requested in any process and whether a checkpoint is due; adopts a new plan in all."""
         state, first, pacer, new, overdue = self.state, self.group.is_main_process, self.pacer, None, False
         if pacer and synchronized:
-            new = pacer.after(state.step, state.seconds)
+            new = pacer.update(state.step, state.seconds)
         elif pacer:
             overdue = pacer.is_overdue(state.step, state.seconds)
         stop, due, changed, overdue = self.group.any_rank(
@@ -220,14 +218,16 @@ class Trainer:
             self.synchronize_at = state.step + 1
         return stop, due
 
-    def offer_preview(self, rate: float, steps_left: int) -> float:
+    def maybe_draw_preview(self, rate: float, steps_left: int) -> float:
         """Draw a preview in rank 0 if there is time for it; returns the seconds that it took."""
         if not self.group.is_main_process:
             return 0.0
-        return self.previews.offer(self.state.step, self.state.seconds, rate, steps_left * self.state.plan.batch_size)
+        return self.previews.maybe_draw(
+            self.state.step, self.state.seconds, rate, steps_left * self.state.plan.batch_size
+        )
 
     def validate(self, rate: float) -> StopReason:
-        """End an epoch: measure, compare with the best, and decide whether the run ends here."""
+        """End an epoch: validate, compare with the best, and decide whether to stop."""
         state, validation_mse = self.state, None
         if len(self.validation_set):
             validation_mse = self._validation_mse()
@@ -262,7 +262,7 @@ class Trainer:
         elif patience_left <= 0:
             stopped = "early"
         if stopped != "running":
-            self.offer_preview(rate, steps_left=0)
+            self.maybe_draw_preview(rate, steps_left=0)
         if stopped != "running" or first or self._checkpoint_is_due():
             self.save(stopped, metric)
         self.callbacks.on_epoch_end(row, patience_left, self._epoch_metrics().cpu().numpy().copy())
@@ -284,10 +284,10 @@ class Trainer:
         return Metric(name=name, parameterization=parameterization, value=value, epoch=state.epoch, step=state.step)
 
     def save(self, stopped: StopReason, metric: Metric | None = None) -> None:
-        """Save the run where it is, once all of it is known to be finite.
+        """Save the run at its current step, after checking that all values are finite.
 
         Args:
-            metric: of these weights, where they were validated.
+            metric: of these weights, if they were validated.
         """
         state = self.state
         self.check_finite()
@@ -300,19 +300,19 @@ class Trainer:
         self.checkpoints.save(state, self._tensors, stopped, metric, best=best)
 
     def _tensors(self) -> tuple[Arrays, Arrays]:
-        """The averaged weights, and the state that resuming needs beside them."""
+        """The EMA weights, and the state that resuming needs in addition."""
         metrics = self.step_metrics.cpu().numpy()
         return self.train_step.weights(), {
             **self.train_step.state(), **self.previews.arrays(), "progress": metrics
         }  # fmt: skip
 
     def _roll_back(self, error: NotFinite) -> None:
-        """Continue from the last checkpoint with half the learning rate, unless that was tried often enough."""
+        """Continue from the last checkpoint with half the learning rate, at most `MAX_ROLLBACKS` times."""
         rollbacks, plan, seconds = self.state.rollbacks + 1, self.state.plan, self.state.seconds
         if rollbacks > MAX_ROLLBACKS:
             self.checkpoints.save_staged()
             raise DdpmctlError(
-                f"{error.message}; going back and halving the rate {MAX_ROLLBACKS} times did not help",
+                f"{error.message}; still not finite after {MAX_ROLLBACKS} roll-backs with halved learning rate",
                 *error.hint_parts,
             ) from error
         assert self.checkpoints.saved is not None, "a run is saved before its first step"
@@ -337,6 +337,6 @@ class Trainer:
         plan = self.state.plan
         return NotFinite(
             f"{what} is not finite at step {step}, with a learning rate of {plan.lr(step - 1):.3g}",
-            "train again with a lower one, such as ",
+            "train again with a lower learning rate, such as ",
             Setting("lr", float(f"{plan.peak_lr / 4:.1g}")),
         )

@@ -10,14 +10,14 @@ from ddpmctl.data.dataset import Dataset
 from ddpmctl.training.train_step import TrainStep
 
 BATCH_SIZES = {"cpu": 250, "mps": 500, "cuda": 2500}
-"""Validation images per forward pass, by kind of device: a request to stop is noticed between two passes."""
+"""Validation images per forward pass, by kind of device: a stop request is noticed between two passes."""
 
 CONSTANT_IMAGES = 5000
 """Images that suffice for the variance of their pixels."""
 
 
 class Validator:
-    """Validates the averaged weights of a training step on images that are not trained on, on the device."""
+    """Validates the EMA weights of a training step on images that are not trained on, on the device."""
 
     def __init__(self, step: TrainStep, images: Dataset) -> None:
         self.step = step
@@ -26,7 +26,7 @@ class Validator:
 
     @torch.no_grad()
     def mse(self, should_stop: Callable[[], bool]) -> float | None:
-        """The mean over images, timesteps and pixels; None where it was asked to stop in between."""
+        """The mean over images, timesteps and pixels; None if a stop was requested."""
         step, images, group = self.step, self.images, self.step.execution.group
         device = step.execution.device
         timesteps, noise = self._fixed_noise()

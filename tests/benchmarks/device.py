@@ -163,7 +163,7 @@ def _train(
     ):
         ends = _Epochs()
         trainer = Trainer(config, twice, spec, Execution(device=where, precision=precision), writer, callbacks=ends)
-        trainer.previews.offer = lambda *_, **__: 0.0  # type: ignore[method-assign]
+        trainer.previews.maybe_draw = lambda *_, **__: 0.0  # type: ignore[method-assign]
         with _watched(where) as busy:
             trainer.train()
     return steps * config.training.batch_size / (ends.times[1] - ends.times[0]), _told(busy)

@@ -102,7 +102,7 @@ def test_steps_are_as_many_as_frames_unless_told_otherwise(
 
 def test_fewer_frames_than_asked_for_are_said(tiny_here: Cli) -> None:
     done = tiny_here("animate", "3", "--frames", 12, "--steps", 5, "--seed", 4)
-    assert done.stderr == "model tiny (the newest)\n5 frames, since there are as many steps\n"
+    assert done.stderr == "model tiny (the newest)\n5 frames: there are only 5 sampling steps\n"
 
 
 def test_the_full_chain_fits_into_few_frames(here: Cli, tiny_home: Path, tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_the_full_chain_fits_into_few_frames(here: Cli, tiny_home: Path, tmp_pat
     assert durations[-1] == 2000
     # And no longer than that.
     assert complaint(here("animate", "3", "--sampler", "ddpm", "--steps", 101), 2) == (
-        "101 steps are not possible: this model's chain has 100",
+        "101 steps exceed the 100 timesteps of this model",
         "--steps must be in 1..100",
     )
 

@@ -37,10 +37,10 @@ def test_the_list_tells_what_there_is_and_how_to_get_it(here: Cli, fashion: Path
     told = reported(here("data", "--json"), "data")["datasets"]
     assert [row["name"] for row in told] == ["mnist", "fashion-mnist", "strokes", "folder"]
     states = {row["name"]: row["state"] for row in told}
-    assert states["mnist"] == "not here: ddpmctl data fetch mnist"
-    assert states["strokes"] == "always whole"
+    assert states["mnist"] == "not downloaded: ddpmctl data fetch mnist"
+    assert states["strokes"] == "always available"
     told = reported(here("data", "ls", "--data-dir", fashion, "--json"), "data")["datasets"]
-    assert {row["name"]: row["state"] for row in told}["fashion-mnist"] == "whole"
+    assert {row["name"]: row["state"] for row in told}["fashion-mnist"] == "complete"
     assert here("data", "-q").stdout.split() == ["mnist", "fashion-mnist", "strokes", "folder"]
 
 
@@ -96,8 +96,8 @@ def test_verify_lists_every_file_that_is_not_used(here: Cli, tmp_path: Path) -> 
     done = here("data", "verify", "folder:own")
     assert done.returncode == 1
     lines = done.stdout.splitlines()[1:]
-    expected = {f"a/{k}-{'long' * 30}.txt: not a picture of a known format" for k in range(8)}
-    expected |= {"empty/: empty folder", ".secret/: hidden", "loose.png: lies beside the class folders, not in one"}
+    expected = {f"a/{k}-{'long' * 30}.txt: not an image in a supported format" for k in range(8)}
+    expected |= {"empty/: empty folder", ".secret/: hidden", "loose.png: is outside the class folders"}
     assert expected < set(lines)
     assert sum(line.startswith("a/09.png: ") for line in lines) == 1
     assert here("data", "verify", "folder:own", "-q").stdout.splitlines() == lines[-12:]
@@ -116,7 +116,7 @@ def test_a_plain_folder_is_verified_as_pictures(here: Cli, tmp_path: Path) -> No
     done = here("data", "verify", "my own")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"folder:{tmp_path / 'my own'}: 1 training image and 0 test images of 1 class,")
-    assert "holds no test pictures" in done.stdout
+    assert "contains no test images" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_a_folder_without_its_prefix_is_recognised(
 ) -> None:
     drawn(tmp_path / "pets" / "a" / "x.png")
     error = complaint(here(*(word.format(name) for word in typed)), 2)
-    assert error == (f"there is no dataset '{name}'", hint.format(f"folder:{name}"))
+    assert error == (f"unknown dataset '{name}'", hint.format(f"folder:{name}"))
 
 
 def test_a_sheet_leaves_out_classes_without_images(here: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,7 +154,9 @@ def test_class_names_of_any_data_set_are_checked(here: Cli, monkeypatch: pytest.
 
     monkeypatch.setitem(DATASETS, "twins", twins)
     error, hint = complaint(here("data", "show", "twins"), 1)
-    assert error == "twins: the class names 'a b' and 'a_b' cannot be told apart when typed"
+    assert (
+        error == "twins: the class names 'a b' and 'a_b' are ambiguous: they differ only in case, accents or separators"
+    )
     assert hint == "rename the classes"
 
 
@@ -177,10 +179,10 @@ def test_what_is_there_is_not_fetched_again(here: Cli, tmp_path: Path, monkeypat
 @pytest.mark.parametrize(
     ("typed", "error"),
     [
-        (("fetch", "strokes"), "strokes is not downloaded"),
-        (("fetch", "mnits"), "there is no dataset 'mnits'"),
-        (("show", "mnits"), "there is no dataset 'mnits'"),
-        (("show", "strokes", "--image-size", 33), "there is no image size '33'"),
+        (("fetch", "strokes"), "strokes cannot be downloaded"),
+        (("fetch", "mnits"), "unknown dataset 'mnits'"),
+        (("show", "mnits"), "unknown dataset 'mnits'"),
+        (("show", "strokes", "--image-size", 33), "invalid image size '33'"),
         (("show", "strokes:20", "-o", "x.gif"), "'x.gif' has an unsupported file extension"),
     ],
 )

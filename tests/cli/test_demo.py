@@ -45,7 +45,7 @@ def test_a_demo_without_a_network_takes_strokes_and_a_second_one_the_model_that_
     first = here("demo", "--device", "cpu")
     assert (first.returncode, first.stdout.split()) == (0, FILES)
     assert "MNIST is not in the cache, and DDPMCTL_OFFLINE=1 forbids the download\n" in first.stderr
-    assert "taking the built-in digits instead (dataset strokes)\n" in first.stderr
+    assert "using the built-in synthetic digits instead (dataset strokes)\n" in first.stderr
     assert "training 'demo' on cpu" in first.stderr
     for command in GO_ON:
         assert f"\n  ddpmctl {command} " in first.stderr
@@ -57,7 +57,7 @@ def test_a_demo_without_a_network_takes_strokes_and_a_second_one_the_model_that_
     before = tiny_checkpoint(tmp_path, "demo")
     second = here("demo")
     assert (second.returncode, second.stdout.split()) == (0, FILES)
-    assert second.stderr.startswith("using the model 'demo' that is there, trained on strokes; --retrain trains anew\n")
+    assert second.stderr.startswith("using the existing model 'demo' (trained on strokes); --retrain trains it again\n")
     assert "training" not in second.stderr
     pictured(tmp_path)
     assert tiny_checkpoint(tmp_path, "demo") == before
@@ -115,7 +115,10 @@ def test_a_terminal_shows_the_sheet(tiny_home: Path, tmp_path: Path) -> None:
 
 def test_what_stands_in_the_way_of_the_folder_is_said(here: Cli, tmp_path: Path) -> None:
     (tmp_path / "ddpmctl-demo").write_text("mine")
-    assert complaint(here("demo"), 1) == ("cannot make the folder ddpmctl-demo: File exists", "cd to a folder of yours")
+    assert complaint(here("demo"), 1) == (
+        "cannot create the folder ddpmctl-demo: File exists",
+        "change to a writable folder",
+    )
     assert (tmp_path / "ddpmctl-demo").read_text() == "mine"
     assert Registry(tmp_path).names() == []
 
@@ -123,7 +126,7 @@ def test_what_stands_in_the_way_of_the_folder_is_said(here: Cli, tmp_path: Path)
 def test_a_data_dir_that_is_not_whole_is_refused_and_not_replaced_by_strokes(here: Cli, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     error, hint = complaint(here("demo", "--data-dir", "data"), 1)
-    assert error == "the data dir data is incomplete: it lacks MNIST/raw/train-images-idx3-ubyte"
+    assert error == "the folder data is incomplete: MNIST/raw/train-images-idx3-ubyte is missing"
     assert "--data-dir" in hint
     assert Registry(tmp_path).names() == []
 
@@ -144,7 +147,7 @@ def test_a_given_data_dir_is_looked_at_and_nothing_else(
     out: Output, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked: list[Path] = []
-    monkeypatch.setattr(mnist, "check_whole", looked.append)
+    monkeypatch.setattr(mnist, "check_complete", looked.append)
     monkeypatch.setattr(mnist, "is_whole", never)
     monkeypatch.setattr(mnist, "download", never)
     assert mnist.mnist_or_strokes(tmp_path) == "mnist"
@@ -174,8 +177,8 @@ def test_without_an_answer_from_the_network_strokes_are_taken_and_it_is_said(
     assert mnist.mnist_or_strokes(None) == "strokes"
     said = capsys.readouterr()
     assert said.out == ""
-    assert said.err.startswith("looking for MNIST on the network\nMNIST is not in the cache and cannot be downloaded")
-    assert said.err.endswith("\ntaking the built-in digits instead (dataset strokes)\n")
+    assert said.err.startswith("downloading MNIST\nMNIST is not in the cache and cannot be downloaded")
+    assert said.err.endswith("\nusing the built-in synthetic digits instead (dataset strokes)\n")
     assert asked
     assert all(url.startswith("http") for url in asked)
 

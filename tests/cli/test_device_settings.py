@@ -32,7 +32,7 @@ def training_of(home: Path, name: str) -> Any:
 def test_they_are_taken_recorded_and_said(here: Cli, tmp_path: Path) -> None:
     done = here("train", *SMALL, "--name", "a")
     assert done.returncode == 0, done.stderr
-    assert "batches of 10 images, as 'standard' has on cpu unless a batch size is given\n" in done.stderr
+    assert "batch size 10 (preset 'standard' on cpu)\n" in done.stderr
     assert (training_of(tmp_path, "a").batch_size, training_of(tmp_path, "a").lr) == (10, 1e-3)
 
 
@@ -42,5 +42,5 @@ def test_who_gives_one_of_them_gets_the_usual_other(
 ) -> None:
     done = here("train", *SMALL, *given, "--name", "a")
     assert done.returncode == 0, done.stderr
-    assert "batches of" not in done.stderr
+    assert "batch size" not in done.stderr
     assert (training_of(tmp_path, "a").batch_size, training_of(tmp_path, "a").lr) == expected

@@ -82,7 +82,7 @@ def test_a_history_that_is_no_table_of_numbers_is_damaged(here: Cli, tmp_path: P
 def test_tensors_with_control_characters_in_their_names_are_damaged(here: Cli, tmp_path: Path, bad: str) -> None:
     register(Registry(tmp_path), "hurt", weights={bad: np.zeros((2, 3), np.float32)})
     error, _ = complaint(here("inspect", "hurt", "--layers"), 1)
-    assert error.endswith("weights.safetensors: it holds characters that cannot be displayed")
+    assert error.endswith("weights.safetensors: it contains characters that cannot be displayed")
     assert here("models", "verify", "hurt").returncode == 1
 
 
@@ -103,7 +103,7 @@ def test_what_was_typed_is_repeated_with_escapes(tiny_here: Cli, typed: tuple[st
 def test_a_folder_with_control_characters_in_its_path_is_refused_before_training(here: Cli, tmp_path: Path) -> None:
     (tmp_path / "\x1b[31m" / "a").mkdir(parents=True)
     error, hint = complaint(here("train", "--dataset", "folder:\x1b[31m"), 2)
-    assert error.endswith("\\x1b[31m' holds characters that cannot be displayed")
+    assert error.endswith("\\x1b[31m' contains characters that cannot be displayed")
     assert hint == "rename the folder"
 
 

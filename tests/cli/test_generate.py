@@ -163,12 +163,12 @@ def test_a_dash_writes_the_bytes_of_a_png_to_stdout_and_no_file(tiny_home: Path,
 
 def test_a_dash_goes_neither_with_json_nor_with_several_images(tiny: Cli, tmp_path: Path) -> None:
     assert complaint(tiny("generate", "8", "-o", "-", "--json"), 2) == (
-        "-o - and --json both want stdout",
-        "choose one of them",
+        "-o - and --json both write to stdout",
+        "use only one of them",
     )
     assert complaint(tiny("generate", "8", "3", "-o", "-"), 2) == (
-        "stdout takes one image, not 2",
-        "-o images.npz holds any number",
+        "only one image can be written to stdout, not 2",
+        "-o images.npz stores any number",
     )
     assert tree(tmp_path) == {}
 

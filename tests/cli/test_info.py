@@ -21,7 +21,7 @@ def test_everything_that_matters_is_told(tiny: Cli, tiny_home: Path) -> None:
     assert told["computing"]["device"] == computed()["device"]
     assert told["computing"]["precision"] == computed()["precision"]
     assert told["computing"]["why"]
-    assert (told["torchvision"], told["opencv"]) == ("fits torch", "loads")
+    assert (told["torchvision"], told["opencv"]) == ("compatible", "ok")
     models = told["directories"]["models"]
     size = sum(path.lstat().st_size for path in Registry(tiny_home).models.rglob("*") if path.is_file())
     assert models == {"path": str(tiny_home / "models"), "exists": True, "bytes": size}
@@ -32,7 +32,7 @@ def test_everything_that_matters_is_told(tiny: Cli, tiny_home: Path) -> None:
 
 def test_a_person_reads_the_same(tiny_here: Cli) -> None:
     said = tiny_here("info").stdout
-    for word in ("torch ", "computing", "fits torch", "models", "settings", "DDPMCTL_OFFLINE=1", "plugins"):
+    for word in ("torch ", "device", "compatible", "models", "environment", "DDPMCTL_OFFLINE=1", "plugins"):
         assert word in said
 
 
@@ -41,9 +41,9 @@ def test_what_is_broken_is_told_and_does_not_break_the_telling(cli: Cli, tmp_pat
     fake(tmp_path / "fake", "cv2", "ImportError('libGL.so.1: cannot open shared object file')")
     fake(tmp_path / "fake", "torch", "OSError('libtorch_cpu.so: cannot open shared object file')")
     told = reported(cli("info", "--json", PYTHONPATH=broken), "info")
-    assert "does not fit the installed torch" in told["torchvision"]
+    assert "is not compatible with the installed torch" in told["torchvision"]
     assert "libGL.so.1" in told["opencv"]
-    assert told["computing"] == {"problem": "torch does not load: libtorch_cpu.so: cannot open shared object file"}
+    assert told["computing"] == {"problem": "torch cannot be imported: libtorch_cpu.so: cannot open shared object file"}
     assert cli("info", PYTHONPATH=broken).returncode == 0
 
 

@@ -71,7 +71,7 @@ def test_the_loss_over_time_is_a_picture_in_characters(tiny: Cli, tiny_home: Pat
     text = tiny("inspect", "tiny").stdout
     history = tiny_checkpoint(tiny_home).history
     for title, column in (("train MSE", "train_mse"), ("validation MSE", "validation_mse")):
-        lines = text.split(f"\n{title} over 2 epochs, logarithmic\n")[1].split("\n\n")[0].splitlines()
+        lines = text.split(f"\n{title} over 2 epochs (log scale)\n")[1].split("\n\n")[0].splitlines()
         named = [match[1] for line in lines if (match := BRAILLE.fullmatch(line.rstrip()))]
         assert len(named) == len(lines) == 8
         losses = [float(row[column]) for row in history]

@@ -23,7 +23,7 @@ def test_a_terminal_is_asked_for_one_label_after_the_other(tiny_home: Path, tmp_
         terminal.type("eight\n")
         terminal.wait_for("eight.png")
         terminal.type("ten\n")
-        terminal.wait_for("there is no label 'ten'")
+        terminal.wait_for("unknown label 'ten'")
         terminal.type("3 4\n")
         terminal.wait_for("images-2.png")
         terminal.type("\n")
@@ -67,8 +67,8 @@ def test_what_cannot_be_made_of_a_pipe_ends_with_1_after_all_the_others(
     done = tiny_here(*ASK)
     assert done.returncode == 1
     assert done.stdout.split() == ["eight.png", "three.png"]
-    assert "error: there is no label 'ten'" in done.stderr
-    assert "error: 1 of the lines could not be made" in done.stderr
+    assert "error: unknown label 'ten'" in done.stderr
+    assert "error: 1 line failed" in done.stderr
 
 
 @pytest.mark.parametrize("more", [("8",), ("--json",), ("-o", "x.png")], ids=str)

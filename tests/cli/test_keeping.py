@@ -36,7 +36,10 @@ def test_a_model_is_removed_and_the_bytes_are_said(here: Cli, tiny_home: Path, t
 
 def test_off_a_terminal_removal_wants_a_yes(here: Cli, tiny_home: Path, tmp_path: Path) -> None:
     copy_model(tiny_home, tmp_path, "a")
-    assert complaint(here("models", "rm", "a"), 2) == ("there is no terminal to ask on: remove a?", "--yes")
+    assert complaint(here("models", "rm", "a"), 2) == (
+        "cannot ask for confirmation without a terminal: remove a?",
+        "--yes",
+    )
     assert Registry(tmp_path).names() == ["a"]
 
 
@@ -54,7 +57,7 @@ def test_on_a_terminal_it_asks(tiny_home: Path, tmp_path: Path, answer: str, cod
 def test_all_names_are_checked_before_anything_goes(here: Cli, tiny_home: Path, tmp_path: Path) -> None:
     copy_model(tiny_home, tmp_path, "tiny")
     assert complaint(here("models", "rm", "tiny", "tinny", "-y"), 1) == (
-        "there is no model 'tinny'",
+        "unknown model 'tinny'",
         "did you mean tiny?",
     )
     assert complaint(here("models", "rm", "models/tiny", "-y"), 1)[0] == "'models/tiny' is not in the registry"
@@ -66,10 +69,10 @@ def test_what_is_being_trained_is_not_removed_but_may_be_exported(cli: Cli, tmp_
         running.wait_for("epoch 2/")
         assert complaint(cli("models", "rm", "a", "-y"), 1) == (
             "another process is training 'a'",
-            "wait for it, or end it",
+            "wait until it finishes, or stop it",
         )
         assert complaint(cli("train", "--resume", "a"), 1)[0] == "another process is training 'a'"
-        assert "it is being trained" in cli("models").stderr
+        assert "training in progress" in cli("models").stderr
         assert cli("models", "verify").returncode == 0
         assert cli("models", "prune").returncode == 0
         done = cli("models", "export", "a", "a.zip")
@@ -95,7 +98,7 @@ def test_verify_tells_what_is_damaged_and_ends_with_1(here: Cli, tiny_home: Path
     done = here("models", "verify")
     assert done.returncode == 1
     lines = {line.split()[0]: line for line in done.stdout.splitlines()}
-    assert lines["a"].split()[1] == "whole"
+    assert lines["a"].split()[1] == "ok"
     assert here("models", "verify", "-q").stdout == "b\nc\n"
     problems = {row["name"]: row["problem"] for row in _json(here, "models", "verify", "--json")}
     assert problems["a"] is None
@@ -103,7 +106,7 @@ def test_verify_tells_what_is_damaged_and_ends_with_1(here: Cli, tiny_home: Path
     assert f"{state}: it has " in problems["c"]
     assert here("models", "verify", "a").returncode == 0
     assert here("models", "verify", "b").returncode == 1
-    assert complaint(here("models", "verify", "d"), 1)[0] == "there is no model 'd'"
+    assert complaint(here("models", "verify", "d"), 1)[0] == "unknown model 'd'"
     # The damaged ones do not hide the whole one.
     assert here("generate", "3", "-m", "a").returncode == 0
 
@@ -124,14 +127,14 @@ def test_prune_removes_what_crashes_left_and_nothing_else(here: Cli, tiny_home: 
         (folder / "weights.safetensors").write_bytes(bytes(1000))
     (model / "notes.txt").write_text("mine")
     dry = here("models", "prune", "--dry-run")
-    assert dry.stderr == "3.0 kB could be freed, 3 leftovers\n"
+    assert dry.stderr == "3 temporary files, 3.0 kB to be freed\n"
     assert sorted(dry.stdout.split()) == sorted(map(str, left))
     assert all(folder.exists() for folder in left)
     told = reported(here("models", "prune", "--json"), "models prune")
     assert (told["bytes"], len(told["paths"]), told["dry_run"]) == (3000, 3, False)
     (model / "notes.txt").unlink()
     assert tree(tmp_path) == before
-    assert here("models", "prune").stderr == "0 bytes freed, 0 leftovers\n"
+    assert here("models", "prune").stderr == "0 temporary files, 0 bytes freed\n"
 
 
 def test_a_model_goes_to_a_file_and_comes_back(here: Cli, tiny_home: Path, tmp_path: Path) -> None:
@@ -144,24 +147,24 @@ def test_a_model_goes_to_a_file_and_comes_back(here: Cli, tiny_home: Path, tmp_p
         assert here("generate", "3", "-m", name, "--seed", 1, "-o", f"{name}.png").returncode == 0
     assert np.array_equal(pixels(tmp_path / "a.png"), pixels(tmp_path / "b.png"))
     error, _ = complaint(here("train", "--resume", "b", "--epochs", 1), 1)
-    assert error == "'b' cannot be resumed: the state of its training was not kept"
+    assert error == "'b' cannot be resumed: its training state was not saved"
 
 
 def test_what_cannot_be_exported_or_imported_is_said(here: Cli, tiny_home: Path, tmp_path: Path) -> None:
     copy_model(tiny_home, tmp_path, "a")
     assert complaint(here("models", "export", "a", "a.tar"), 2) == (
-        "a.tar is not named like an archive",
-        "name it a.zip",
+        "unsupported archive extension: a.tar",
+        "use a.zip or a.safetensors",
     )
-    assert complaint(here("models", "export", "a", "no/such/a.zip"), 1)[0] == "the directory no/such does not exist"
-    assert complaint(here("models", "import", "a.zip"), 1)[0] == "there is no file a.zip"
+    assert complaint(here("models", "export", "a", "no/such/a.zip"), 1)[0] == "the folder no/such does not exist"
+    assert complaint(here("models", "import", "a.zip"), 1)[0] == "a.zip does not exist"
     shutil.make_archive(str(tmp_path / "other"), "zip", tmp_path / "models" / "a")
     error, hint = complaint(here("models", "import", "other.zip"), 1)
-    assert error.startswith("other.zip is not an archive of a model: it does not hold weights.safetensors, ")
-    assert hint == "ddpmctl models export MODEL FILE.zip makes one"
+    assert error.startswith("other.zip is not an archive of a model: it must contain exactly weights.safetensors, ")
+    assert hint == "create one: ddpmctl models export MODEL FILE.zip"
     assert here("models", "export", "a", "a.safetensors").returncode == 0
     assert complaint(here("models", "import", "a.safetensors"), 1) == (
-        "a.safetensors holds bare weights, and not a whole model",
+        "a.safetensors contains only weights, not a complete model",
         "export an archive: ddpmctl models export NAME x.zip",
     )
     assert Registry(tmp_path).names() == ["a"]

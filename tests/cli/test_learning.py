@@ -82,5 +82,5 @@ def test_what_was_imported_or_was_too_short_cannot_be_shown_learning(
     error, hint = complaint(here("animate", "--training", "c"), 1)
     assert error.startswith("'c' has no previews: the run was too short")
     assert hint == "train for a minute: ddpmctl train --preset quick --max-time 60s"
-    assert complaint(here("animate", "--training", "d"), 1)[0] == "there is no model 'd'"
+    assert complaint(here("animate", "--training", "d"), 1)[0] == "unknown model 'd'"
     assert not list(tmp_path.glob("*.gif"))

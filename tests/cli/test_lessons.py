@@ -145,7 +145,10 @@ def test_ctrl_c_keeps_the_lessons_that_are_done_and_names_the_others(
 ) -> None:
     stand_in(monkeypatch, interrupted_at="range")
     said = complaint(here("lessons", *SMALL), 130)
-    assert said == ("interrupted; saved in out: one-shot", "the others: ddpmctl lessons range batchnorm -o out")
+    assert said == (
+        "interrupted; saved in out: one-shot",
+        "run the remaining lessons: ddpmctl lessons range batchnorm -o out",
+    )
     assert "Lesson one-shot" in Path("out/lessons.html").read_text()
 
 
@@ -183,11 +186,11 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, interrupted_at: str = "") -> list[
 @pytest.mark.parametrize(
     ("typed", "error"),
     [
-        (("rnage",), "there is no lesson 'rnage'"),
-        (("--budget", "soon"), "'soon' is no length of time"),
+        (("rnage",), "unknown lesson 'rnage'"),
+        (("--budget", "soon"), "'soon' is not a duration"),
         (("-n", 5), "--count should be greater than or equal to 50, not '5'"),
-        (("--dataset", "imagenet"), "there is no dataset 'imagenet'"),
-        (("--device", "tpu"), "there is no device 'tpu'"),
+        (("--dataset", "imagenet"), "unknown dataset 'imagenet'"),
+        (("--device", "tpu"), "unknown device 'tpu'"),
         (("--seed", -1), "the seed -1 is out of range"),
     ],
 )

@@ -42,10 +42,10 @@ def test_the_same_is_a_table_for_people_and_the_picture_gets_a_name(tiny_here: C
 @pytest.mark.parametrize(
     ("typed", "error", "hint"),
     [
-        (("--at", 500), "a noise level is probed for one label", "--at 500 --label 8"),
+        (("--at", 500), "--at requires --label", "--at 500 --label 8"),
         (("--at", 1000, "--label", 8), "timestep 1000 is out of range: this model has 1000 timesteps", "--at 0..999"),
         (("--at", -1, "--label", 8), "timestep -1 is out of range: this model has 1000 timesteps", "--at 0..999"),
-        (("--at", 5, "--label", "ate"), "there is no label 'ate'", None),
+        (("--at", 5, "--label", "ate"), "unknown label 'ate'", None),
     ],
 )
 def test_what_cannot_be_looked_at_is_said(

@@ -85,7 +85,7 @@ def test_the_same_as_json_and_bare(cli: Cli, tmp_path: Path) -> None:
 
 def test_no_models_yet(cli: Cli, tmp_path: Path) -> None:
     done = cli("models")
-    assert (done.returncode, done.stdout) == (0, "no models yet; make one: ddpmctl demo, or ddpmctl train\n")
+    assert (done.returncode, done.stdout) == (0, "no models yet; train one: ddpmctl demo, or ddpmctl train\n")
     assert reported(cli("models", "--json"), "models") == {"models": [], "unfinished": [], "damaged": []}
     assert cli("models", "-q").stdout == ""
     assert tree(tmp_path) == {}
@@ -142,4 +142,7 @@ def test_an_unreadable_registry_is_refused(cli: Cli, tmp_path: Path) -> None:
     done = cli("models")
     assert done.returncode == 1
     assert done.stdout == ""
-    assert done.stderr == f"error: cannot read {tmp_path / 'models'}: Not a directory\n\nhint: set DDPMCTL_HOME\n"
+    assert (
+        done.stderr
+        == f"error: cannot read {tmp_path / 'models'}: Not a directory\n\nhint: set DDPMCTL_HOME to a readable folder\n"
+    )

@@ -37,7 +37,7 @@ def test_the_model_in_use_is_taken_where_none_is_named(two: Registry, here: Cli)
 
 
 def test_a_model_that_is_not_there_cannot_be_used(two: Registry, here: Cli) -> None:
-    assert complaint(here("models", "use", "yuong"), 1) == ("there is no model 'yuong'", "did you mean young?")
+    assert complaint(here("models", "use", "yuong"), 1) == ("unknown model 'yuong'", "did you mean young?")
     assert two.default() is None
 
 
@@ -59,11 +59,11 @@ def test_a_renamed_model_is_the_same_and_stays_in_use(two: Registry, here: Cli, 
 @pytest.mark.parametrize(
     ("typed", "code", "error", "hint"),
     [
-        (("odl", "x"), 1, "there is no model 'odl'", "did you mean old?"),
-        (("old", "young"), 2, "there is a model 'young' already", "choose another name"),
-        (("old", "old"), 2, "there is a model 'old' already", "choose another name"),
-        (("old", "latest"), 2, "'latest' cannot be a model's name", None),
-        (("old", "../x"), 2, "'../x' cannot be a model's name", None),
+        (("odl", "x"), 1, "unknown model 'odl'", "did you mean old?"),
+        (("old", "young"), 2, "a model named 'young' already exists", "choose a different name"),
+        (("old", "old"), 2, "a model named 'old' already exists", "choose a different name"),
+        (("old", "latest"), 2, "'latest' is not a valid model name", None),
+        (("old", "../x"), 2, "'../x' is not a valid model name", None),
     ],
 )
 def test_a_name_that_cannot_be_given_is_refused(

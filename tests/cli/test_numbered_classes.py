@@ -109,7 +109,7 @@ def test_a_number_that_is_no_name_is_an_index_and_this_is_said(numbered: Cli, tm
 
 def test_a_number_beyond_all_classes_is_refused_with_names_and_indices(numbered: Cli) -> None:
     message, hint = complaint(numbered("generate", "13", *FAST), 2)
-    assert message == "there is no label '13'"
+    assert message == "unknown label '13'"
     assert hint.startswith("did you mean") or "1 (index 0)" in hint
 
 

@@ -44,7 +44,7 @@ def imported(here: Cli, path: Path) -> Registry:
     """The registry with the file imported as ``original``, without a warning."""
     done = here("models", "import", path, "--name", "original")
     assert (done.returncode, done.stdout) == (0, "original\n"), done.stderr
-    assert done.stderr == "imported 'original'; see it: ddpmctl grid --model original\n"
+    assert done.stderr == "imported 'original'; try it: ddpmctl grid --model original\n"
     return Registry(path.parent)
 
 
@@ -101,7 +101,7 @@ def test_an_imported_checkpoint_is_a_classic_model(cli: Cli, checkpoint: Path, t
 def test_the_training_of_an_imported_checkpoint_cannot_be_resumed(here: Cli, checkpoint: Path, more: list[Any]) -> None:
     imported(here, checkpoint)
     message, _ = complaint(here("train", "--resume", "original", *more), 1)
-    assert message == "'original' cannot be resumed: the state of its training was not kept"
+    assert message == "'original' cannot be resumed: its training state was not saved"
 
 
 def renamed(prefix: str) -> Callable[[State, Path], Path]:
@@ -213,9 +213,12 @@ def test_class_names_come_from_the_metadata(
         ((*NAMES[:9], "nine" * 17), "class 9 has no name of at most 64 characters"),
         ((*NAMES[:9], 10**500), "class 9 has no name of at most 64 characters"),
         ((*NAMES[:9], "  "), "a class has an empty name"),
-        ((*NAMES[:9], " Eight "), "the class names 'eight' and ' Eight ' cannot be told apart when typed"),
-        ((*NAMES[:9], "a\x1b[2Jb"), r"the class name 'a\x1b[2Jb' holds characters that cannot be displayed"),
-        ((*NAMES[:9], "a\ud800"), r"the class name 'a\ud800' holds characters that cannot be displayed"),
+        (
+            (*NAMES[:9], " Eight "),
+            "the class names 'eight' and ' Eight ' are ambiguous: they differ only in case, accents or separators",
+        ),
+        ((*NAMES[:9], "a\x1b[2Jb"), r"the class name 'a\x1b[2Jb' contains characters that cannot be displayed"),
+        ((*NAMES[:9], "a\ud800"), r"the class name 'a\ud800' contains characters that cannot be displayed"),
     ],
 )
 def test_class_names_that_cannot_be_used_are_refused(
@@ -289,17 +292,17 @@ def test_exchanged_upsampling_layers_are_explained(here: Cli, state: State, tmp_
     path = renamed(prefix)(upsampling_exchanged(state), tmp_path / "other.pt")
     message, hint = complaint(here("models", "import", path), 1)
     assert message == f"{path} cannot be imported: up1.weight has shape (64, 64, 2, 2), expected (512, 256, 2, 2)"
-    assert hint.startswith("up1 and up3 are exchanged: up1 is the deepest upsampling (512 to 256 channels)")
+    assert hint.startswith("up1 and up3 are swapped: up1 is the deepest upsampling (512 to 256 channels)")
 
 
 @pytest.mark.parametrize(
     ("content", "error"),
     [
-        ({"model": {"a": torch.ones(1)}}, "it holds no state_dict"),
-        ({}, "it holds no state_dict"),
-        ({"state_dict": [1]}, "its state_dict is a list and not a dict"),
+        ({"model": {"a": torch.ones(1)}}, "it contains no state_dict"),
+        ({}, "it contains no state_dict"),
+        ({"state_dict": [1]}, "its state_dict is a list, not a dict"),
         ({"state_dict": {}}, "the tensor label_embedding.weight is missing"),
-        (torch.ones(1), "it holds a Tensor and not a state_dict"),
+        (torch.ones(1), "it contains a Tensor, not a state_dict"),
         ({"a": torch.ones(1)}, "the tensor label_embedding.weight is missing"),
     ],
 )
@@ -332,8 +335,8 @@ def test_a_whole_module_is_refused_by_the_name_of_its_class(here: Cli, tmp_path:
     torch.save(nn.Linear(2, 2), path, _use_new_zipfile_serialization=not old_format)
     message, _ = complaint(here("models", "import", path), 1)
     assert message == (
-        f"{path} cannot be imported: it holds a Python object (torch.nn.modules.linear.Linear), "
-        "and only tensors and plain values are loaded"
+        f"{path} cannot be imported: it contains a Python object (torch.nn.modules.linear.Linear); "
+        "only tensors and plain values are loaded"
     )
 
 
@@ -354,7 +357,7 @@ def test_a_file_that_unpacks_to_far_more_is_not_unpacked(here: Cli, tmp_path: Pa
 
 
 def test_a_missing_file_is_reported(here: Cli) -> None:
-    assert complaint(here("models", "import", "no.pt"), 1)[0] == "there is no file no.pt"
+    assert complaint(here("models", "import", "no.pt"), 1)[0] == "no.pt does not exist"
 
 
 @pytest.mark.parametrize(("digest", "warned"), [("0" * 64, True), ("", False)])

@@ -74,12 +74,12 @@ def test_the_root_s_help_lists_every_command_with_its_summary(cli: Cli) -> None:
     assert paragraphs(done.stdout)[:3] == [
         "Usage: ddpmctl [OPTIONS] COMMAND [ARGS]...",
         "Train a small denoising diffusion model from scratch and generate images.",
-        "Begin with: ddpmctl demo",
+        "Start with: ddpmctl demo",
     ]
     assert set(SUMMARIES) <= set(EXAMPLES)
     commands = done.stdout.partition("─ Commands ─")[2].partition("╰")[0]
     assert re.findall(r"^│ (\S+) +(\S.*?) *│$", commands, re.MULTILINE) == list(SUMMARIES.items())
-    codes = "Exit codes: 0 done, 1 failed, 2 wrong usage, 129 terminal closed, 130 Ctrl-C, 143 terminated."
+    codes = "Exit codes: 0 done, 1 failed, 2 usage error, 129 hangup (SIGHUP), 130 Ctrl-C, 143 terminated."
     assert codes in " ".join(done.stdout.split())
     assert cli("-h").stdout == done.stdout
     # What is typed without a command is answered with the same page.
@@ -143,7 +143,7 @@ def test_paths_are_printed_as_they_are(tiny_here: Cli, tmp_path: Path, name: str
 def test_what_was_typed_is_repeated_as_it_is(tiny_here: Cli, label: str) -> None:
     done = tiny_here("generate", label)
     assert done.returncode == 2
-    assert f"\nerror: there is no label '{label}'\n\nhint: " in done.stderr
+    assert f"\nerror: unknown label '{label}'\n\nhint: " in done.stderr
 
 
 def test_a_terminal_gets_colours_and_no_color_takes_them_away(tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_a_terminal_gets_colours_and_no_color_takes_them_away(tmp_path: Path) ->
         with Terminal(tmp_path, "inspect", NO_COLOR=no_color) as terminal:
             assert terminal.finish() == 1
             screens[no_color] = terminal.screen
-            assert "error: there is no model yet" in terminal.text
+            assert "error: no models yet" in terminal.text
     assert "\x1b[1;31m" in screens[""]
     assert not re.search(r"\x1b\[[\d;]*3[0-7]m", screens["1"])
 

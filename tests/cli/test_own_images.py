@@ -34,7 +34,7 @@ def test_pictures_of_one_s_own_are_trained_on_and_made(here: Cli, tmp_path: Path
     (pets / "dogs" / "readme.txt").write_text("no picture")
     done = here("train", *OWN, "--dataset", "folder:pets", "--flip", "--fit", "pad", "--name", "pets")
     assert done.returncode == 0, done.stderr
-    assert "warning: 1 file or folder is not used: dogs/readme.txt: not a picture of a known format" in done.stderr
+    assert "warning: 1 file or folder is not used: dogs/readme.txt: not an image in a supported format" in done.stderr
     manifest = tiny_checkpoint(tmp_path, "pets").manifest
     assert manifest.classes == ("black cats", "dogs")
     assert (manifest.config.model.channels, manifest.config.model.num_classes) == (3, 2)
@@ -50,7 +50,7 @@ def test_pictures_of_one_s_own_are_trained_on_and_made(here: Cli, tmp_path: Path
     # A set smaller than the batch trained; it goes on from where it was, with the same pictures.
     assert here("train", "--resume", "pets", "--epochs", 1).returncode == 0
     assert complaint(here("train", "--resume", "pets", "--fit", "crop"), 2)[0].endswith(
-        "fit pad and cannot be resumed with crop"
+        "cannot change fit of 'pets' from pad to crop on resume"
     )
 
 
@@ -74,7 +74,7 @@ def test_larger_images_take_a_level_more(here: Cli, tmp_path: Path) -> None:
     with Image.open(tmp_path / "three.png") as image:
         assert image.size == (64, 64)
     error, hint = complaint(here("train", "--preset", "classic", "--image-size", 64), 2)
-    assert error.startswith("that cannot be trained: the classic network")
+    assert error.startswith("invalid settings: the classic network")
     assert hint == "--preset standard or quick"
 
 
@@ -82,12 +82,12 @@ def test_larger_images_take_a_level_more(here: Cli, tmp_path: Path) -> None:
     ("typed", "error"),
     [
         (("--dataset", "folder:none"), "the folder .*none cannot be read: No such file or directory"),
-        (("--dataset", "folder"), "the dataset folder needs a path after a colon"),
-        (("--fit", "crop"), "fit is for folders of pictures, and mnist is not one"),
-        (("--channels", 3), "channels is for folders of pictures, and mnist is not one"),
-        (("--dataset", "folder:.", "--fit", "stretch"), "there is no fit 'stretch'"),
-        (("--dataset", "folder:.", "--channels", 2), "there is no number of channels '2'"),
-        (("--image-size", 48), "there is no image size '48'"),
+        (("--dataset", "folder"), "the dataset folder requires a path, as in folder:PATH"),
+        (("--fit", "crop"), "fit applies only to image folders, not to mnist"),
+        (("--channels", 3), "channels applies only to image folders, not to mnist"),
+        (("--dataset", "folder:.", "--fit", "stretch"), "unknown fit 'stretch'"),
+        (("--dataset", "folder:.", "--channels", 2), "invalid number of channels '2'"),
+        (("--image-size", 48), "invalid image size '48'"),
     ],
 )
 def test_what_cannot_be_done_with_pictures_is_said(here: Cli, typed: tuple[object, ...], error: str) -> None:
@@ -145,11 +145,11 @@ def test_a_set_without_test_pictures_cannot_be_evaluated_and_says_why(here: Cli,
             (pets / name / f"{k:02}.jpg").unlink()
     own_model(tmp_path, pets, ("black cats", "dogs"))
     error, hint = complaint(here(*EVALUATED), 1)
-    assert error == f"{pets} holds no test pictures"
-    assert hint == "10 or more pictures of a class, or PATH/train and PATH/test with the same class folders"
+    assert error == f"{pets} contains no test images"
+    assert hint == "provide at least 10 images of a class, or PATH/train and PATH/test with the same class folders"
     seen = here("inspect", "own", "--at", 500, "--label", "dogs")
     assert seen.returncode == 0
-    assert "holds no test pictures: using a training image" in seen.stderr
+    assert "contains no test images: using a training image" in seen.stderr
 
 
 def test_several_ways_are_compared_where_there_is_no_floor(here: Cli, tmp_path: Path, pets: Path, brief: None) -> None:

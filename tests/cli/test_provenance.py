@@ -62,7 +62,7 @@ def test_like_makes_the_same_bytes_and_says_so(tiny_here: Cli, tmp_path: Path) -
     assert tiny_here(*MADE["eight.png"]).returncode == 0
     done = tiny_here("generate", "--like", "eight.png", "-o", "again.png", "--json")
     assert reported(done, "generate")["like"] == {"file": "eight.png", "same": True}
-    assert "bit for bit as eight.png" in done.stderr
+    assert "identical to eight.png, bit for bit" in done.stderr
     assert (tmp_path / "again.png").read_bytes() == (tmp_path / "eight.png").read_bytes()
 
 
@@ -82,7 +82,7 @@ def test_an_archive_is_made_again_whole(tiny_here: Cli, tmp_path: Path) -> None:
     assert tiny_here(*MADE["many.npz"]).returncode == 0
     done = tiny_here("generate", "--like", "many.npz")
     assert done.stdout == "images.npz\n"
-    assert "bit for bit as many.npz" in done.stderr
+    assert "identical to many.npz, bit for bit" in done.stderr
     with np.load(tmp_path / "many.npz") as first, np.load(tmp_path / "images.npz") as second:
         assert all(np.array_equal(first[name], second[name]) for name in ("images", "labels", "seeds"))
 
@@ -90,7 +90,7 @@ def test_an_archive_is_made_again_whole(tiny_here: Cli, tmp_path: Path) -> None:
 def test_one_of_many_is_made_again_alone(tiny_here: Cli, tmp_path: Path) -> None:
     assert tiny_here("generate", 4, "-n", 12, "--seed", 9, "-o", "four.png").returncode == 0
     done = tiny_here("generate", "--like", "four-07.png", "-o", "seven.png")
-    assert "bit for bit as four-07.png" in done.stderr, done.stderr
+    assert "identical to four-07.png, bit for bit" in done.stderr, done.stderr
     assert np.array_equal(pixels(tmp_path / "seven.png"), pixels(tmp_path / "four-07.png"))
 
 
@@ -106,7 +106,7 @@ def test_a_picture_that_was_painted_over_is_found_out(tiny_here: Cli, tmp_path: 
     Image.fromarray(painted).save(tmp_path / "eight.png", pnginfo=kept)
     done = tiny_here("generate", "--like", "eight.png", "-o", "again.png")
     assert done.returncode == 0
-    assert "warning: not bit for bit as eight.png: up to 64 grey levels apart" in done.stderr
+    assert "warning: not identical to eight.png: differs by up to 64 grey levels" in done.stderr
 
 
 def test_a_model_that_was_renamed_is_found_by_its_weights(
@@ -116,7 +116,9 @@ def test_a_model_that_was_renamed_is_found_by_its_weights(
     copy_model(tiny_home, tmp_path / "other", "renamed")
     monkeypatch.setenv("DDPMCTL_HOME", str(tmp_path / "other"))
     assert "tiny, renamed to 'renamed'" in tiny_here("inspect", "eight.png").stdout
-    assert "bit for bit as eight.png" in tiny_here("generate", "--like", "eight.png", "-o", "again.png").stderr
+    assert (
+        "identical to eight.png, bit for bit" in tiny_here("generate", "--like", "eight.png", "-o", "again.png").stderr
+    )
 
 
 def test_a_model_that_is_gone_or_has_changed_is_named(
@@ -137,7 +139,7 @@ def test_a_model_that_is_gone_or_has_changed_is_named(
     assert hint == "use the current weights: --model tiny"
     assert "tiny, weights have changed" in tiny_here("inspect", "eight.png").stdout
     done = tiny_here("generate", "--like", "eight.png", "--model", "tiny", "-o", "today.png")
-    assert "warning: not bit for bit as eight.png" in done.stderr
+    assert "warning: not identical to eight.png" in done.stderr
 
 
 @pytest.mark.parametrize("file", ["sheet.png", "three.gif"])

@@ -61,17 +61,17 @@ def test_a_cut_training_goes_on_as_if_nothing_had_been(
     assert here("train", *A_RUN, "--name", "uncut").returncode == 0
     signal_at(monkeypatch, 5, sent)
     error, hint = complaint(here("train", *A_RUN, "--name", "a"), code)
-    assert re.fullmatch(rf"{word} after 5 of 9 steps; all is kept as 'a' \(validation MSE \S+ of epoch 1\)", error)
+    assert re.fullmatch(rf"{word} after 5 of 9 steps; checkpoint saved as 'a' \(validation MSE \S+ at epoch 1\)", error)
     assert hint == "ddpmctl train --resume a"
     listed = here("models")
-    assert "'a' is at step 5 of 9: ddpmctl train --resume a" in listed.stderr
+    assert "'a' is unfinished (step 5 of 9): ddpmctl train --resume a" in listed.stderr
     assert reported(here("models", "--json"), "models")["unfinished"] == [
         {"name": "a", "steps": 5, "planned_steps": 9, "stopped": "interrupted"}
     ]
 
     done = here(*hint.split()[1:])
     assert (done.returncode, done.stdout) == (0, "a\n")
-    assert re.match(r"resuming 'a' on cpu in \S+\nafter 5 of 9 steps of 18 images: 3 epochs\n", done.stderr)
+    assert re.match(r"resuming 'a' on cpu in \S+\nstep 5 of 9, batch size 18, 3 epochs\n", done.stderr)
     assert "not bit for bit" not in done.stderr
     assert weights(tmp_path, "a") == weights(tmp_path, "uncut")
     parts = reported(here("inspect", "a", "--json"), "inspect")["run"]["segments"]
@@ -82,7 +82,7 @@ def test_a_cut_training_goes_on_as_if_nothing_had_been(
 
 def test_latest_is_the_run_that_was_last_worked_on(here: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     assert complaint(here("train", "--resume", "latest"), 1) == (
-        "there is no training to resume",
+        "there is no run to resume",
         "start one: ddpmctl train",
     )
     signal_at(monkeypatch, 2, signal.SIGINT)
@@ -95,7 +95,7 @@ def test_a_finished_training_says_so(here: Cli, tmp_path: Path) -> None:
     before = last(tmp_path)
     done = here("train", "--resume", "a")
     assert (done.returncode, done.stdout) == (0, "a\n")
-    assert done.stderr.startswith("'a' is trained to its end, 9 steps; it can be given more epochs\n")
+    assert done.stderr.startswith("'a' has finished training (9 steps); more epochs can be added\n")
     assert last(tmp_path) == before
 
 
@@ -103,7 +103,7 @@ def test_a_finished_training_is_given_more_epochs(here: Cli, tmp_path: Path) -> 
     assert here("train", *A_RUN, "--name", "a").returncode == 0
     done = here("train", "--resume", "a", "--epochs", 2)
     assert done.returncode == 0
-    assert "after 9 of 15 steps of 18 images: 5 epochs\n" in done.stderr
+    assert "step 9 of 15, batch size 18, 5 epochs\n" in done.stderr
     run = last(tmp_path).manifest.run
     assert (run.step, run.planned_steps, run.stopped) == (15, 15, "done")
     assert [part.why for part in run.segments] == ["begun", "extended"]
@@ -116,14 +116,14 @@ def test_a_finished_training_is_given_more_epochs(here: Cli, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("option", "value", "said"),
     [
-        ("batch-size", 32, "batch size 18 and cannot be resumed with 32"),
-        ("preset", "classic", "preset quick and cannot be resumed with classic"),
-        ("dataset", "mnist", "dataset strokes:60 and cannot be resumed with mnist"),
-        ("lr", 0.5, "lr 0.0045 and cannot be resumed with 0.5"),
-        ("seed", 3, "seed 0 and cannot be resumed with 3"),
-        ("max-time", "10s", "max time none and cannot be resumed with 10"),
-        ("name", "b", "name a and cannot be resumed with b"),
-        ("target", "epsilon", "target v and cannot be resumed with epsilon"),
+        ("batch-size", 32, "cannot change batch size of 'a' from 18 to 32 on resume"),
+        ("preset", "classic", "cannot change preset of 'a' from quick to classic on resume"),
+        ("dataset", "mnist", "cannot change dataset of 'a' from strokes:60 to mnist on resume"),
+        ("lr", 0.5, "cannot change lr of 'a' from 0.0045 to 0.5 on resume"),
+        ("seed", 3, "cannot change seed of 'a' from 0 to 3 on resume"),
+        ("max-time", "10s", "cannot change max time of 'a' from none to 10 on resume"),
+        ("name", "b", "cannot change name of 'a' from a to b on resume"),
+        ("target", "epsilon", "cannot change target of 'a' from v to epsilon on resume"),
     ],
 )
 def test_what_was_planned_cannot_be_changed(
@@ -136,8 +136,8 @@ def test_what_was_planned_cannot_be_changed(
     config["training"]["batch_size"] = 18
     alter_manifest(commit, dataset=data, config=config, run={**asdict(run), "stopped": "interrupted"})
     error, hint = complaint(here("train", "--resume", "a", f"--{option}", value), 2)
-    assert error == f"'a' was planned with {said}"
-    assert hint == f"leave --{option} out, or train another model"
+    assert error == said
+    assert hint == f"omit --{option}, or train a new model"
 
 
 def test_what_was_planned_may_be_said_again(here: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,16 +151,16 @@ def test_other_images_under_the_same_name_are_refused(here: Cli, monkeypatch: py
     assert here("train", *A_RUN, "--name", "a").returncode == 130
     monkeypatch.setattr(Dataset, "digest", lambda self: "1" * 64)
     error, hint = complaint(here("train", "--resume", "a"), 1)
-    assert error == "'a' was trained on other images than strokes:60 has now"
-    assert hint.startswith("--data-dir with the folder that it was begun with")
+    assert error == "the images of strokes:60 have changed since 'a' was trained"
+    assert hint.startswith("pass the original --data-dir")
 
 
 def test_what_cannot_be_resumed_is_said(here: Cli, tmp_path: Path, tiny_home: Path) -> None:
     copy_model(tiny_home, tmp_path, "tiny")
-    assert complaint(here("train", "--resume", "tinny"), 1) == ("there is no model 'tinny'", "did you mean tiny?")
+    assert complaint(here("train", "--resume", "tinny"), 1) == ("unknown model 'tinny'", "did you mean tiny?")
     tell_of_another_run(last(tmp_path, "tiny").path)
     error, hint = complaint(here("train", "--resume", "tiny", "--epochs", 1), 1)
-    assert (error, hint) == ("'tiny' cannot be resumed: the state of its training was not kept", "ddpmctl train")
+    assert (error, hint) == ("'tiny' cannot be resumed: its training state was not saved", "ddpmctl train")
 
 
 def test_on_other_threads_it_goes_on_and_says_that_it_is_not_exact(cli: Cli, tmp_path: Path) -> None:
@@ -175,8 +175,8 @@ def test_on_other_threads_it_goes_on_and_says_that_it_is_not_exact(cli: Cli, tmp
     done = cli("train", "--resume", "a", "--epochs", 1, OMP_NUM_THREADS="1")
     assert done.returncode == 0
     assert re.search(
-        r"^warning: from here on not bit for bit what an uninterrupted run gives: "
-        r"device cpu \(.*, 2 threads\) then, cpu \(.*, 1 threads\) now$",
+        r"^warning: results will not be bit-exact from here on: "
+        r"device was cpu \(.*, 2 threads\), now cpu \(.*, 1 threads\)$",
         done.stderr,
         re.MULTILINE,
     )
@@ -190,7 +190,7 @@ def test_a_second_ctrl_c_stops_at_once_and_leaves_the_last_commit(
 ) -> None:
     signal_at(monkeypatch, 5, signal.SIGINT, signal.SIGINT)
     error, hint = complaint(here("train", *A_RUN, "--name", "a", "--checkpoint-every", "2steps"), 130)
-    assert (error, hint) == ("stopped at once; the last checkpoint is kept", "ddpmctl train --resume a")
+    assert (error, hint) == ("stopped immediately; the last checkpoint was saved earlier", "ddpmctl train --resume a")
     # Two steps, and then the end of the first epoch: the next would have come after the fifth.
     assert last(tmp_path).manifest.run.step == 3
     assert here("train", "--resume", "a").returncode == 0
@@ -240,7 +240,7 @@ def test_a_run_of_which_no_epoch_is_finished_is_named_by_those_who_look_for_a_mo
     monkeypatch.setattr(Display, "on_step", die)
     assert here("train", *A_RUN, "--name", "a").returncode == 1
     for command in (("generate", 3), ("inspect",), ("generate", 3, "-m", "a")):
-        assert complaint(here(*command), 1) == ("no epoch of 'a' is finished yet", "ddpmctl train --resume a")
+        assert complaint(here(*command), 1) == ("'a' has not finished an epoch yet", "ddpmctl train --resume a")
     assert last(tmp_path).manifest.run.step == 0
 
 

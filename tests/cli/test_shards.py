@@ -64,7 +64,7 @@ def test_image_k_has_the_class_and_the_seed_of_its_number(tiny_here: Cli, tiny_h
 def test_an_interrupted_job_goes_on_with_what_is_missing_and_mends_what_is_damaged(
     tiny_here: Cli, tmp_path: Path
 ) -> None:
-    assert tiny_here(*ALL, "-o", "whole").returncode == 0
+    assert tiny_here(*ALL, "-o", "ok").returncode == 0
     assert tiny_here(*ALL, "-o", "cut", "--shard", "0/2").returncode == 0
     folder = tmp_path / "cut"
     damaged = folder / "shard-00002-of-00005.npz"
@@ -82,8 +82,8 @@ def test_an_interrupted_job_goes_on_with_what_is_missing_and_mends_what_is_damag
     # Nothing else need be said again.
     went_on = tiny_here("generate", "--all", "-o", "cut", "--json")
     assert reported(went_on, "generate")["made"] == 3
-    assert "2 are there" in went_on.stderr
-    assert union(folder) == union(tmp_path / "whole")
+    assert "2 exist already" in went_on.stderr
+    assert union(folder) == union(tmp_path / "ok")
     assert {name: (folder / name).stat().st_mtime_ns for name in before} == before
     assert verified(tiny_here, "cut")["problems"] == []
 
@@ -169,15 +169,15 @@ def test_a_shard_tells_how_it_was_made(tiny_here: Cli) -> None:
 @pytest.mark.parametrize(
     ("typed", "says"),
     [
-        (("--all",), "--all fills a folder"),
-        (("--all", "-o", "x"), "the number of images is missing"),
+        (("--all",), "--all requires an output folder"),
+        (("--all", "-o", "x"), "missing option --count"),
         (("--all", "-n", 0, "-o", "x"), "--count should be greater than or equal to 1, not '0'"),
-        (("--all", "-n", 5, "-o", "x", "--shard", "3/3"), "'3/3' is not a share"),
-        (("--all", "-n", 5, "-o", "x", "--shard", "a"), "'a' is not a share"),
+        (("--all", "-n", 5, "-o", "x", "--shard", "3/3"), "'3/3' is not a valid shard"),
+        (("--all", "-n", 5, "-o", "x", "--shard", "a"), "'a' is not a valid shard"),
         (("8", "--all", "-n", 5, "-o", "x"), "has no use for labels"),
         (("--all", "-n", 5, "-o", "x", "--interpolation", "cubic"), "has no use for interpolation"),
-        (("8", "--shard", "0/2"), "--shard is for --all"),
-        (("8", "--shard-size", 5), "--shard-size is for --all"),
+        (("8", "--shard", "0/2"), "--shard requires --all"),
+        (("8", "--shard-size", 5), "--shard-size requires --all"),
         (("--all", "-n", 10**9, "--shard-size", 1, "-o", "x"), "1,000,000,000 shards"),
     ],
 )
@@ -194,7 +194,7 @@ def test_a_place_that_is_no_folder_of_shards_is_refused(tiny_here: Cli, tmp_path
     (tmp_path / "strokes").mkdir()
     assert tiny_here("data", "verify", "strokes").stdout.startswith("strokes: "), "the dataset, not the folder"
     (tmp_path / "empty").mkdir()
-    assert complaint(tiny_here("data", "verify", "empty"), 1)[0].endswith("empty holds no class folder with pictures")
+    assert complaint(tiny_here("data", "verify", "empty"), 1)[0].endswith("empty contains no class folder with images")
     (tmp_path / "empty" / "job.json").write_text("{")
     assert "cannot be read" in complaint(tiny_here("data", "verify", "empty"), 1)[0]
     assert [path.name for path in (tmp_path / "empty").iterdir()] == ["job.json"]
@@ -202,4 +202,4 @@ def test_a_place_that_is_no_folder_of_shards_is_refused(tiny_here: Cli, tmp_path
 
 def test_several_processes_make_shards_alone(tiny: Cli) -> None:
     done = tiny("generate", 8, **in_job(0, 2))
-    assert complaint(done, 2)[0] == "several processes share --all"
+    assert complaint(done, 2)[0] == "several processes can only generate with --all"

@@ -75,7 +75,7 @@ def test_off_a_terminal_nothing_is_drawn_even_if_it_is_asked_for(tiny_here: Cli)
     done = tiny_here(*MAKING["generate"], "--show")
     assert (done.returncode, done.stdout) == (0, "eight.png\n")
     assert BLOCK not in done.stderr
-    assert "nothing is drawn: stderr is not a terminal" in done.stderr
+    assert "images are not shown: stderr is not a terminal" in done.stderr
     assert "nothing is drawn" not in tiny_here(*MAKING["generate"]).stderr
 
 
@@ -129,7 +129,7 @@ def test_an_animation_plays_in_place(tiny_home: Path, tmp_path: Path) -> None:
 def test_playing_off_a_terminal_is_said_to_be_nothing(tiny_here: Cli, tmp_path: Path) -> None:
     done = tiny_here("animate", 3, "--frames", 3, "--play", "-o", "x.gif")
     assert (done.returncode, done.stdout) == (0, "x.gif\n")
-    assert "nothing is drawn: stderr is not a terminal" in done.stderr
+    assert "images are not shown: stderr is not a terminal" in done.stderr
 
 
 @pytest.mark.slow
@@ -137,12 +137,12 @@ def test_train_shows_a_preview_and_a_curve_and_keeps_them_off_where_unwanted(tmp
     typed = ("train", "--preset", "quick", "--dataset", "strokes:300", "--batch-size", 32, "--device", "cpu")
     with Terminal(tmp_path, *typed, "--epochs", 6, program=OFTEN, **COLOURS) as terminal:
         assert terminal.finish() == 0, terminal.text
-    assert re.search(r"after \d+ steps, from the same noise:", terminal.text)
-    assert "MSE, logarithmic:" in terminal.text
+    assert re.search(r"preview after \d+ steps:", terminal.text)
+    assert "MSE (log scale):" in terminal.text
     assert max(blocks(terminal.text)) > 60
     with Terminal(tmp_path, *typed, "--epochs", 3, **COLOURS) as terminal:
         assert terminal.finish() == 0
-    assert "the noise that it begins with:" in terminal.text
+    assert "initial noise:" in terminal.text
     with Terminal(tmp_path, *typed, "--epochs", 1, "--no-show", **COLOURS) as terminal:
         assert terminal.finish() == 0
     assert BLOCK not in terminal.text

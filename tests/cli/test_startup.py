@@ -115,7 +115,7 @@ def test_a_checkout_that_is_not_installed_says_so(tmp_path: Path, arguments: lis
         text=True,
         check=False,
     )
-    assert complaint(done, 1) == ("ddpmctl runs from a checkout that is not installed", "pip install -e .")
+    assert complaint(done, 1) == ("ddpmctl is not installed (running from a source checkout)", "pip install -e .")
 
 
 def fake(folder: Path, name: str, error: str) -> str:
@@ -142,7 +142,7 @@ def test_torchvision_of_another_build_than_torch_is_said_in_words(cli: Cli, brok
     done = cli("info", PYTHONPATH=broken_torchvision)
     assert done.returncode == 0
     assert (
-        "torchvision does not fit the installed torch: operator torchvision::nms does not exist; "
+        "torchvision is not compatible with the installed torch: operator torchvision::nms does not exist; "
         "install a matching pair: pip install --force-reinstall torch torchvision"
     ) in " ".join(done.stdout.split())
     # It reads the files of MNIST and is not needed for anything else.

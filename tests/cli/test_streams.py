@@ -43,7 +43,7 @@ def test_the_work_is_done_though_streams_are_closed(shell: Cli, tmp_path: Path, 
 @pytest.mark.parametrize("closed", ["<&-", "<&- >&-"])
 def test_nobody_can_be_asked_where_stdin_is_closed(shell: Cli, closed: str) -> None:
     assert complaint(shell(f"ddpmctl models rm tiny {closed}"), 2) == (
-        "there is no terminal to ask on: remove tiny?",
+        "cannot ask for confirmation without a terminal: remove tiny?",
         "--yes",
     )
 
@@ -55,7 +55,7 @@ def test_what_is_typed_wrong_exits_2_though_stderr_is_closed(shell: Cli) -> None
 
 
 def test_an_image_for_stdout_is_refused_where_it_is_closed(shell: Cli) -> None:
-    assert complaint(shell("ddpmctl generate 8 -o - >&-"), 2) == ("stdout is closed", "name a file with -o")
+    assert complaint(shell("ddpmctl generate 8 -o - >&-"), 2) == ("stdout is closed", "write to a file with -o")
 
 
 @pytest.mark.parametrize("typed", ["models", "models --json", "generate 8 --steps 1 -q", "generate 8 --steps 1 -o -"])
@@ -98,8 +98,8 @@ def test_a_terminal_of_no_size_hides_nothing(tiny: Cli, columns: str) -> None:
     assert re.search(r"^ tiny +strokes:300 +quick +2 ", listed.stdout, re.MULTILINE)
     refused = tiny("generate", "12", **sizes)
     assert refused.returncode == 2
-    assert "error: there is no label '12'\n\nhint: " in refused.stderr
-    assert "there is no command 'generat'" in tiny("generat", **sizes).stderr
+    assert "error: unknown label '12'\n\nhint: " in refused.stderr
+    assert "unknown command 'generat'" in tiny("generat", **sizes).stderr
     assert "Train a model and save it in the registry." in tiny("--help", **sizes).stdout
 
 

@@ -25,7 +25,7 @@ def test_losses_rates_and_previews_are_there(here: Cli, tmp_path: Path, monkeypa
     monkeypatch.setattr(previews, "SHARE", 1e9)
     done = here(*TRAIN, "--epochs", 2, "--name", "a", "--log", "tensorboard")
     assert done.returncode == 0, done.stderr
-    assert f"watch it: tensorboard --logdir '{tmp_path / 'tensorboard'}'" in done.stderr
+    assert f"to monitor: tensorboard --logdir '{tmp_path / 'tensorboard'}'" in done.stderr
     read = events(tmp_path / "tensorboard/a")
     history = last_of(Registry(tmp_path).open("a")).history
     for tag, column in (("mse/train", "train_mse"), ("mse/validation", "validation_mse")):
@@ -35,7 +35,7 @@ def test_losses_rates_and_previews_are_there(here: Cli, tmp_path: Path, monkeypa
     assert [event.step for event in read.Scalars("step/loss")] == [1, 2, 3, 4, 5, 6]
     means = [event.value for event in read.Scalars("step/loss")]
     assert sum(means[:3]) / 3 == pytest.approx(float(history[0]["train_mse"]), rel=1e-4)
-    assert {"step/gradient", "step/learning_rate", "speed/images_a_second"} <= set(read.Tags()["scalars"])
+    assert {"step/gradient_norm", "step/learning_rate", "speed/images_per_second"} <= set(read.Tags()["scalars"])
     images = read.Images("samples")
     assert [image.step for image in images] == [0, 1, 2, 3, 4, 5, 6]
     assert (images[-1].width, images[-1].height) == (320, 32)
@@ -72,6 +72,7 @@ def test_where_it_is_not_installed_or_mistyped_nothing_begins(
     assert complaint(here(*TRAIN, "--log", "tensorbord"), 2)[1] == "did you mean tensorboard?"
     monkeypatch.setattr(train, "find_spec", lambda name: None)
     assert complaint(here(*TRAIN, "--log", "tensorboard"), 1) == (
-        "tensorboard is not installed", "in the project's folder: pip install '.[tensorboard]'",
+        "tensorboard is not installed",
+        "pip install 'ddpmctl[tensorboard]', or in a checkout: pip install '.[tensorboard]'",
     )  # fmt: skip
     assert not (tmp_path / "models").exists()

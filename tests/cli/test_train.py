@@ -54,13 +54,13 @@ def test_a_run_is_told_line_by_line_and_registered_as_it_was_asked_for(cli: Cli,
     mark = r"( \(best\)|, patience [01])"
     expected = [
         r"training 'mine' on cpu in fp32 \(as asked\)",
-        r"9 steps of 60 images: 3 epochs",
+        r"9 steps, batch size 60, 3 epochs",
         *(
             rf"epoch {k}/3: train MSE {mse}, validation MSE {mse}{mark}, lr [\d.e-]+, \d+ images/s, \d+ s"
             for k in (1, 2, 3)
         ),
         rf"done in \d+ s of training; best validation MSE {mse} of epoch [123]",
-        r"see it: ddpmctl grid --model mine",
+        r"generate samples: ddpmctl grid --model mine",
     ]
     # A slow machine also hears how long it will take.
     lines = [line for line in done.stderr.splitlines() if not line.startswith("about ")]
@@ -103,7 +103,7 @@ def test_quiet_says_the_name_and_nothing_else(here: Cli) -> None:
     done = here("train", *SMALL, "--epochs", 1, "-q")
     assert (done.returncode, done.stdout) == (0, "strokes-quick-1\n")
     # One step may well have learned nothing, which is a warning.
-    assert [line for line in done.stderr.splitlines() if "has learned nothing" not in line] == []
+    assert [line for line in done.stderr.splitlines() if "did not learn" not in line] == []
 
 
 def test_names_are_generated_readable_and_counted(here: Cli, tmp_path: Path) -> None:
@@ -118,8 +118,8 @@ def test_a_taken_name_is_refused_and_force_replaces_it(here: Cli, tmp_path: Path
     assert here("train", *SMALL, "--epochs", 1, "--name", "a").returncode == 0
     before = tree(tmp_path)
     assert complaint(here("train", *SMALL, "--epochs", 2, "--name", "a"), 2) == (
-        "there is a model 'a' already",
-        "choose another --name, or replace it with --force",
+        "a model named 'a' already exists",
+        "choose a different --name, or replace it with --force",
     )
     assert tree(tmp_path) == before
     assert here("train", *SMALL, "--epochs", 2, "--name", "a", "--force").returncode == 0
@@ -151,7 +151,7 @@ def test_a_time_limit_lays_the_run_out_and_is_recorded(here: Cli, tmp_path: Path
     run = last_of(tiny_checkpoint(tmp_path, "a")).manifest.run
     assert run.max_time == 2
     assert (run.stopped, run.step) in (("done", run.planned_steps), ("early", run.step))
-    assert "\nas many steps of 54 images as fit into 2 s\n" in done.stderr
+    assert "\nas many steps of batch size 54 as fit in 2 s\n" in done.stderr
 
 
 def test_with_epochs_a_time_limit_is_no_more_than_a_limit(here: Cli, tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ def test_a_run_that_learns_no_more_stops_early_and_says_so(
         ("0.5000", "", "patience 1"),
         ("0.5000", "", "patience 0"),
     ]
-    assert "\nstopped early: 3 epochs without a better MSE\n" in done.stderr
+    assert "\nearly stopping: no improvement for 3 epochs\n" in done.stderr
     assert re.search(r"\ndone in \d+ s of training; best validation MSE 0\.5000 of epoch 2\n", done.stderr)
     best = tiny_checkpoint(tmp_path, "a")
     assert (best.manifest.metric.epoch, best.manifest.metric.value) == (2, 0.5)
@@ -217,7 +217,7 @@ def test_a_loss_that_is_not_finite_sends_the_run_back_and_says_so(
     assert done.returncode == 0
     assert re.search(
         r"\nwarning: the loss is not finite at step 5, with a learning rate of \S+: "
-        r"going back to step 4, with half the learning rate \(0\.002\) from here\n",
+        r"restored step 4 with half the learning rate \(0\.002\)\n",
         done.stderr,
     )
     told = reported(here("inspect", "a", "--json"), "inspect")["run"]["segments"]
@@ -244,7 +244,7 @@ def test_a_run_that_is_never_finite_ends_with_the_rate_to_try(
     match = re.fullmatch(words, error)
     assert match, error
     assert 0 < float(match[1]) <= 0.0005
-    assert hint == "train again with a lower one, such as --lr 0.0001"
+    assert hint == "train again with a lower learning rate, such as --lr 0.0001"
     assert "\nthe best so far is kept as 'a'\n" in done.stderr
     assert tiny_checkpoint(tmp_path, "a").manifest.run.epochs == 2
 
@@ -255,7 +255,7 @@ def test_a_held_out_loss_that_is_not_finite_is_no_best_one(
     monkeypatch.setattr(Trainer, "_validation_mse", lambda _: float("nan"))
     error, hint = complaint(here("train", *SMALL, "--epochs", 3, "--name", "a"), 1)
     assert error.startswith("the validation loss is not finite at step 1, with a learning rate of ")
-    assert hint.startswith("train again with a lower one, such as --lr ")
+    assert hint.startswith("train again with a lower learning rate, such as --lr ")
     assert Registry(tmp_path).names() == []
 
 
@@ -264,16 +264,17 @@ def test_ctrl_c_keeps_the_best_so_far_and_nobody_trains_under_its_name_meanwhile
         running.wait_for("epoch 2/")
         assert complaint(cli("train", *SMALL, "--name", "a", "--force"), 1) == (
             "another process is training 'a'",
-            "choose another --name",
+            "choose a different --name",
         )
         # Readers see the best so far while it trains.
         assert cli("models", "-q").stdout == "a\n"
         running.send(signal.SIGINT)
         done = running.finish()
-    assert "\nstopping after this step; Ctrl-C again stops at once\n" in done.stderr
+    assert "\nstopping after this step; Ctrl-C again stops immediately\n" in done.stderr
     error, hint = complaint(done, 130)
     match = re.fullmatch(
-        r"interrupted after ([\d,]+) of 15,000 steps; all is kept as 'a' \(validation MSE (\S+) of epoch (\d+)\)", error
+        r"interrupted after ([\d,]+) of 15,000 steps; checkpoint saved as 'a' \(validation MSE (\S+) at epoch (\d+)\)",
+        error,
     )
     assert match, error
     best = tiny_checkpoint(tmp_path, "a").manifest.best
@@ -290,11 +291,11 @@ def test_ctrl_c_before_the_first_epoch_is_over_keeps_a_model_too(cli: Cli, tmp_p
     # One batch an epoch, and a batch that takes a while.
     big = (*QUICK, "--dataset", "strokes:1500", "--batch-size", 400, "--epochs", 100, "--name", "a")
     with Running(tmp_path, "train", *big) as running:
-        running.wait_for("steps of 400 images")
+        running.wait_for("batch size 400")
         running.send(signal.SIGINT)
         done = running.finish()
     error, hint = complaint(done, 130)
-    assert re.match(r"interrupted after [1-3] of 300 steps; all is kept as 'a'", error)
+    assert re.match(r"interrupted after [1-3] of 300 steps; checkpoint saved as 'a'", error)
     assert hint == "ddpmctl train --resume a"
     assert cli("inspect", "a").returncode == 0
 
@@ -305,7 +306,7 @@ def test_termination_leaves_whole_commits_only(cli: Cli, tmp_path: Path) -> None
         running.send(signal.SIGTERM)
         done = running.finish()
     error, hint = complaint(done, 143)
-    assert re.match(r"terminated after [\d,]+ of 15,000 steps; all is kept as 'a'", error)
+    assert re.match(r"terminated after [\d,]+ of 15,000 steps; checkpoint saved as 'a'", error)
     assert hint == "ddpmctl train --resume a"
     assert cli("models", "-q").stdout == "a\n"
     assert tiny_checkpoint(tmp_path, "a").weights()
@@ -385,16 +386,16 @@ def test_a_terminal_shows_bars_and_a_live_table_and_its_ctrl_c_interrupts(cli: C
             "time",
         ):
             terminal.wait_for(heading)
-        terminal.wait_for("left at most")
+        terminal.wait_for("images/s")
         terminal.type("\x03")
         assert terminal.finish() == 130
         said = terminal.text
         assert "\x1b[" in terminal.screen
     assert re.search(r"epoch [━╸╺ ]+ +\d+% \d+ images/s, .+ left", said)
-    assert re.search(r"run [━╸╺ ]+ +\d+% .+ left at most", said)
+    assert re.search(r"run [━╸╺ ]+ +\d+% .+ left", said)
     row = r"^ *1 +\d\.\d{4} +\d\.\d{4} +\* +5000/5000 +\S+ +[\d,]+ +\d+ s *$"
     assert re.search(row, said, re.MULTILINE), said
-    assert re.search(r"error: interrupted after [\d,]+ of 15,000 steps; all is kept as 'a'", said)
+    assert re.search(r"error: interrupted after [\d,]+ of 15,000 steps; checkpoint saved as 'a'", said)
     assert said.rstrip().endswith("hint: ddpmctl train --resume a")
     assert cli("models", "-q").stdout == "a\n"
 
@@ -457,7 +458,7 @@ def shown(
 def test_after_a_few_seconds_the_whole_run_is_estimated_once(monkeypatch: pytest.MonkeyPatch) -> None:
     said = shown(640, 1001, monkeypatch, suggest_quick=True)
     assert said == (
-        "training 'a' on cpu in fp32 (as given)\n1,001 steps of 64 images: 10.01 epochs\n"
+        "training 'a' on cpu in fp32 (as given)\n1,001 steps, batch size 64, 10.01 epochs\n"
         "about 2 min to go at 640 images/s, unless it stops early\n"
     )
 
@@ -470,7 +471,7 @@ def test_no_more_is_left_of_a_time_limit_than_the_limit(monkeypatch: pytest.Monk
 def test_a_time_in_which_nothing_can_be_learnt_is_called_out(monkeypatch: pytest.MonkeyPatch) -> None:
     said = shown(64, 1, monkeypatch, suggest_quick=True, max_time=45.0, limit=1)
     assert "1 step of 64 images" in said
-    assert "warning: only 1 step in this time: digits take some hundreds" in said
+    assert "warning: only 1 step fit in this time: recognisable digits need several hundred" in said
     assert "warning" not in shown(64, 1, monkeypatch, suggest_quick=True)
 
 
@@ -490,27 +491,27 @@ def followed(monkeypatch: pytest.MonkeyPatch, totals: list[int], *, limit: int |
 
 def test_with_a_time_limit_the_steps_are_named_once_the_speed_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
     said = followed(monkeypatch, [70, 1200])
-    assert said[:2] == ["as many steps of 64 images as fit into 2 min", "70 steps of 64 images: 0.70 epochs"]
-    assert said[3:] == ["to keep to the time limit: 1,200 steps of 64 images: 12 epochs"]
+    assert said[:2] == ["as many steps of batch size 64 as fit in 2 min", "70 steps, batch size 64, 0.70 epochs"]
+    assert said[3:] == ["replanned for the time limit: 1,200 steps, batch size 64, 12 epochs"]
 
 
 def test_a_guess_is_not_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert shown(64, 9000, monkeypatch, suggest_quick=False, max_time=120.0).splitlines()[1:] == [
-        "as many steps of 64 images as fit into 2 min"
+        "as many steps of batch size 64 as fit in 2 min"
     ]
 
 
 def test_only_a_plan_that_is_another_by_far_is_worth_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     said = followed(monkeypatch, [1000, 1100, 1190, 900, 850, 700, 720])
     assert [line for line in said if "of 64 images" in line] == [
-        "as many steps of 64 images as fit into 2 min",
-        "1,000 steps of 64 images: 10 epochs",
-        "to keep to the time limit: 700 steps of 64 images: 7 epochs",
+        "as many steps of batch size 64 as fit in 2 min",
+        "1,000 steps, batch size 64, 10 epochs",
+        "replanned for the time limit: 700 steps, batch size 64, 7 epochs",
     ]
 
 
 def test_steps_that_are_a_limit_themselves_are_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert followed(monkeypatch, [9000], limit=9000)[0] == "9,000 steps of 64 images: 90 epochs"
+    assert followed(monkeypatch, [9000], limit=9000)[0] == "9,000 steps, batch size 64, 90 epochs"
 
 
 def test_the_bar_of_the_run_follows_the_plan() -> None:
@@ -525,7 +526,7 @@ def test_the_bar_of_the_run_follows_the_plan() -> None:
 
 def test_where_it_will_take_hours_the_quick_preset_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     estimate = "about 2 h 47 min to go at 64 images/s, unless it stops early\n"
-    way_out = "that is long: ddpmctl train --preset quick makes digits in minutes\n"
+    way_out = "for a faster result: ddpmctl train --preset quick\n"
     assert shown(64, 10_000, monkeypatch, suggest_quick=True).endswith(estimate + way_out)
     assert shown(64, 10_000, monkeypatch, suggest_quick=False).endswith(estimate)
 
@@ -589,7 +590,7 @@ def test_a_given_data_dir_never_falls_through_to_the_cache(
     monkeypatch.setattr(mnist, "cached_root", lambda: small_mnist)
     (tmp_path / "empty").mkdir()
     error, hint = complaint(here("train", *QUICK, "--data-dir", "empty", "--epochs", 1), 1)
-    assert error == "the data dir empty is incomplete: it lacks MNIST/raw/train-images-idx3-ubyte"
+    assert error == "the folder empty is incomplete: MNIST/raw/train-images-idx3-ubyte is missing"
     assert "--data-dir" in hint
     assert "--dataset strokes" in hint
     assert Registry(tmp_path).names() == []
@@ -615,7 +616,7 @@ def test_a_signal_is_noted_after_the_step_and_not_where_it_arrives(monkeypatch: 
         os.kill(os.getpid(), signal.SIGHUP)
         assert said == []
         assert ended_by() == ended_by() == signal.SIGHUP
-    assert said == ["stopping after this step; Ctrl-C again stops at once"]
+    assert said == ["stopping after this step; Ctrl-C again stops immediately"]
 
 
 def test_a_training_that_has_diverged_is_not_recommended(here: Cli) -> None:
@@ -624,7 +625,9 @@ def test_a_training_that_has_diverged_is_not_recommended(here: Cli) -> None:
     done = here("train", *run)
     assert (done.returncode, done.stdout) == (0, "a\n")
     assert re.search(
-        r"^warning: 'a' has learned nothing: a constant prediction has an MSE of 0\.\d{4}$", done.stderr, re.M
+        r"^warning: 'a' did not learn: its MSE is not below that of a constant prediction \(0\.\d{4}\)$",
+        done.stderr,
+        re.M,
     )
     assert done.stderr.endswith("train again, for longer or with a lower learning rate: ddpmctl train --lr 0.1\n")
     assert "see it" not in done.stderr

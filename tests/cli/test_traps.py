@@ -64,11 +64,14 @@ def test_an_image_from_a_chain_with_pixels_in_0_to_1_uses_the_whole_range_of_gre
 @pytest.mark.parametrize(
     ("options", "error"),
     [
-        (("--target", "noise"), "there is no target 'noise'"),
-        (("--pixel-range", "0..255"), "there is no pixel range '0..255'"),
-        (("--norm", "layer"), "there is no norm 'layer'"),
-        (("--norm", "batch", "--preset", "classic"), "that cannot be trained: the classic network has GroupNorm"),
-        (("--norm", "batch", "--accumulate", 2), "BatchNorm in parts of a batch is another BatchNorm"),
+        (("--target", "noise"), "unknown target 'noise'"),
+        (("--pixel-range", "0..255"), "unknown pixel range '0..255'"),
+        (("--norm", "layer"), "unknown norm 'layer'"),
+        (
+            ("--norm", "batch", "--preset", "classic"),
+            "invalid settings: the classic network supports only GroupNorm",
+        ),
+        (("--norm", "batch", "--accumulate", 2), "BatchNorm would use different statistics with gradient accumulation"),
     ],
 )
 def test_what_is_no_such_setting_is_refused(here: Cli, options: tuple[object, ...], error: str) -> None:

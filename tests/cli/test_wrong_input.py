@@ -18,114 +18,146 @@ from tests.conftest import Cli, Result, clean_environment
 
 from .support import Running, complaint, copy_model, tree
 
-LABELS = "this model knows 0 to 9, or zero, one, two, three, four, five, six, seven, eight, nine"
+LABELS = "labels of this model: 0 to 9, or zero, one, two, three, four, five, six, seven, eight, nine"
 
 TYPED_WRONG: list[tuple[str, str, str]] = [
-    ("generate 12", "there is no label '12'", LABELS),
-    ("generate 8 12", "there is no label '12'", LABELS),
-    ("generate eigth", "there is no label 'eigth'", "did you mean eight?"),
-    ("generate -- -1", "there is no label '-1'", LABELS),
-    ("animate 12", "there is no label '12'", LABELS),
-    ("animate thre", "there is no label 'thre'", "did you mean three?"),
-    ("generate 8 --sampler dpmp", "there is no sampler 'dpmp'", "did you mean dpmpp?"),
-    ("grid --sampler euler", "there is no sampler 'euler'", "one of: dpmpp, dpmpp-sde, ddim, ddpm"),
+    ("generate 12", "unknown label '12'", LABELS),
+    ("generate 8 12", "unknown label '12'", LABELS),
+    ("generate eigth", "unknown label 'eigth'", "did you mean eight?"),
+    ("generate -- -1", "unknown label '-1'", LABELS),
+    ("animate 12", "unknown label '12'", LABELS),
+    ("animate thre", "unknown label 'thre'", "did you mean three?"),
+    ("generate 8 --sampler dpmp", "unknown sampler 'dpmp'", "did you mean dpmpp?"),
+    ("grid --sampler euler", "unknown sampler 'euler'", "one of: dpmpp, dpmpp-sde, ddim, ddpm"),
     *(
         (
             f"{command} --steps {steps}",
-            f"{steps} steps are not possible: this model's chain has 1000",
+            f"{steps} steps {'exceed the 1000 timesteps of this model' if steps > 0 else 'are too few'}",
             "--steps must be in 1..1000",
         )
         for command, steps in [("generate 8", 0), ("generate 8", -5), ("grid", 1001), ("animate 3", 0)]
     ),
-    ("generate 8 --guidance -1", "--guidance should be greater than or equal to 0, not '-1'", "--guidance 0..100"),
-    ("generate 8 --guidance 101", "--guidance should be less than or equal to 100, not '101'", "--guidance 0..100"),
+    (
+        "generate 8 --guidance -1",
+        "--guidance should be greater than or equal to 0, not '-1'",
+        "--guidance must be in 0..100",
+    ),
+    (
+        "generate 8 --guidance 101",
+        "--guidance should be less than or equal to 100, not '101'",
+        "--guidance must be in 0..100",
+    ),
     ("generate 8 --guidance-interval x", "'x' is not an interval", "--guidance-interval 0.3:0.85"),
     (
         "grid --guidance-interval 0.9:0.1",
-        "guidance cannot be applied there: guidance_interval must be two numbers in 0..1, the lower one first",
+        "invalid guidance interval: guidance_interval must be two numbers in 0..1, the lower one first",
         "for example --guidance-interval 0.3:0.85",
     ),
     (
         "generate 8 --guidance 1 --guidance-interval 0.3:0.8",
-        "a guidance of 1.0 acts nowhere",
+        "--guidance-interval has no effect with guidance 1.0",
         "--guidance 1.5 --guidance-interval 0.3:0.85",
     ),
-    ("generate 8 --precision fp8", "there is no precision 'fp8'", "one of: auto, fp32, bf16"),
-    ("train --accumulate 0", "--accumulate should be greater than or equal to 1, not '0'", "--accumulate 1 or more"),
-    ("train --clip -1", "--clip should be greater than or equal to 0, not '-1'", "--clip 0 or more"),
-    ("generate 8 --guidance nan", "--guidance should be less than or equal to 100, not 'nan'", "--guidance 0..100"),
+    ("generate 8 --precision fp8", "unknown precision 'fp8'", "one of: auto, fp32, bf16"),
+    (
+        "train --accumulate 0",
+        "--accumulate should be greater than or equal to 1, not '0'",
+        "--accumulate must be at least 1",
+    ),
+    ("train --clip -1", "--clip should be greater than or equal to 0, not '-1'", "--clip must be at least 0"),
+    (
+        "generate 8 --guidance nan",
+        "--guidance should be less than or equal to 100, not 'nan'",
+        "--guidance must be in 0..100",
+    ),
     ("generate 8 --seed -1", "the seed -1 is out of range", "--seed must be in 0..9223372036854775806"),
     ("generate 8 --seed 9999999999999999999", "the seed 9999999999999999999 is out of range", "*"),
-    ("generate 8 -n 0", "--count should be greater than or equal to 1, not '0'", "--count 1 or more"),
-    ("generate 8 -n 1000001", "a count of 1000001 is out of range", "-n 1..1000000"),
-    ("generate 8 --upscale 0", "--upscale should be greater than or equal to 1, not '0'", "--upscale 1 or more"),
-    ("generate 8 --upscale -4", "--upscale should be greater than or equal to 1, not '-4'", "--upscale 1 or more"),
-    ("grid --upscale 0", "--upscale should be greater than or equal to 1, not '0'", "--upscale 1 or more"),
-    ("animate 3 --upscale 0", "--upscale should be greater than or equal to 1, not '0'", "--upscale 1 or more"),
+    ("generate 8 -n 0", "--count should be greater than or equal to 1, not '0'", "--count must be at least 1"),
+    ("generate 8 -n 1000001", "the count 1000001 is out of range", "-n must be in 1..1000000"),
+    (
+        "generate 8 --upscale 0",
+        "--upscale should be greater than or equal to 1, not '0'",
+        "--upscale must be at least 1",
+    ),
+    (
+        "generate 8 --upscale -4",
+        "--upscale should be greater than or equal to 1, not '-4'",
+        "--upscale must be at least 1",
+    ),
+    ("grid --upscale 0", "--upscale should be greater than or equal to 1, not '0'", "--upscale must be at least 1"),
+    (
+        "animate 3 --upscale 0",
+        "--upscale should be greater than or equal to 1, not '0'",
+        "--upscale must be at least 1",
+    ),
     ("generate 8 --upscale 100000", "upscaling by 100000 would need 9,536.7 GiB *", "--upscale 1024 or less"),
     ("generate 8 --upscale 99999999999999999999", "upscaling by 99999999999999999999 would need *", "*"),
     ("generate 8 -n 1000000 --upscale 100", "upscaling by 100 would need 9,536.7 GiB *", "--upscale 1 or less"),
     ("grid --rows 1000 --upscale 100", "upscaling by 100 would need * GiB *", "--upscale 10 or less"),
     ("animate 3 --frames 1000 --upscale 100", "upscaling by 100 would need * GiB *", "--upscale 32 or less"),
-    ("generate 8 --interpolation cubik", "there is no interpolation 'cubik'", "did you mean cubic?"),
-    ("animate", "no label was given", "ddpmctl animate 3, or ddpmctl animate --training MODEL"),
+    ("generate 8 --interpolation cubik", "unknown interpolation 'cubik'", "did you mean cubic?"),
+    ("animate", "missing argument LABEL", "ddpmctl animate 3, or ddpmctl animate --training MODEL"),
     (
         "animate 3 --training tiny",
         "--training takes no label and no sampling options",
         "ddpmctl animate --training MODEL",
     ),
-    ("animate 3 --interpolation x", "there is no interpolation 'x'", "one of: nearest, linear, cubic, lanczos"),
+    ("animate 3 --interpolation x", "unknown interpolation 'x'", "one of: nearest, linear, cubic, lanczos"),
     ("generate 8 -o eight.jpg", "'eight.jpg' has an unsupported file extension", "use .png or .npz"),
     ("generate 8 -o eight", "'eight' has an unsupported file extension", "use .png or .npz"),
     ("grid -o sheet.gif", "'sheet.gif' has an unsupported file extension", "use .png"),
     ("animate 3 -o three.mp4", "'three.mp4' has an unsupported file extension", "use .gif or .webp or .png"),
-    ("grid --rows 0", "--rows should be greater than or equal to 1, not '0'", "--rows 1..1000"),
-    ("animate 3 --frames 0", "--frames should be greater than or equal to 1, not '0'", "--frames 1..1000"),
-    ("animate 3 --fps 0", "--fps should be greater than or equal to 1, not '0'", "--fps 1..50"),
-    ("animate 3 --fps 100", "--fps should be less than or equal to 50, not '100'", "--fps 1..50"),
-    ("animate 3 --fps nan", "--fps should be less than or equal to 50, not 'nan'", "--fps 1..50"),
-    ("animate 3 --hold -1", "--hold should be greater than or equal to 0, not '-1'", "--hold 0..60"),
-    ("animate 3 --show y", "there is no view 'y'", "one of: x, x0, both"),
-    ("generate 8 --device gpu", "there is no device 'gpu'", "*"),
-    ("generate 8 --device cuda:x", "there is no device 'cuda:x'", "--device is auto, cpu, cuda, cuda:N or mps"),
-    ("train --preset kwick", "there is no preset 'kwick'", "did you mean quick?"),
-    ("train --preset Standard", "there is no preset 'Standard'", "did you mean standard?"),
-    ("train --dataset minst", "there is no dataset 'minst'", "did you mean mnist?"),
-    ("train --dataset cifar10", "there is no dataset 'cifar10'", "one of: mnist, fashion-mnist, strokes, folder"),
-    ("generate", "no label was given", "ddpmctl generate 8, or ddpmctl generate --like PICTURE"),
+    ("grid --rows 0", "--rows should be greater than or equal to 1, not '0'", "--rows must be in 1..1000"),
+    ("animate 3 --frames 0", "--frames should be greater than or equal to 1, not '0'", "--frames must be in 1..1000"),
+    ("animate 3 --fps 0", "--fps should be greater than or equal to 1, not '0'", "--fps must be in 1..50"),
+    ("animate 3 --fps 100", "--fps should be less than or equal to 50, not '100'", "--fps must be in 1..50"),
+    ("animate 3 --fps nan", "--fps should be less than or equal to 50, not 'nan'", "--fps must be in 1..50"),
+    ("animate 3 --hold -1", "--hold should be greater than or equal to 0, not '-1'", "--hold must be in 0..60"),
+    ("animate 3 --show y", "unknown view 'y'", "one of: x, x0, both"),
+    ("generate 8 --device gpu", "unknown device 'gpu'", "*"),
+    ("generate 8 --device cuda:x", "unknown device 'cuda:x'", "--device must be auto, cpu, cuda, cuda:N or mps"),
+    ("train --preset kwick", "unknown preset 'kwick'", "did you mean quick?"),
+    ("train --preset Standard", "unknown preset 'Standard'", "did you mean standard?"),
+    ("train --dataset minst", "unknown dataset 'minst'", "did you mean mnist?"),
+    ("train --dataset cifar10", "unknown dataset 'cifar10'", "one of: mnist, fashion-mnist, strokes, folder"),
+    ("generate", "missing argument LABEL", "ddpmctl generate 8, or ddpmctl generate --like IMAGE"),
     ("train --dataset strokes:5", "strokes:5: the count must be in 10..1000000", "--dataset strokes:20000"),
     ("train --dataset strokes:abc", "strokes:abc: the count must be in 10..1000000", "--dataset strokes:20000"),
-    ("train --dataset mnist:5", "the dataset mnist takes nothing after a colon*", "--dataset mnist"),
-    ("train --epochs 0", "--epochs should be greater than or equal to 1, not '0'", "--epochs 1..1000000"),
-    ("train --epochs -3", "--epochs should be greater than or equal to 1, not '-3'", "--epochs 1..1000000"),
-    ("train --batch-size 0", "--batch-size should be greater than or equal to 1, not '0'", "--batch-size 1..65536"),
-    ("train --lr 0", "that cannot be trained: the learning rate must be in (0, 1]", "ddpmctl train --help"),
-    ("train --lr nan", "that cannot be trained: the learning rate must be in (0, 1]", "ddpmctl train --help"),
-    ("train --patience 0", "--patience should be greater than or equal to 1, not '0'", "--patience 1 or more"),
+    ("train --dataset mnist:5", "the dataset mnist takes no argument*", "--dataset mnist"),
+    ("train --epochs 0", "--epochs should be greater than or equal to 1, not '0'", "--epochs must be in 1..1000000"),
+    ("train --epochs -3", "--epochs should be greater than or equal to 1, not '-3'", "--epochs must be in 1..1000000"),
+    (
+        "train --batch-size 0",
+        "--batch-size should be greater than or equal to 1, not '0'",
+        "--batch-size must be in 1..65536",
+    ),
+    ("train --lr 0", "invalid settings: the learning rate must be in (0, 1]", "ddpmctl train --help"),
+    ("train --lr nan", "invalid settings: the learning rate must be in (0, 1]", "ddpmctl train --help"),
+    ("train --patience 0", "--patience should be greater than or equal to 1, not '0'", "--patience must be at least 1"),
     (
         "train --schedule linear --timesteps 49",
-        "that cannot be trained: a linear schedule needs at least 50 timesteps",
+        "invalid settings: a linear schedule needs at least 50 timesteps",
         "ddpmctl train --help",
     ),
-    ("train --schedule cosin", "there is no schedule 'cosin'", "did you mean cosine?"),
-    ("train --target noise", "there is no target 'noise'", "one of: epsilon, v, x0"),
-    ("train --max-time 90", "'90' is no length of time", "write 90s, 10m or 2h"),
-    ("train --max-time 0s", "'0s' is no length of time", "write 90s, 10m or 2h"),
-    ("train --device tpu", "there is no device 'tpu'", "*"),
-    ("train --precision fp16", "there is no precision 'fp16'", "*"),
+    ("train --schedule cosin", "unknown schedule 'cosin'", "did you mean cosine?"),
+    ("train --target noise", "unknown target 'noise'", "one of: epsilon, v, x0"),
+    ("train --max-time 90", "'90' is not a duration", "for example 90s, 10m or 2h"),
+    ("train --max-time 0s", "'0s' is not a duration", "for example 90s, 10m or 2h"),
+    ("train --device tpu", "unknown device 'tpu'", "*"),
+    ("train --precision fp16", "unknown precision 'fp16'", "*"),
     ("train --seed -1", "the seed -1 is out of range", "--seed must be in 0..9223372036854775806"),
     *(
         (
             f"train --name {name}",
-            f"'{name}' cannot be a model's name",
-            "letters, digits, '.', '-' and '_', beginning with a letter or digit; not 'latest'",
+            f"'{name}' is not a valid model name",
+            "use letters, digits, '.', '-' and '_', starting with a letter or digit; not 'latest'",
         )
         for name in ("latest", "a/b", "../a", ".a", "ä", "a:b", "a.lock", "a" * 65)
     ),
     (
         "train --name tiny",
-        "there is a model 'tiny' already",
-        "choose another --name, or replace it with --force",
+        "a model named 'tiny' already exists",
+        "choose a different --name, or replace it with --force",
     ),
 ]
 
@@ -151,17 +183,17 @@ def test_what_is_typed_wrong_exits_2(
 def test_a_name_that_can_be_no_folder_is_refused(cli: Cli, tmp_path: Path, name: str) -> None:
     done = cli("train", "--name", name)
     assert (done.returncode, done.stdout) == (2, "")
-    assert "cannot be a model's name\n\nhint: letters, digits" in done.stderr
+    assert "is not a valid model name\n\nhint: use letters, digits" in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
     ("typed", "error", "hint"),
     [
-        ("generat 8", "there is no command 'generat'", "did you mean generate?"),
-        ("zzz", "there is no command 'zzz'", "one of: demo, train, *"),
-        ("models lss", "there is no command 'lss'", "did you mean ls?"),
-        ("generate 8 --stps 3", "there is no option '--stps'", "did you mean --steps?"),
+        ("generat 8", "unknown command 'generat'", "did you mean generate?"),
+        ("zzz", "unknown command 'zzz'", "one of: demo, train, *"),
+        ("models lss", "unknown command 'lss'", "did you mean ls?"),
+        ("generate 8 --stps 3", "no such option '--stps'", "did you mean --steps?"),
         ("generate 8 --zzz", "no such option: --zzz", "ddpmctl generate --help"),
         ("generate 8 --upscale two", "--upscale should be a valid integer, not 'two'", "*"),
         ("train --epochs 1.5", "--epochs should be a valid integer, not '1.5'", "*"),
@@ -183,8 +215,8 @@ def test_the_classic_network_cannot_be_guided(here: Cli) -> None:
     trained = ("--preset", "classic", "--dataset", "strokes:20", "--epochs", 1, "--device", "cpu")
     assert here("train", *trained).returncode == 0
     assert complaint(here("generate", "8", "--guidance", 1.5), 2) == (
-        "this model has no null class and cannot be guided",
-        "--guidance 1.0, or leave it out",
+        "this model has no null class and does not support guidance",
+        "--guidance 1.0, or omit it",
     )
     assert here("generate", "8", "--guidance", 1.0, "--steps", 2).stdout == "eight.png\n"
 
@@ -192,8 +224,8 @@ def test_the_classic_network_cannot_be_guided(here: Cli) -> None:
 @pytest.mark.parametrize("typed", ["generate 8", "grid", "animate 3", "inspect", "inspect latest"])
 def test_there_is_no_model_yet(here: Cli, tmp_path: Path, typed: str) -> None:
     assert complaint(here(*typed.split()), 1) == (
-        "there is no model yet",
-        "make one: ddpmctl demo, or ddpmctl train",
+        "no models yet",
+        "train one: ddpmctl demo, or ddpmctl train",
     )
     assert list(tmp_path.iterdir()) == []
 
@@ -202,14 +234,14 @@ def test_there_is_no_model_yet(here: Cli, tmp_path: Path, typed: str) -> None:
     ("typed", "hint"),
     [
         ("generate 8 --model tinny", "did you mean tiny?"),
-        ("grid -m nothing-like-it", "ddpmctl models lists them"),
+        ("grid -m nothing-like-it", "list models: ddpmctl models"),
         ("animate 3 -m tinny", "did you mean tiny?"),
         ("inspect tinny", "did you mean tiny?"),
     ],
 )
 def test_there_is_no_such_model(tiny_here: Cli, tmp_path: Path, typed: str, hint: str) -> None:
     name = typed.rpartition(" ")[2]
-    assert complaint(tiny_here(*typed.split()), 1) == (f"there is no model '{name}'", hint)
+    assert complaint(tiny_here(*typed.split()), 1) == (f"unknown model '{name}'", hint)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -233,7 +265,7 @@ def test_cuda_is_refused_where_there_is_none(
 )
 def test_a_target_directory_that_is_missing(tiny_here: Cli, tmp_path: Path, typed: str, name: str) -> None:
     assert complaint(tiny_here(*typed.split(), "-o", f"no/where/{name}"), 1) == (
-        "the directory no/where does not exist",
+        "the folder no/where does not exist",
         "mkdir -p 'no/where'",
     )
     assert list(tmp_path.iterdir()) == []
@@ -244,8 +276,8 @@ def test_a_directory_in_the_place_of_the_file(tiny_here: Cli, tmp_path: Path, ty
     folder = tmp_path / "x.png"
     folder.mkdir()
     assert complaint(tiny_here(*typed.split(), "-o", "x.png"), 1) == (
-        "x.png is a directory",
-        "name a file with --output",
+        "x.png is a folder",
+        "pass a file as --output",
     )
     assert list(folder.iterdir()) == []
 
@@ -295,12 +327,12 @@ def read_only(tmp_path: Path) -> Path:
 def test_a_target_directory_that_is_read_only(
     unprivileged: Callable[..., Result], read_only: Path, typed: str, name: str
 ) -> None:
-    refusal = (f"{name} cannot be written: no permission", "name another place with --output")
+    refusal = (f"permission denied: {name}", "choose a different --output")
     assert complaint(unprivileged(read_only, *typed.split()), 1) == refusal
     path = read_only / name
     assert complaint(unprivileged(read_only.parent, *typed.split(), "-o", path), 1) == (
-        f"{path} cannot be written: no permission",
-        "name another place with --output",
+        f"permission denied: {path}",
+        "choose a different --output",
     )
     assert list(read_only.iterdir()) == []
 
@@ -308,8 +340,8 @@ def test_a_target_directory_that_is_read_only(
 @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="POSIX permissions")
 def test_demo_in_a_read_only_folder(unprivileged: Callable[..., Result], read_only: Path) -> None:
     assert complaint(unprivileged(read_only, "demo"), 1) == (
-        "cannot make the folder ddpmctl-demo: Permission denied",
-        "cd to a folder of yours",
+        "cannot create the folder ddpmctl-demo: Permission denied",
+        "change to a writable folder",
     )
 
 
@@ -325,11 +357,11 @@ def test_a_home_where_nothing_can_be_kept(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     home = tmp_path / "file" / "home"
     error, hint = complaint(cli("train", "--dataset", "strokes:50", DDPMCTL_HOME=str(home)), 1)
-    assert error == f"cannot write in {home / 'models'}: Not a directory"
-    assert hint == "set DDPMCTL_HOME"
+    assert error == f"cannot write to {home / 'models'}: Not a directory"
+    assert hint == "set DDPMCTL_HOME to a writable folder"
 
 
-WAY_ON = "give the folder that holds MNIST/raw with --data-dir DIR, or use --dataset strokes, which needs no files"
+WAY_ON = "pass the folder that contains MNIST/raw as --data-dir DIR, or use --dataset strokes, which needs no files"
 FIRST = "train-images-idx3-ubyte"
 
 
@@ -343,7 +375,7 @@ def given(folder: Path, **files: bytes) -> Path:
 
 
 def test_a_data_dir_that_is_missing(here: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    refusal = ("the data dir nowhere does not exist", WAY_ON)
+    refusal = ("the folder nowhere does not exist", WAY_ON)
     assert complaint(here("train", "--data-dir", "nowhere"), 1) == refusal
     monkeypatch.setenv("DDPMCTL_DATA_DIR", "nowhere")
     assert complaint(here("train"), 1) == refusal
@@ -354,7 +386,7 @@ def test_a_data_dir_that_is_incomplete(here: Cli, tmp_path: Path) -> None:
     given(tmp_path / "data")
     before = tree(tmp_path)
     assert complaint(here("train", "--data-dir", "data", "--name", "new"), 1) == (
-        f"the data dir data is incomplete: it lacks MNIST/raw/{FIRST}",
+        f"the folder data is incomplete: MNIST/raw/{FIRST} is missing",
         WAY_ON,
     )
     assert {name: digest for name, digest in tree(tmp_path).items() if name != "models"} == before
@@ -364,7 +396,7 @@ def test_a_data_dir_that_is_incomplete(here: Cli, tmp_path: Path) -> None:
 def test_a_data_dir_with_a_wrong_or_short_file(here: Cli, tmp_path: Path, content: bytes) -> None:
     given(tmp_path / "data", train_images_idx3_ubyte=content)
     assert complaint(here("train", "--data-dir", "data"), 1) == (
-        f"data/MNIST/raw/{FIRST} is not the MNIST file of that name: wrong or cut short",
+        f"data/MNIST/raw/{FIRST} does not match the checksum of the MNIST file of that name: wrong or truncated",
         WAY_ON,
     )
 
@@ -458,7 +490,7 @@ def test_a_file_that_is_no_checkpoint(here: Cli, tmp_path: Path, command: list[s
     for name in ("notes.txt", "weights.safetensors", "folder"):
         assert complaint(here(*command, name), 1) == (
             f"{name} is not a checkpoint",
-            "ddpmctl models lists the models there are",
+            "list models: ddpmctl models",
         )
 
 
@@ -479,7 +511,7 @@ def test_the_traceback_is_there_for_those_who_ask(tiny: Cli) -> None:
     done = tiny("generate", "12", DDPMCTL_DEBUG="1")
     assert done.returncode == 2
     assert "Traceback (most recent call last)" in done.stderr
-    assert done.stderr.endswith(f"error: there is no label '12'\n\nhint: {LABELS}\n")
+    assert done.stderr.endswith(f"error: unknown label '12'\n\nhint: {LABELS}\n")
 
 
 def test_what_nobody_foresaw_is_said_without_a_traceback(tiny_here: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -504,5 +536,5 @@ def test_too_little_memory_is_said_in_words(tiny_here: Cli, monkeypatch: pytest.
     monkeypatch.setattr(Engine, "run", fail)
     assert complaint(tiny_here("generate", "8"), 1) == (
         "there is not enough memory",
-        "ask for fewer or smaller images",
+        "request fewer or smaller images",
     )

@@ -15,7 +15,7 @@ from ddpmctl.errors import DataError, ExitCode
 from tests.builders import DIGITS
 
 COUNT = 30
-HINT = "give the folder that holds MNIST/raw with data_dir='DIR', or use dataset='strokes', which needs no files"
+HINT = "pass the folder that contains MNIST/raw as data_dir='DIR', or use dataset='strokes', which needs no files"
 TRAIN_IMAGES = "train-images-idx3-ubyte"
 
 

@@ -71,7 +71,7 @@ def test_a_torchvision_of_another_build_is_explained(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(imports, "import_module", fail)
     with pytest.raises(DdpmctlError) as caught:
         imports.load_torchvision("datasets.mnist")
-    assert caught.value.message == f"torchvision does not fit the installed torch: {error}"
+    assert caught.value.message == f"torchvision is not compatible with the installed torch: {error}"
     assert caught.value.hint == "install a matching pair: pip install --force-reinstall torch torchvision"
 
 
@@ -81,12 +81,12 @@ def test_a_torchvision_of_another_build_is_explained(monkeypatch: pytest.MonkeyP
 def test_an_unknown_dataset_is_refused(typed: str, hint: str | None) -> None:
     with pytest.raises(UsageError) as caught:
         load_dataset(typed, 32)
-    assert caught.value.message == f"there is no dataset '{typed.partition(':')[0]}'"
+    assert caught.value.message == f"unknown dataset '{typed.partition(':')[0]}'"
     assert caught.value.hint == (hint or f"one of: {', '.join(DATASETS)}")
 
 
 def test_mnist_takes_no_argument() -> None:
-    with pytest.raises(UsageError, match=r"^the dataset mnist takes nothing after a colon: '100'$"):
+    with pytest.raises(UsageError, match=r"^the dataset mnist takes no argument, got '100'$"):
         load_dataset("mnist:100", 32)
 
 

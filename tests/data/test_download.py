@@ -218,7 +218,7 @@ def test_archives_whose_content_is_not_mnist_are_refused_and_leave_nothing(
     monkeypatch.setattr(mnist, "MNIST", replace(mnist.MNIST, files=dict.fromkeys(files, "0" * 64)))
     with serving(mirror(archives)) as address:
         use_mirrors(monkeypatch, address)
-        assert "is not the MNIST file of that name" in refusal().message
+        assert "does not match the checksum of the MNIST file of that name" in refusal().message
     assert left_in(cache) == []
 
 
@@ -288,4 +288,4 @@ def test_the_real_mnist_is_downloaded(mnist_dir: Path, cache: Path, monkeypatch:
         use_mirrors(monkeypatch, address)
         data = load_dataset("mnist", 28)
     assert len(data) == 60_000
-    assert mnist.is_whole(cache)
+    assert mnist.is_complete(cache)

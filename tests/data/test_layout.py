@@ -63,9 +63,9 @@ def test_everything_that_is_not_used_has_its_reason(tmp_path: Path) -> None:
         "cats/pipe.png": "not a regular file",
         ".hidden/": "hidden",
         "empty/": "empty folder",
-        "documents/": "holds no pictures",
-        "documents/terms.txt": "not a picture of a known format",
-        "20.png": "lies beside the class folders, not in one",
+        "documents/": "contains no images",
+        "documents/terms.txt": "not an image in a supported format",
+        "20.png": "is outside the class folders",
         "ghosts": "broken link: No such file or directory",
     }
 
@@ -120,7 +120,7 @@ def test_a_class_without_a_picture_that_can_be_read_is_left_out_of_both_parts(tm
         found, report = load(tmp_path, train=train)
         assert (found.classes, len(found)) == (("a", "c"), count)
         assert found.labels.tolist() == [0] * (count // 2) + [1] * (count // 2)
-        assert report.unused["b/"] == "no picture to train on can be read"
+        assert report.unused["b/"] == "no readable training image"
 
 
 @pytest.mark.parametrize("spelt", [("train", "test"), ("Training", "VAL"), ("TRAIN", "Validation"), ("train", "valid")])
@@ -135,13 +135,13 @@ def test_a_set_that_is_divided_by_its_folders_keeps_its_division(tmp_path: Path,
     learned, report = load(tmp_path)
     assert learned.classes == ("cats", "dogs")
     assert learned.labels.tolist() == [0] * 12 + [1] * 3
-    beside = f"lies beside {train}/, which holds the class folders"
+    beside = f"is outside {train}/"
     assert report.unused == {
         "readme.txt": beside,
         "extra/": beside,
         f"{test}/zebras/": f"{train}/ has no class of this name",
     }
-    assert report.remarks[0] == f"training pictures are taken from {train}/, test pictures from {test}/"
+    assert report.remarks[0] == f"training images are taken from {train}/, test images from {test}/"
     unseen, _ = load(tmp_path, train=False)
     assert (unseen.classes, unseen.labels.tolist()) == (("cats", "dogs"), [1, 1])
     assert is_noise(unseen, 0, 50)
@@ -153,7 +153,7 @@ def test_of_test_and_validation_pictures_the_test_pictures_are_used(tmp_path: Pa
         draw(tmp_path / name / "cats", 1, first)
     data, report = load(tmp_path, train=False)
     assert is_noise(data, 0, 20)
-    assert report.unused == {"val/": "the pictures of test/ are used for evaluation"}
+    assert report.unused == {"val/": "the images of test/ are used for evaluation"}
 
 
 def test_test_pictures_without_classes_are_reported(tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_test_pictures_without_classes_are_reported(tmp_path: Path) -> None:
     data, report = load(tmp_path)
     assert (data.classes, len(data)) == (("cats", "dogs"), 18)
     assert set(report.unused) == {"test/00.png", "test/01.png"}
-    assert report.remarks[0] == "training pictures are taken from train/, and every tenth is kept for evaluation"
+    assert report.remarks[0] == "training images are taken from train/, and every tenth is kept for evaluation"
 
 
 def test_classes_may_be_called_train_and_test(tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def test_a_test_folder_that_is_the_training_folder_is_not_used(tmp_path: Path) -
     (tmp_path / "test").symlink_to(tmp_path / "train")
     _, report = load(tmp_path)
     assert report.unused == {"test/": "the same folder as train/"}
-    with pytest.raises(DataError, match="holds no test pictures"):
+    with pytest.raises(DataError, match="contains no test images"):
         load(tmp_path, train=False)
 
 
@@ -199,4 +199,4 @@ def test_names_that_would_break_a_line_are_escaped(tmp_path: Path) -> None:
     draw(tmp_path / "a")
     (tmp_path / "a" / "x\ny\x1b[31m\udcff.txt").write_text("x")
     _, report = load(tmp_path)
-    assert report.unused_lines() == [r"a/x\ny\x1b[31m\udcff.txt: not a picture of a known format"]
+    assert report.unused_lines() == [r"a/x\ny\x1b[31m\udcff.txt: not an image in a supported format"]

@@ -51,9 +51,9 @@ def make_folder(path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "complaint"),
     [
-        (Path.unlink, "the data dir {root} is incomplete: it lacks MNIST/raw/{name}"),
-        (shorten, "{path} is not the MNIST file of that name: wrong or cut short"),
-        (alter, "{path} is not the MNIST file of that name: wrong or cut short"),
+        (Path.unlink, "the folder {root} is incomplete: MNIST/raw/{name} is missing"),
+        (shorten, "{path} does not match the checksum of the MNIST file of that name: wrong or truncated"),
+        (alter, "{path} does not match the checksum of the MNIST file of that name: wrong or truncated"),
         (make_folder, "{path} cannot be read: Is a directory"),
     ],
     ids=["missing", "short", "wrong", "folder"],
@@ -87,9 +87,9 @@ def test_a_given_data_dir_without_mnist_is_refused(tmp_path: Path, kind: str) ->
     if kind == "empty":
         root.mkdir()
     expected = {
-        "missing": f"the data dir {root} does not exist",
-        "file": f"the data dir {root} does not exist",
-        "empty": f"the data dir {root} is incomplete: it lacks MNIST/raw/{TRAIN_IMAGES}",
+        "missing": f"the folder {root} does not exist",
+        "file": f"the folder {root} does not exist",
+        "empty": f"the folder {root} is incomplete: MNIST/raw/{TRAIN_IMAGES} is missing",
     }
     assert refusal(data_dir=root).message == expected[kind]
 

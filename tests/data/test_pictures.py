@@ -64,7 +64,7 @@ def test_ink_stays_visible_on_transparent_background(tmp_path: Path, save_as: st
     image = data.images[0, 0]
     assert int(image[16, 16]) == pytest.approx(ink, abs=2)
     assert int(image[2, 2]) == background
-    assert f"1 picture is transparent, and drawn on {'white' if background else 'black'} background" in said
+    assert f"1 image is transparent, composited on a {'white' if background else 'black'} background" in said
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_the_background_is_the_same_in_the_whole_set_whatever_part_is_loaded(tmp
     test, _ = load(tmp_path, train=False)
     assert train.images[train.labels == 0][:, 0, 2, 2].unique().tolist() == [255]
     assert int(test.images[0, 0, 2, 2]) == 255
-    assert "10 pictures are transparent, and drawn on white background: the ink is dark" in said
+    assert "10 images are transparent, composited on a white background: the foreground is dark" in said
 
 
 def test_of_light_and_dark_ink_neither_vanishes(tmp_path: Path) -> None:
@@ -108,14 +108,14 @@ def test_of_light_and_dark_ink_neither_vanishes(tmp_path: Path) -> None:
     spread = data.images.flatten(1).max(1).values.int() - data.images.flatten(1).min(1).values.int()
     assert spread.min() > 100
     assert len(data.images[:, 0, 2, 2].unique()) == 1, "one background for all"
-    assert "grey background: the ink is light and dark" in said
+    assert "grey background: the foreground is light and dark" in said
 
 
 def test_a_single_picture_that_does_not_suit_the_background_is_named(tmp_path: Path) -> None:
     for k in range(20):
         save(tmp_path / "a" / f"{k:02}.png", stroke(250 if k == 3 else 0))
     _, said = load(tmp_path)
-    assert "1 picture is hardly visible on white background" in said
+    assert "1 image is hardly visible on the white background" in said
     assert "a/03.png" in said
 
 
@@ -182,7 +182,7 @@ def test_colours_of_16_bits_are_scaled_like_grey_ones(tmp_path: Path) -> None:
     data, said = load(tmp_path)
     for image in data.images:
         assert image[:, 16, 16].tolist() == pytest.approx([255, 0, 62], abs=1)
-    assert "2 pictures of 16-bit pixels: 0 becomes black and 4095 white" in said
+    assert "2 images with 16-bit pixels: 0 becomes black and 4095 white" in said
 
 
 def test_ink_of_16_bits_stays_visible(tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def test_a_mask_among_photographs_is_not_stretched_but_named(tmp_path: Path) -> 
     save(tmp_path / "b" / "mask.png", grades(9, np.uint8))
     data, said = load(tmp_path)
     assert int(data.images[1].max()) <= 10
-    assert "1 picture is almost without contrast after conversion: b/mask.png" in said
+    assert "1 image is almost without contrast after conversion: b/mask.png" in said
     assert "becomes black" not in said
 
 
@@ -209,9 +209,7 @@ def test_pictures_of_one_colour_are_counted_and_named(tmp_path: Path) -> None:
     save(tmp_path / "b" / "x.png", np.random.default_rng(0).integers(0, 256, (40, 40), dtype=np.uint8))
     save(tmp_path / "c" / "nothing.png", Image.new("RGBA", (9, 9), (5, 5, 5, 0)))
     _, said = load(tmp_path)
-    assert "8 pictures are of one colour after conversion: a/0.png, a/1.png, a/2.png, a/3.png, a/4.png, and 3 more" in (
-        said
-    )
+    assert "8 images are uniform after conversion: a/0.png, a/1.png, a/2.png, a/3.png, a/4.png, and 3 more" in (said)
 
 
 @pytest.mark.parametrize(
@@ -239,7 +237,7 @@ def test_pixels_that_are_not_numbers_are_refused_with_the_reason(tmp_path: Path)
         save(tmp_path / "a" / f"{name}.tif", pixels)
     data, said = load(tmp_path)
     assert len(data) == 1
-    assert "a/infinite.tif: holds pixels that are NaN or infinite; a/nan.tif: holds pixels" in said
+    assert "a/infinite.tif: contains pixels that are NaN or infinite; a/nan.tif: contains pixels" in said
     assert shades(data.images[0])[2] == 255
 
 
@@ -251,9 +249,7 @@ def test_of_several_frames_or_pages_the_first_is_used_and_that_is_said(tmp_path:
     data, said = load(tmp_path)
     for image in data.images:
         assert shades(image) == pytest.approx([0, 127, 255], abs=6)
-    assert (
-        "4 pictures are of several frames or pages, of which the first is used: a/x.gif, a/x.png, a/x.tif, a/x.webp"
-    ) in said
+    assert ("4 images are multi-frame; only the first frame is used: a/x.gif, a/x.png, a/x.tif, a/x.webp") in said
 
 
 def test_truncated_files_are_skipped_with_the_reason(tmp_path: Path) -> None:

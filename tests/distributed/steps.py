@@ -42,7 +42,7 @@ def train_step(group: ProcessGroup) -> TrainStep:
 
 def learn(group: ProcessGroup) -> dict[str, np.ndarray]:
     one = train_step(group)
-    one.warm_up_sums()
+    one.warm_up_ddp()
     told: dict[str, list[torch.Tensor]] = {name: [] for name in ("ids", "x0", "t", "epsilon", "label", "loss")}
     generator = torch.Generator().manual_seed(seed_of(7, "order", 1))
     order = torch.split(torch.randperm(60, generator=generator), BATCH)
@@ -55,7 +55,7 @@ def learn(group: ProcessGroup) -> dict[str, np.ndarray]:
         told["loss"].append(one(order[step], step, LR))
     again = train_step(group)
     again.load_state(*kept, STEPS - 1)
-    again.warm_up_sums()
+    again.warm_up_ddp()
     repeated = again(order[STEPS - 1], STEPS - 1, LR)
     arrays = {name: torch.stack(values).numpy() for name, values in told.items()}
     arrays["validation"] = np.array(Validator(one, images()).mse(lambda: False))

@@ -88,7 +88,7 @@ def test_sigterm_saves_and_another_number_of_processes_goes_on(tmp_path: Path) -
         job.finish()
         assert time.monotonic() - started < HANGS
     assert len(job.errors()) == 1, job.said
-    assert "all is kept as 'ended'" in job.errors()[0]
+    assert "checkpoint saved as 'ended'" in job.errors()[0]
     last = last_of(Registry(tmp_path).open("ended")).manifest
     assert last.run.stopped == "interrupted"
     assert last.run.step >= 9
@@ -119,7 +119,7 @@ def test_a_failure_to_write_is_told_to_all(tmp_path: Path) -> None:
         assert job.finish() != 0
         assert time.monotonic() - started < HANGS
     assert job.errors() == ["'it' cannot be saved: No space left on device"], job.said
-    assert "hint: once that is solved: ddpmctl train --resume it" in job.said
+    assert "hint: after fixing this, resume: ddpmctl train --resume it" in job.said
 
 
 def test_the_clock_of_the_first_decides_for_all(tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_what_is_asked_wrongly_is_said_once(tmp_path: Path, tiny_home: Path) -> 
     copy_model(tiny_home, tmp_path, "taken")
     with ddpmctl(tmp_path, 2, "train", *QUICK, "--name", "taken") as job:
         assert job.finish() != 0
-    assert job.errors() == ["there is a model 'taken' already"], job.said
+    assert job.errors() == ["a model named 'taken' already exists"], job.said
 
 
 def test_what_several_processes_cannot_share_is_refused() -> None:
@@ -155,9 +155,9 @@ def test_what_several_processes_cannot_share_is_refused() -> None:
         size = 2
 
     check_divisible(2, "group", Two())
-    with pytest.raises(UsageError, match="BatchNorm over several processes is another BatchNorm"):
+    with pytest.raises(UsageError, match="BatchNorm would use different statistics in several processes"):
         check_divisible(128, "batch", Two())
-    with pytest.raises(UsageError, match="a batch of 1 images cannot be divided among 2 processes"):
+    with pytest.raises(UsageError, match="a batch of 1 images cannot be split over 2 processes"):
         check_divisible(1, "group", Two())
     check_divisible(1, "batch", ProcessGroup())
 
@@ -237,13 +237,13 @@ def test_a_batch_too_large_for_several_processes_is_answered_with_one_that_fits(
     step = steps.train_step(Two())
     step.model.register_forward_pre_hook(limited)
     with pytest.raises(DdpmctlError) as caught:
-        step.warm_up_sums()
+        step.warm_up_ddp()
     assert caught.value.message == "a batch of 10 does not fit in memory; one of 4 does"
     assert (caught.value.hint or "").startswith("batch_size=4")
 
 
 def test_epochs_that_a_job_was_to_add_are_added_once_however_often_it_is_restarted() -> None:
-    earlier = EarlierRun(name="it", identity="0", since="2026-01-01T00:00:00.000+00:00", is_begun=True)
+    earlier = EarlierRun(name="it", identity="0", since="2026-01-01T00:00:00.000+00:00", is_saved=True)
     begun = replace(SEGMENT, created="2026-01-01T00:00:00.000+00:00")
     added = replace(begun, why="extended", created="2026-01-01T00:00:01.000+00:00")
     taken_up = replace(begun, why="resumed", created="2026-01-01T00:00:02.000+00:00")

@@ -52,7 +52,7 @@ def test_a_sweep_measures_every_combination(capfd: pytest.CaptureFixture[str]) -
 
 @pytest.mark.usefixtures("cached")
 def test_a_setting_that_does_not_exist_is_refused_before_anything_is_sampled() -> None:
-    with pytest.raises(UsageError, match="there is no setting to sweep 'seeds'"):
+    with pytest.raises(UsageError, match="unknown setting to sweep 'seeds'"):
         ddpmctl.evaluate("tiny", n=100, sweep={"seeds": [1]})
     with pytest.raises(UsageError, match=r"n must be in 100\.\.1000000, not 99") as caught:
         ddpmctl.evaluate("tiny", n=99)

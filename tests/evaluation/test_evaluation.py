@@ -253,10 +253,10 @@ def test_what_the_extra_brings_is_missed_before_anything_is_sampled(monkeypatch:
     ("arguments", "complaint"),
     [
         (["-n", "5"], "--count should be greater than or equal to 100, not '5'"),
-        (["--sweep", "seeds=1,2"], "'seeds=1,2' cannot be swept"),
-        (["--sweep", "steps"], "'steps' cannot be swept"),
-        (["--sweep", "steps=a"], "'steps=a' holds a value that is not a number"),
-        (["--sweep", "steps=0"], "0 steps are not possible"),
+        (["--sweep", "seeds=1,2"], "'seeds=1,2' is not a valid sweep"),
+        (["--sweep", "steps"], "'steps' is not a valid sweep"),
+        (["--sweep", "steps=a"], "'steps=a' contains a value that is not a number"),
+        (["--sweep", "steps=0"], "0 steps are too few"),
         (["--show-nearest", "x.gif"], "'x.gif' has an unsupported file extension"),
     ],
 )

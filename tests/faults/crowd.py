@@ -15,7 +15,7 @@ import numpy as np
 
 from ddpmctl.errors import CheckpointError
 from ddpmctl.registry import Checkpoint, Registry
-from ddpmctl.registry.checkpoint import Vanished
+from ddpmctl.registry.checkpoint import CheckpointRemoved
 from tests.builders import commit
 from tests.conftest import ROOT, clean_environment
 
@@ -82,7 +82,7 @@ def take_part(home: Path, operations: int, seed: int) -> dict[str, object]:
                 with writer:
                     _write(writer, last.manifest.run.step + 1)
                 added[name] += 1
-        except Vanished:
+        except CheckpointRemoved:
             continue  # a newer one took its place: whoever reads tries again
         except CheckpointError as error:
             if "another process" not in error.message:

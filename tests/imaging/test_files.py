@@ -53,8 +53,8 @@ def test_a_target_that_cannot_be_is_refused(tmp_path: Path) -> None:
     (tmp_path / "folder.png").mkdir()
     missing = tmp_path / "missing" / "x.png"
     for path, message, hint in (
-        (tmp_path / "folder.png", f"{tmp_path / 'folder.png'} is a directory", "name a file with output"),
-        (missing, f"the directory {missing.parent} does not exist", f"mkdir -p '{missing.parent}'"),
+        (tmp_path / "folder.png", f"{tmp_path / 'folder.png'} is a folder", "pass a file as output"),
+        (missing, f"the folder {missing.parent} does not exist", f"mkdir -p '{missing.parent}'"),
     ):
         with pytest.raises(DdpmctlError) as caught:
             check_target(path, [".png"])
@@ -71,7 +71,7 @@ def test_a_target_without_permission_is_refused(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr("os.access", lambda asked, mode: Path(asked) != refused)
     with pytest.raises(DdpmctlError) as caught:
         check_target(path, [".png"])
-    assert caught.value.message == f"{path} cannot be written: no permission"
+    assert caught.value.message == f"permission denied: {path}"
 
 
 def test_a_file_is_written_and_overwritten_whole(tmp_path: Path) -> None:

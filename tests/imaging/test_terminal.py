@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from ddpmctl.cli.terminal import SHADES, curve, picture
+from ddpmctl.cli.terminal import SHADES, curve, to_characters
 
 from .support import Images
 
@@ -20,7 +20,7 @@ def rendered(image: Images, columns: int, *, colour: bool) -> str:
     console = Console(
         file=text, force_terminal=colour, color_system="truecolor" if colour else None, no_color=not colour, width=100
     )
-    console.print(picture(image, columns, colour=colour), end="")
+    console.print(to_characters(image, columns, colour=colour), end="")
     return text.getvalue()
 
 

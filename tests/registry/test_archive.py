@@ -67,9 +67,9 @@ def test_a_name_is_made_of_the_file_s(registry: Registry, packed: Path, file: st
 
 
 def test_a_taken_name_is_refused(registry: Registry, packed: Path) -> None:
-    with pytest.raises(UsageError, match="there is a model 'tiny' already"):
+    with pytest.raises(UsageError, match="a model named 'tiny' already exists"):
         import_archive(registry, packed, None)
-    with pytest.raises(UsageError, match="cannot be a model's name"):
+    with pytest.raises(UsageError, match="is not a valid model name"):
         import_archive(registry, packed, "../x")
 
 
@@ -120,7 +120,7 @@ def manifest_with(old: str, new: str) -> Callable[[Members], Members]:
     return edit
 
 
-ONLY = "it does not hold weights.safetensors, manifest.json, history.csv and nothing else"
+ONLY = "it must contain exactly weights.safetensors, manifest.json, history.csv"
 
 
 @pytest.mark.parametrize(
@@ -136,10 +136,13 @@ ONLY = "it does not hold weights.safetensors, manifest.json, history.csv and not
         (linked, "weights.safetensors is not a regular file"),
         (bomb, r"weights.safetensors unpacks to 50000000 bytes from \d+"),
         (manifest_with('"seed": 0', '"seed": "x"'), r"Expected `int`, got `str` - at `\$\.run\.seed`"),
-        (manifest_with('"size": ', '"size": 9'), "weights.safetensors does not have the size that the manifest gives"),
+        (manifest_with('"size": ', '"size": 9'), "weights.safetensors does not have the size in the manifest"),
         (manifest_with('"sha256": "', '"sha256": "0'), "sha256 must be 64 hexadecimal digits"),
-        (manifest_with('"parameters": 6', '"parameters": 7'), "weights.safetensors: it does not hold 7 parameters"),
-        (manifest_with('"schema": 5', '"schema": 6'), "it has schema 6 and this ddpmctl knows 5: upgrade ddpmctl"),
+        (manifest_with('"parameters": 6', '"parameters": 7'), "weights.safetensors: it does not contain 7 parameters"),
+        (
+            manifest_with('"schema": 5', '"schema": 6'),
+            "it has schema 6 but this ddpmctl supports up to 5: upgrade ddpmctl",
+        ),
     ],
 )
 def test_what_export_would_not_write_is_refused_before_anything_lands(
@@ -149,7 +152,7 @@ def test_what_export_would_not_write_is_refused_before_anything_lands(
     before = tree(registry.home)
     with pytest.raises(CheckpointError, match=rf"^{packed} is not an archive of a model: {why}") as caught:
         import_archive(registry, packed, "evil")
-    assert caught.value.hint == "ddpmctl models export MODEL FILE.zip makes one"
+    assert caught.value.hint == "create one: ddpmctl models export MODEL FILE.zip"
     assert tree(registry.home) == before
 
 
@@ -168,7 +171,7 @@ def test_what_is_no_zip_is_refused(registry: Registry, tmp_path: Path, data: byt
     (tmp_path / "x.zip").write_bytes(data)
     with pytest.raises(CheckpointError, match="is not an archive of a model"):
         import_archive(registry, tmp_path / "x.zip", None)
-    with pytest.raises(CheckpointError, match=r"^there is no file "):
+    with pytest.raises(CheckpointError, match=r"does not exist$"):
         import_archive(registry, tmp_path / "missing.zip", None)
     with pytest.raises(CheckpointError, match="cannot be read: Is a directory"):
         import_archive(registry, tmp_path, None)
@@ -212,7 +215,7 @@ def test_the_card_tells_what_is_needed_to_judge_and_to_make_it_again(registry: R
         "## Command",
         "## Metrics",
         "## Limitations",
-        "Licence: not chosen",
+        "Licence: not specified",
     ):
         assert words in told
     assert manifest.files["weights.safetensors"].sha256 in told

@@ -82,22 +82,25 @@ def without(name: str) -> Callable[[dict[str, Any]], object]:
     ("edit", "complaint"),
     [
         (lambda values: [values], "it is not a JSON object"),
-        (edited(schema=6), "it has schema 6 and this ddpmctl knows 5: upgrade ddpmctl"),
-        (lambda values: {"schema": 99}, "it has schema 99 and this ddpmctl knows 5: upgrade ddpmctl"),
+        (edited(schema=6), "it has schema 6 but this ddpmctl supports up to 5: upgrade ddpmctl"),
+        (lambda values: {"schema": 99}, "it has schema 99 but this ddpmctl supports up to 5: upgrade ddpmctl"),
         (
             edited(schema=4),
             "it has schema 4 and was written by an earlier version of ddpmctl: train the model again",
         ),
-        (edited(schema=0), "it names no known schema"),
-        (edited(schema="1"), "it names no known schema"),
-        (edited(schema=True), "it names no known schema"),
-        (without("schema"), "it names no known schema"),
+        (edited(schema=0), "it has no valid schema version"),
+        (edited(schema="1"), "it has no valid schema version"),
+        (edited(schema=True), "it has no valid schema version"),
+        (without("schema"), "it has no valid schema version"),
         (without("config"), "Object missing required field `config`"),
         (without("created"), "Object missing required field `created`"),
         (edited(code="import os"), "unknown field code - at `$`"),
         (edited(parameters="6"), "Expected `int`, got `str` - at `$.parameters`"),
-        (edited(classes=["a", "b"]), "classes must be as many as config.model.num_classes"),
-        (edited(classes=[*"abcdefghi", "A"]), "the class names 'a' and 'A' cannot be told apart when typed"),
+        (edited(classes=["a", "b"]), "the number of classes must equal config.model.num_classes"),
+        (
+            edited(classes=[*"abcdefghi", "A"]),
+            "the class names 'a' and 'A' are ambiguous: they differ only in case, accents or separators",
+        ),
         (edited(created="2000-01-01"), "created must have a time zone"),
         (edited(created="yesterday"), "Invalid isoformat string: 'yesterday'"),
         (edited(files={}), "files must be weights.safetensors and history.csv"),
@@ -122,16 +125,16 @@ def without(name: str) -> Callable[[dict[str, Any]], object]:
         (inside("run", step=1_000_001), "the counts of the run are inconsistent - at `$.run`"),
         (inside("run", step=-1), "the counts of the run are inconsistent - at `$.run`"),
         (inside("run", stopped="never"), "Invalid enum value 'never' - at `$.run.stopped`"),
-        (edited(best=None), "metric is given and best is not"),
+        (edited(best=None), "metric requires best"),
         (edited(resume={}), "Object missing required field `plan` - at `$.resume`"),
-        (edited(resume=RESUME | {"plan": PLAN | {"steps": 0}}), "the plan does not fit together - at `$.resume.plan`"),
+        (edited(resume=RESUME | {"plan": PLAN | {"steps": 0}}), "the plan is inconsistent - at `$.resume.plan`"),
         (
             edited(resume=RESUME | {"plan": PLAN | {"segments": [RATES, RATES]}}),
-            "the plan does not fit together - at `$.resume.plan`",
+            "the plan is inconsistent - at `$.resume.plan`",
         ),
         (
             edited(resume=RESUME | {"plan": PLAN | {"segments": [RATES | {"level": 2}]}}),
-            "the plan does not fit together - at `$.resume.plan.segments[0]`",
+            "the plan is inconsistent - at `$.resume.plan.segments[0]`",
         ),
         (
             edited(resume=RESUME | {"plan": PLAN | {"steps": 1_000_000, "segments": [RATES | {"end": 1_000_000}]}}),
@@ -174,5 +177,5 @@ def test_another_manifest_than_the_pointer_means_does_not_go_unseen(registry: Re
     path = register(registry, "tiny") / "manifest.json"
     other = register(registry, "other", value=0.25) / "manifest.json"
     path.write_bytes(other.read_bytes())
-    with pytest.raises(CheckpointError, match=r"names another 00000010 than there is$"):
+    with pytest.raises(CheckpointError, match=r"refers to a different version of 00000010$"):
         registry.open("tiny")

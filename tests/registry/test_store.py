@@ -17,8 +17,8 @@ def test_an_empty_registry_says_how_to_fill_it(registry: Registry) -> None:
     for reference in (None, "latest"):
         with pytest.raises(CheckpointError) as caught:
             registry.open(reference)
-        assert caught.value.message == "there is no model yet"
-        assert caught.value.hint == "make one: ddpmctl demo, or ddpmctl train"
+        assert caught.value.message == "no models yet"
+        assert caught.value.hint == "train one: ddpmctl demo, or ddpmctl train"
     assert not registry.home.exists()
 
 
@@ -72,7 +72,7 @@ def test_a_name_goes_before_a_path(registry: Registry, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize(
-    ("reference", "hint"), [("tinny", "did you mean tiny?"), ("nowhere/at/all", "ddpmctl models lists them")]
+    ("reference", "hint"), [("tinny", "did you mean tiny?"), ("nowhere/at/all", "list models: ddpmctl models")]
 )
 def test_an_unknown_model_is_an_error_with_the_one_that_was_meant(
     registry: Registry, reference: str, hint: str
@@ -80,7 +80,7 @@ def test_an_unknown_model_is_an_error_with_the_one_that_was_meant(
     register(registry, "tiny")
     with pytest.raises(CheckpointError) as caught:
         registry.open(reference)
-    assert (caught.value.message, caught.value.hint) == (f"there is no model '{reference}'", hint)
+    assert (caught.value.message, caught.value.hint) == (f"unknown model '{reference}'", hint)
 
 
 @pytest.mark.parametrize("what", ["picture.png", "weights.safetensors", "00000010/history.csv", "empty"])
@@ -95,7 +95,7 @@ def test_what_is_no_checkpoint_is_refused(registry: Registry, tmp_path: Path, wh
     with pytest.raises(CheckpointError) as caught:
         registry.open(str(path))
     assert caught.value.message == f"{path} is not a checkpoint"
-    assert caught.value.hint == "ddpmctl models lists the models there are"
+    assert caught.value.hint == "list models: ddpmctl models"
 
 
 def test_stray_files_are_ignored(registry: Registry) -> None:
@@ -106,7 +106,7 @@ def test_stray_files_are_ignored(registry: Registry) -> None:
         stray.write_text("mine")
     (registry.models / ".hidden" / "best").write_text("00000010")
     assert registry.names() == ["tiny"]
-    assert [entry.name for entry in registry.survey()] == ["tiny"]
+    assert [entry.name for entry in registry.iter_models()] == ["tiny"]
     check_whole(registry, "tiny", 10)
 
 
@@ -123,11 +123,12 @@ def test_without_a_setting_the_home_is_the_platforms(monkeypatch: pytest.MonkeyP
 def test_a_home_that_cannot_be_is_an_error_that_names_the_setting(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     registry = Registry(tmp_path / "file")
-    for attempt in (registry.names, lambda: registry.writer("tiny", "")):
+    attempts = (("readable", registry.names), ("writable", lambda: registry.writer("tiny", "")))
+    for needed, attempt in attempts:
         with pytest.raises(DdpmctlError) as caught:
             attempt()
         assert str(registry.models) in caught.value.message
-        assert caught.value.hint == "set DDPMCTL_HOME"
+        assert caught.value.hint == f"set DDPMCTL_HOME to a {needed} folder"
 
 
 @pytest.mark.parametrize("content", ["", "00000099\n", "00000010\n", "../tiny/00000010\n", "/etc\n", "newest\n", "é"])
@@ -136,7 +137,8 @@ def test_a_damaged_pointer_is_an_error(registry: Registry, pointer: str, content
     model = register(registry, "tiny").parent
     (model / pointer).write_text(content, encoding="utf-8")
     with pytest.raises(
-        CheckpointError, match=r"tiny.*(does not name a checkpoint|cannot be read|which does not exist|names another)"
+        CheckpointError,
+        match=r"tiny.*(does not name a checkpoint|cannot be read|which does not exist|refers to a different version)",
     ):
         both(registry, "tiny")
 
@@ -147,10 +149,10 @@ def test_one_damaged_model_does_not_hide_the_others(registry: Registry) -> None:
     manifest_path = register(registry, "b", step=30) / "manifest.json"
     manifest_path.write_text("{}")
     assert registry.names() == ["a", "b", "c"]
-    a, b, c = registry.survey()
+    a, b, c = registry.iter_models()
     assert isinstance(a, Checkpoint)
     assert isinstance(c, Checkpoint)
-    assert b == Damaged("b", f"damaged checkpoint: {manifest_path}: it names no known schema")
+    assert b == Damaged("b", f"damaged checkpoint: {manifest_path}: it has no valid schema version")
     assert registry.open("latest").name == "c"
 
 

@@ -133,8 +133,8 @@ def test_a_fit_name_is_taken(registry: Registry, name: str) -> None:
 def test_an_unfit_name_is_refused_and_leaves_nothing(registry: Registry, name: str) -> None:
     with pytest.raises(UsageError) as caught:
         registry.writer(name, "")
-    assert caught.value.message == f"'{name}' cannot be a model's name"
-    assert caught.value.hint == "letters, digits, '.', '-' and '_', beginning with a letter or digit; not 'latest'"
+    assert caught.value.message == f"'{name}' is not a valid model name"
+    assert caught.value.hint == "use letters, digits, '.', '-' and '_', starting with a letter or digit; not 'latest'"
     assert not registry.home.exists()
 
 
@@ -156,8 +156,8 @@ def test_a_taken_name_is_refused(registry: Registry) -> None:
     register(registry, "tiny", step=10)
     with pytest.raises(UsageError) as caught:
         registry.writer("tiny", "")
-    assert caught.value.message == "there is a model 'tiny' already"
-    assert caught.value.hint == "choose another name, or replace it with force"
+    assert caught.value.message == "a model named 'tiny' already exists"
+    assert caught.value.hint == "choose a different name, or replace it with force"
     check_whole(registry, "tiny", 10)
 
 
@@ -200,7 +200,7 @@ def test_another_process_may_read_a_model_in_training_but_not_write_it(registry:
             [sys.executable, "-c", WRITE_ELSEWHERE, str(registry.home)], capture_output=True, text=True, check=False
         )
     assert (done.stdout.splitlines(), done.stderr) == (
-        ["another process is training 'tiny'", "choose another name", "10", "tiny-1"],
+        ["another process is training 'tiny'", "choose a different name", "10", "tiny-1"],
         "",
     )
 

@@ -121,7 +121,7 @@ def test_an_animation_ends_with_the_image(engine: Engine) -> None:
     with Image.open(io.BytesIO(animation.encode(".gif"))) as image:
         assert image.size == (128, 128)
     assert len(list(engine.trajectory(3, seed=5, steps=6))) == 6
-    with pytest.raises(UsageError, match="there is no view 'y'"):
+    with pytest.raises(UsageError, match="unknown view 'y'"):
         animate(engine, request, Timing(), "y")
 
 

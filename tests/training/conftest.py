@@ -50,7 +50,7 @@ def train(registry: Registry, digits: Dataset) -> Train:
         every: str | None = None,
         resume: str | None = None,
         more_epochs: int | None = None,
-        best_is_lost: bool = False,
+        best_is_damaged: bool = False,
         on_trainer: Callable[[Trainer], object] = lambda trainer: None,
         **training: Any,
     ) -> Trained:
@@ -74,7 +74,7 @@ def train(registry: Registry, digits: Dataset) -> Train:
             trainer = Trainer(config, data, spec, execution, writer, callbacks=watcher, **timing)
             trainer.should_stop = stop
             on_trainer(trainer)
-            stopped = trainer.train(resumed, more_epochs, best_is_lost=best_is_lost)
+            stopped = trainer.train(resumed, more_epochs, best_is_damaged=best_is_damaged)
         return Trained(name, stopped, watcher, trainer, registry)
 
     return run

@@ -77,16 +77,16 @@ def test_an_interrupted_run_is_resumed_bit_for_bit_and_given_more_epochs() -> No
 
 def test_errors_have_a_type_and_name_settings_as_python_spells_them() -> None:
     ddpmctl.train(config=tiny_config(), max_steps=1, name="taken", **SMALL)
-    with pytest.raises(ddpmctl.DdpmctlError, match="there is a model 'taken' already"):
+    with pytest.raises(ddpmctl.DdpmctlError, match="a model named 'taken' already exists"):
         ddpmctl.train(config=tiny_config(), max_steps=1, name="taken", **SMALL)
     with pytest.raises(ddpmctl.DdpmctlError) as caught:
         ddpmctl.train(accumulate=0)
     assert caught.value.hint == "accumulate=1 or more"
     with pytest.raises(ddpmctl.DdpmctlError) as caught:
         ddpmctl.resume("taken", lr=0.5, epochs=1)
-    assert caught.value.message.startswith("'taken' was planned with lr ")
-    assert caught.value.hint == "leave lr out, or train another model"
-    with pytest.raises(ddpmctl.DdpmctlError, match="there is no setting 'batchsize'"):
+    assert caught.value.message.startswith("cannot change lr of 'taken' from ")
+    assert caught.value.hint == "omit lr, or train a new model"
+    with pytest.raises(ddpmctl.DdpmctlError, match="unknown setting 'batchsize'"):
         ddpmctl.train(batchsize=4)
 
 

@@ -80,7 +80,7 @@ def test_on_a_device_that_is_seldom_waited_for_the_time_is_used_too(train: Train
     def wait_seldom(trainer: Trainer) -> None:
         def reading() -> int:
             read.append(trainer.state.step)
-            return next_reading(trainer.state.plan, trainer.state.step, trainer.begun_at, 50)
+            return next_reading(trainer.state.plan, trainer.state.step, trainer.start_step, 50)
 
         trainer._next_reading = reading  # type: ignore[method-assign]
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ddpmctl.config import TrainingConfig
-from ddpmctl.plan import MOST_RATE_SEGMENTS, Plan
+from ddpmctl.plan import MAX_RATE_SEGMENTS, Plan
 from ddpmctl.training.pacing import Pacer, first_plan, next_reading
 from tests.builders import tiny_config
 
@@ -60,7 +60,7 @@ def paced(duration: Duration, most: int = 1, config: TrainingConfig | None = Non
         seconds += duration(step - 1, seconds)
         run.ends.append(seconds)
         if step in (reading, plan.steps):
-            plan = pacer.after(step, seconds) or plan
+            plan = pacer.update(step, seconds) or plan
             reading = next_reading(plan, step, 0, most)
         elif pacer.is_overdue(step, seconds):
             reading = step + 1
@@ -91,7 +91,7 @@ PIECES = st.lists(
 def test_the_time_is_used_whatever_the_speed_does(pieces: list[tuple[float, float]], steps: int, most: int) -> None:
     run = paced(changing(pieces, LIMIT / steps), most)
     assert run.uses_its_time(most), run.ends[-1]
-    assert len(run.plan.segments) <= MOST_RATE_SEGMENTS
+    assert len(run.plan.segments) <= MAX_RATE_SEGMENTS
     assert all(0 < share <= 1 for share in run.shares)
     if run.longest < 0.01 * LIMIT:
         last = run.plan.segments[-1]
@@ -160,7 +160,7 @@ def test_noise_changes_the_plan_seldom() -> None:
     assert len(run.plan.segments) < 15
 
 
-@pytest.mark.parametrize(("base", "limit", "whole"), [(0.05, 500, True), (0.05, 5000, False)])
+@pytest.mark.parametrize(("base", "limit", "ok"), [(0.05, 500, True), (0.05, 5000, False)])
 def test_a_limit_of_steps_is_never_exceeded_and_the_decay_ends_there(base: float, limit: int, whole: bool) -> None:
     plans: list[Plan] = []
 
@@ -191,7 +191,7 @@ def test_a_process_that_begins_in_the_middle_learns_its_own_speed() -> None:
     step = 500
     while step < plan.steps:
         step, seconds = step + 1, seconds + 0.5
-        plan = pacer.after(step, seconds) or plan
+        plan = pacer.update(step, seconds) or plan
     assert 90 <= seconds <= 105
     assert step == pytest.approx(594, abs=5)
 
@@ -215,7 +215,7 @@ def test_a_device_is_waited_for_often_at_the_start_and_at_the_end_and_seldom_bet
 def test_a_clock_that_stands_still_is_no_fault() -> None:
     config = recipe()
     pacer = Pacer(config, LIMIT, first_plan(config, 10_000, LIMIT, None), 0, 0.0)
-    assert [pacer.after(step, 0.0) for step in range(1, 3)] == [None, None]
-    over = Pacer(config, LIMIT, first_plan(config, 10_000, LIMIT, None), 500, 200.0).after(501, 200.0)
+    assert [pacer.update(step, 0.0) for step in range(1, 3)] == [None, None]
+    over = Pacer(config, LIMIT, first_plan(config, 10_000, LIMIT, None), 500, 200.0).update(501, 200.0)
     assert over is not None
     assert (over.steps, over.ends_early) == (501, True)

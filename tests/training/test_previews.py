@@ -38,8 +38,8 @@ def drawn_over(seconds: float, cost: float, step: float = 0.1, rate: float = 640
     kept.add(0, PREVIEW)
     for number in range(1, count + 1):
         trained = number * step
-        kept.offer(number, trained, rate, round((count - number) * step * rate))
-    kept.offer(count, trained, rate, 0)
+        kept.maybe_draw(number, trained, rate, round((count - number) * step * rate))
+    kept.maybe_draw(count, trained, rate, 0)
     return kept, when
 
 
@@ -168,4 +168,4 @@ def test_a_roll_back_grants_no_time_anew() -> None:
     kept, _ = drawn_over(100, 0.1)
     state, before = kept.arrays(), kept.steps[-1]
     kept.restore(state, 50.0)
-    assert kept.offer(before + 1, 100.1, 640.0, 64) == 0.0
+    assert kept.maybe_draw(before + 1, 100.1, 640.0, 64) == 0.0

@@ -151,7 +151,7 @@ def test_an_extension_is_planned_from_where_the_run_is() -> None:
 
 def test_another_network_s_state_is_refused_and_the_run_stays(train: Train) -> None:
     cut = cut_after(train, 5, epochs=2)
-    with pytest.raises(CheckpointError, match="does not hold the state of this training: it holds"):
+    with pytest.raises(CheckpointError, match="does not match this run's training state: "):
         train(resume=cut.name, config=tiny_config(model={"widths": [16, 48]}))
     assert apart(train(resume=cut.name, epochs=2), train(epochs=2)) == []
 
@@ -164,7 +164,7 @@ def test_a_missing_piece_is_an_error_and_never_a_fresh_start(
     whole = cut.last.state()
     del whole[missing]
     monkeypatch.setattr("ddpmctl.registry.Checkpoint.state", lambda self: dict(whole))
-    with pytest.raises(CheckpointError, match="does not hold the state of this training"):
+    with pytest.raises(CheckpointError, match="does not match this run's training state"):
         train(resume=cut.name, epochs=2, optimizer="muon")
 
 
@@ -262,7 +262,7 @@ def test_a_best_commit_that_was_damaged_is_sought_anew(train: Train) -> None:
     weights.write_bytes(weights.read_bytes()[:-1] + b"\0")
     # Worse than the lost one, but whole.
     resumed = train(
-        resume=cut.name, epochs=4, best_is_lost=True, on_trainer=lambda t: setattr(t, "_validation_mse", lambda: 9.0)
+        resume=cut.name, epochs=4, best_is_damaged=True, on_trainer=lambda t: setattr(t, "_validation_mse", lambda: 9.0)
     )
     assert resumed.best.manifest.metric is not None
     assert resumed.best.manifest.metric.value == 9.0

@@ -91,7 +91,7 @@ def test_each_epoch_shows_every_training_image_once_and_no_held_out_one(train: T
                 shown.append(x0)
             return inner(model, x0, *rest)
 
-        trainer.previews.offer = lambda *_, **__: 0.0  # type: ignore[method-assign]
+        trainer.previews.maybe_draw = lambda *_, **__: 0.0  # type: ignore[method-assign]
         members = {"loss": staticmethod(loss), "pixel_range": step.diffusion.pixel_range}
         step.diffusion = type("Watched", (), members)()
 
@@ -235,7 +235,7 @@ def test_where_nothing_can_be_compiled_the_run_does_not_begin(
     monkeypatch.setattr(nn.Module, "compile", lambda model: setattr(model, "_compiled_call_impl", broken))
     with pytest.raises(DdpmctlError) as caught:
         train(compiled=True)
-    assert caught.value.message == "torch.compile does not work here: No working C++ compiler found"
+    assert caught.value.message == "torch.compile failed: No working C++ compiler found"
     assert caught.value.hint == "compile=False"
     assert registry.names() == []
 
@@ -345,9 +345,9 @@ def test_a_run_that_never_is_finite_gives_up_and_keeps_the_last_good_model(train
         train(epochs=4, lr=4e-3, decay=0.0, warmup=0.0, watcher=watcher, on_trainer=trainers.append)
     assert caught.value.message == (
         "the loss is not finite at step 12, with a learning rate of 0.0005; "
-        "going back and halving the rate 3 times did not help"
+        "still not finite after 3 roll-backs with halved learning rate"
     )
-    assert caught.value.hint == "train again with a lower one, such as lr=0.0001"
+    assert caught.value.hint == "train again with a lower learning rate, such as lr=0.0001"
     assert len(watcher.rollbacks) == 3
     assert registry.open("run-0").manifest.run.step == 8
     assert all(np.isfinite(array).all() for array in registry.open("run-0").weights().values())
@@ -378,7 +378,7 @@ def test_a_batch_that_does_not_fit_in_memory_is_answered_with_one_that_does(trai
     with pytest.raises(DdpmctlError) as caught:
         train(batch_size=32, on_trainer=watch)
     assert caught.value.message == "a batch of 32 does not fit in memory; one of 8 does"
-    assert caught.value.hint == "batch_size=8, or accumulate=4 for the same steps in parts"
+    assert caught.value.hint == "batch_size=8, or accumulate=4 for gradient accumulation"
 
 
 def test_where_not_even_one_image_fits_that_is_said(train: Train) -> None:

@@ -1,1 +1,1 @@
-"""One thin module a subcommand: parse, call, render. None imports torch at its top."""
+"""One module per subcommand: parse, call, render. None imports torch at module level."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ddpmctl.cli import options
 from ddpmctl.cli.output import Output
 from ddpmctl.cli.sampling import SamplingArguments, steps_bar
-from ddpmctl.cli.terminal_images import draw, play, warn_of_boxes
+from ddpmctl.cli.terminal_images import draw, play, warn_missing_glyphs
 from ddpmctl.config import choose
 from ddpmctl.errors import UsageError
 from ddpmctl.registry import last_readable, open_model
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".gif", ".webp", ".png")
 DRAWN, LINES = 5, 12
-"""Frames that a terminal is shown of an animation that does not play, and lines that they fill at most."""
+"""Frames shown in the terminal for an animation that is not played, and the maximum number of lines."""
 
 
 def animate(
@@ -50,7 +50,7 @@ def animate(
 
     All timesteps: ddpmctl animate 3 --sampler ddpm --steps 1000
 
-    The previews of a training: ddpmctl animate --training demo -o learning.gif
+    Animate the previews of a training run: ddpmctl animate --training demo -o learning.gif
     """
     from ddpmctl.imaging.animation import Timing
 
@@ -68,7 +68,7 @@ def animate(
         _animate_training(out, training, output, timing, upscale, drawn)
         return
     if label is None:
-        raise UsageError("no label was given", "ddpmctl animate 3, or ddpmctl animate --training MODEL")
+        raise UsageError("missing argument LABEL", "ddpmctl animate 3, or ddpmctl animate --training MODEL")
     _animate_sampling(out, sampling, label, output, timing, show, (upscale, interpolation), drawn)
 
 
@@ -82,7 +82,7 @@ def _animate_sampling(
     enlarged: tuple[int, str],
     drawn: tuple[bool, bool | None],
 ) -> None:
-    """The way from noise to one image."""
+    """Animate the denoising of one image."""
     from ddpmctl.imaging.files import check_target, free_path, safe_stem, write_atomic
     from ddpmctl.sampling.animation import VIEWS, animate
     from ddpmctl.sampling.files import Enlargement
@@ -102,7 +102,7 @@ def _animate_sampling(
     write_atomic(path, animation.encode(path.suffix.lower()))
     count = len(animation.frames)
     if count < timing.frames:
-        out.note(f"{count} frames, since there are as many steps")
+        out.note(f"{count} frames: there are only {count} sampling steps")
     _draw(out, animation, *drawn)
     record = {**request.to_dict(), "label": request.labels[0], "class": request.classes[0], "frames": count}
     out.result({**record, "show": view, "files": [str(path)]}, bare=[str(path)])
@@ -111,7 +111,7 @@ def _animate_sampling(
 def _animate_training(
     out: Output, reference: str, output: Path | None, timing: "Timing", upscale: int, drawn: tuple[bool, bool | None]
 ) -> None:
-    """The previews that a training kept."""
+    """Animate the stored previews of a run."""
     from ddpmctl.imaging.files import check_target, write_atomic
     from ddpmctl.sampling.files import Enlargement
     from ddpmctl.sampling.training_film import TrainingFilm
@@ -121,7 +121,7 @@ def _animate_training(
     Enlargement(upscale).check(checkpoint.manifest.config.model, len(film.labels) * len(film.steps))
     path = output or film.default_file()
     check_target(path, SUFFIXES)
-    warn_of_boxes(out, checkpoint.manifest.classes)
+    warn_missing_glyphs(out, checkpoint.manifest.classes)
     animation = film.animate(timing, upscale)
     write_atomic(path, animation.encode(path.suffix.lower()))
     _draw(out, animation, *drawn)
@@ -130,7 +130,7 @@ def _animate_training(
 
 
 def _draw(out: Output, animation: "Animation", plays: bool, show: bool | None) -> None:
-    """Play it in the terminal, or draw some of its frames in a row."""
+    """Play it in the terminal, or show some of its frames in a row."""
     from ddpmctl.imaging.animation import pick
 
     frames = animation.small_frames

@@ -1,4 +1,4 @@
-"""``ddpmctl data``: list the datasets; its subcommands are in files of their own."""
+"""``ddpmctl data``: list the datasets; each subcommand has its own file."""
 
 from dataclasses import asdict
 
@@ -37,7 +37,7 @@ def ls(data_dir: DataDir = None, as_json: Json = False, quiet: Quiet = False) ->
     """
     out = Output("data", as_json=as_json, quiet=quiet)
     rows = [asdict(status) for status in list_datasets(data_dir)]
-    table = Table("name", "where", "state", box=None)
+    table = Table("name", "location", "status", box=None)
     for row in rows:
         table.add_row(*row.values())
     out.result({"datasets": rows}, table, bare=[row["name"] for row in rows])

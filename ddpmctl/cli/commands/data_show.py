@@ -7,7 +7,7 @@ import typer
 
 from ddpmctl.cli.options import DataDir, DatasetArgument, Json, Quiet, SheetOutput, Show, Upscale
 from ddpmctl.cli.output import Output
-from ddpmctl.cli.terminal_images import draw, warn_of_boxes
+from ddpmctl.cli.terminal_images import draw, warn_missing_glyphs
 from ddpmctl.config import IMAGE_SIZES, choose
 from ddpmctl.data import load_dataset, resolve_dataset
 
@@ -15,14 +15,14 @@ from ddpmctl.data import load_dataset, resolve_dataset
 def show_sheet(
     name: DatasetArgument = "mnist",
     output: SheetOutput = None,
-    image_size: Annotated[str, typer.Option(metavar="<32|64>", help="Side of the images in pixels.")] = "32",
+    image_size: Annotated[str, typer.Option(metavar="<32|64>", help="Image size in pixels.")] = "32",
     upscale: Upscale = 2,
     show: Show = None,
     data_dir: DataDir = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write a sheet of real images, preprocessed as in training.
+    """Write a grid of real images, preprocessed as in training.
 
     Example: ddpmctl data show strokes -o strokes.png
     """
@@ -38,7 +38,7 @@ def show_sheet(
     check_target(path, [".png"])
     loaded = load_dataset(name, side, data_dir, fit=fit, notice=out.warn)
     check_upscale(upscale, "nearest", SHEET_ROWS * len(loaded.classes), side, int(loaded.images.shape[1]))
-    warn_of_boxes(out, loaded.classes)
+    warn_missing_glyphs(out, loaded.classes)
     rows, titles = sheet_rows(loaded)
     write_atomic(path, png(labelled_grid(rows, titles, upscale)))
     draw(out, [image for row in rows for image in row], show)

@@ -8,7 +8,7 @@ import typer
 from ddpmctl import plugins
 from ddpmctl.cli.options import DataDir, DatasetOrFolder, Json, Quiet
 from ddpmctl.cli.output import Output
-from ddpmctl.cli.shards import holds_shards, verify_shards
+from ddpmctl.cli.shards import has_shards, verify_shards
 from ddpmctl.data import DATASETS, OWN
 from ddpmctl.data.catalogue import verify_dataset
 from ddpmctl.errors import ExitCode
@@ -18,18 +18,18 @@ from ddpmctl.paths import expand_home
 def verify(
     name: DatasetOrFolder = "mnist", data_dir: DataDir = None, as_json: Json = False, quiet: Quiet = False
 ) -> None:
-    """Read a whole dataset and list files that are not used; exits with 1 if there are any.
+    """Read a complete dataset and list unused files; exits with 1 if there are any.
 
     Example: ddpmctl data verify strokes
 
-    For a folder of generate --all, verify that every image is present once and correct.
+    For the output of generate --all, verify that every image is present exactly once and intact.
     """
     out = Output("data verify", as_json=as_json, quiet=quiet)
     datasets = (*DATASETS, *plugins.available(plugins.DATASETS))
     folder = expand_home(name)
     # An isdir that returns False, and does not raise, for text that cannot be a path.
     if name.partition(":")[0] not in datasets and os.path.isdir(folder):  # noqa: PTH112
-        if holds_shards(folder):
+        if has_shards(folder):
             record, summary, problems = verify_shards(folder)
             _report(out, record, [summary], problems)
             return

@@ -9,7 +9,7 @@ import typer
 from ddpmctl.cli import options
 from ddpmctl.cli.output import Output
 from ddpmctl.cli.sampling import SamplingArguments, steps_bar
-from ddpmctl.cli.terminal_images import draw, warn_of_boxes
+from ddpmctl.cli.terminal_images import draw, warn_missing_glyphs
 from ddpmctl.cli.training import run_training
 from ddpmctl.config import load_preset
 from ddpmctl.errors import CheckpointError, DataError, DdpmctlError, Setting
@@ -21,20 +21,20 @@ from ddpmctl.training.run_spec import RunSpec
 NAME = "demo"
 FOLDER = Path("ddpmctl-demo")
 MAX_TRAINING = 120.0
-"""Seconds: together with the start and the pictures, three minutes are enough on two slow cores."""
+"""Seconds: together with start-up and sampling, three minutes are enough on two slow cores."""
 
 SEED = 0
 
 
 def demo(
-    retrain: Annotated[bool, typer.Option("--retrain", help="Train again although there is a demo model.")] = False,
+    retrain: Annotated[bool, typer.Option("--retrain", help="Train again even if a demo model exists.")] = False,
     data_dir: options.DataDir = None,
     show: options.Show = None,
     device: options.Device = "auto",
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Train a small model and write its first images, in one go.
+    """Train a small model and generate its first images.
 
     Example: ddpmctl demo
 
@@ -44,7 +44,9 @@ def demo(
     try:
         FOLDER.mkdir(exist_ok=True)
     except OSError as error:
-        raise DdpmctlError(f"cannot make the folder {FOLDER}: {error.strerror}", "cd to a folder of yours") from error
+        raise DdpmctlError(
+            f"cannot create the folder {FOLDER}: {error.strerror}", "change to a writable folder"
+        ) from error
     checkpoint = None if retrain else finished_demo()
     if checkpoint is None and not retrain and is_unfinished():
         try:
@@ -52,27 +54,27 @@ def demo(
             run_training(out, partial(runs.resume, NAME, data_dir=data_dir, device=given))
         except DataError as error:
             raise DataError(
-                error.message, Setting("data_dir"), " with the folder it was begun with, or ", Setting("retrain")
+                error.message, "pass the original ", Setting("data_dir"), ", or use ", Setting("retrain")
             ) from error
     elif checkpoint is None:
         _train(out, data_dir, device)
     else:
         dataset = checkpoint.manifest.dataset.name
-        out.note(f"using the model '{NAME}' that is there, trained on {dataset}; --retrain trains anew")
-    files = make_pictures(out, device, show)
+        out.note(f"using the existing model '{NAME}' (trained on {dataset}); --retrain trains it again")
+    files = write_images(out, device, show)
     out.note(
-        "\ngo on with:\n"
-        "  ddpmctl generate 8 --upscale 4 -o eight.png    one digit\n"
-        "  ddpmctl animate 3 -o three.gif                 a digit carved out of noise\n"
-        "  ddpmctl grid --rows 5                          more of each\n"
-        "  ddpmctl inspect demo                           what was trained, and how\n"
+        "\nnext steps:\n"
+        "  ddpmctl generate 8 --upscale 4 -o eight.png    generate one digit\n"
+        "  ddpmctl animate 3 -o three.gif                 animate the denoising of a digit\n"
+        "  ddpmctl grid --rows 5                          more samples of every class\n"
+        "  ddpmctl inspect demo                           describe the model and its training\n"
         "  ddpmctl train                                  a better model, in hours or on a GPU"
     )
     out.result({"model": NAME, "files": files}, bare=files)
 
 
 def finished_demo() -> Checkpoint | None:
-    """The demo model, if its training was not cut short."""
+    """The demo model, if its training finished."""
     if NAME not in Registry().names():
         return None
     try:
@@ -84,12 +86,12 @@ def finished_demo() -> Checkpoint | None:
 
 
 def is_unfinished() -> bool:
-    """Whether there is a demo training that was cut short and can go on."""
+    """Whether there is a demo run that can be resumed."""
     return any(isinstance(last, Checkpoint) and last.name == NAME for last in Registry().unfinished())
 
 
-def make_pictures(out: Output, device: str, show: bool | None = None) -> list[str]:
-    """Write a digit, a sheet and an animation, and show the sheet."""
+def write_images(out: Output, device: str, show: bool | None = None) -> list[str]:
+    """Write a digit, a grid and an animation, and show the grid."""
     from ddpmctl.imaging.animation import Timing
     from ddpmctl.imaging.files import png, write_atomic
     from ddpmctl.sampling.animation import animate
@@ -104,7 +106,7 @@ def make_pictures(out: Output, device: str, show: bool | None = None) -> list[st
     paths = [FOLDER / name for name in ("eight.png", "sheet.png", "three.gif")]
     enlargement = Enlargement(8)
     save_images(paths[:1], enlargement.apply(engine.run(eight)), eight, enlargement)
-    warn_of_boxes(out, classes)
+    warn_missing_glyphs(out, classes)
     with steps_bar(out, request.sampling.steps * len(request.labels)) as on_step:
         sheet = sample_grid(engine, request, on_step=on_step)
     write_atomic(paths[1], png(sheet.pixels, sheet.provenance))

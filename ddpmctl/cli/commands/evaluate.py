@@ -43,7 +43,7 @@ def evaluate(
         precision=precision,
     )  # fmt: skip
     request = sampling.request(open_model(model))
-    # Checked above, and only now: torch takes a second to import.
+    # Imported late: importing torch takes a second.
     from ddpmctl.evaluation.api import evaluate as evaluate_model
 
     with task_bars(out) as progress:

@@ -37,11 +37,11 @@ def generate(
 
     Image k of a request is generated from seed + k, so each can be reproduced alone.
 
-    Show how a picture was generated: ddpmctl inspect eight.png
+    Show how an image was generated: ddpmctl inspect eight.png
 
-    Generate it again: ddpmctl generate --like eight.png
+    Reproduce it: ddpmctl generate --like eight.png
 
-    Keep the model loaded and ask for labels: ddpmctl generate --interactive
+    Prompt for labels; the model stays loaded: ddpmctl generate --interactive
 
     Generate many images as shards, in any number of processes: ddpmctl generate --all -n 1000 -o images
     """

@@ -5,7 +5,7 @@ from pathlib import Path
 from ddpmctl.cli import options
 from ddpmctl.cli.output import Output
 from ddpmctl.cli.sampling import SamplingArguments, steps_bar
-from ddpmctl.cli.terminal_images import draw, warn_of_boxes
+from ddpmctl.cli.terminal_images import draw, warn_missing_glyphs
 from ddpmctl.registry import open_model
 
 DEFAULT = Path("test_results.png")
@@ -27,7 +27,7 @@ def grid(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Generate a sheet with titled samples of every class.
+    """Generate a grid with titled samples of every class.
 
     Example: ddpmctl grid -o sheet.png --rows 3
     """
@@ -46,7 +46,7 @@ def grid(
     classes = checkpoint.manifest.classes
     request = sampling.request(checkpoint, grid_labels(len(classes), rows))
     Enlargement(upscale).check(checkpoint.manifest.config.model, len(request.labels))
-    warn_of_boxes(out, classes)
+    warn_missing_glyphs(out, classes)
     engine, request = sampling.load(out, request)
     with steps_bar(out, request.sampling.steps * len(request.labels)) as on_step:
         sheet = sample_grid(engine, request, upscale, on_step)

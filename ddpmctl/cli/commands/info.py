@@ -27,8 +27,8 @@ def info(as_json: Json = False) -> None:
         "packages": found.packages,
         "extras": found.extras,
         "computing": found.compute,
-        "torchvision": _reason(found.torchvision) or "fits torch",
-        "opencv": _reason(found.opencv) or "loads",
+        "torchvision": _reason(found.torchvision) or "compatible",
+        "opencv": _reason(found.opencv) or "ok",
         "directories": {name: _directory(folder) for name, folder in found.folders.items()},
         "settings": found.variables,
         "plugins": [
@@ -67,17 +67,17 @@ def _table(found: Environment, data: dict[str, Any]) -> RenderableType:
     row("extras", ", ".join(f"{name} {'yes' if there else 'no'}" for name, there in found.extras.items()))
     compute = found.compute
     if "problem" in compute:
-        row("computing", compute["problem"])
+        row("device", compute["problem"])
     else:
-        row("computing", f"{compute['described']}, in {compute['precision']}: {compute['why']}")
-        row("threads", f"{compute['threads']}, on {compute['cpus']}; {compute['waiting']}")
+        row("device", f"{compute['described']}, {compute['precision']} ({compute['why']})")
+        row("threads", f"{compute['threads']} threads ({compute['cpus']}), {compute['waiting']}")
         row("torch", compute["build"])
     row("torchvision", data["torchvision"])
     row("OpenCV", data["opencv"])
     for name, folder in found.folders.items():
-        state = decimal(folder.bytes) if folder.exists else "empty"
+        state = decimal(folder.bytes) if folder.exists else "not created yet"
         row(name, _reason(folder.problem) or f"{folder.path}, {state}")
-    row("settings", ", ".join(f"{name}={value}" for name, value in found.variables.items()) or "none")
+    row("environment", ", ".join(f"{name}={value}" for name, value in found.variables.items()) or "none")
     row("plugins", ", ".join(f"{p.name} from {p.distribution} {p.version}" for p in found.plugins) or "none")
     terminal = data["terminal"]
     row("terminal", f"{terminal['size']}, colours {terminal['colours']}, {terminal['encoding']}")

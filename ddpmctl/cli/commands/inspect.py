@@ -13,7 +13,7 @@ from rich.text import Text
 from ddpmctl.cli import options
 from ddpmctl.cli.descriptions import (
     describe,
-    describe_picture,
+    describe_image,
     facts_table,
     layers_table,
     loss_curves,
@@ -21,20 +21,20 @@ from ddpmctl.cli.descriptions import (
     table,
 )
 from ddpmctl.cli.output import Output, encodes, escaped
-from ddpmctl.cli.terminal_images import draw, draw_picture, draw_sheet
+from ddpmctl.cli.terminal_images import draw, draw_file, draw_wide
 from ddpmctl.config import DiffusionConfig
 from ddpmctl.errors import CheckpointError, UsageError
 from ddpmctl.paths import expand, expand_home
 from ddpmctl.registry import Checkpoint, last_readable, open_model
 from ddpmctl.sampling.request import SamplingRequest, check_timesteps
 
-PICTURES = (".png", ".gif", ".webp", ".npz")
+IMAGE_SUFFIXES = (".png", ".gif", ".webp", ".npz")
 SCHEDULE_ROWS = 11
 PREVIEW_LINES = 12
 
 
 def inspect(
-    model: options.ModelOrPicture = None,
+    model: options.ModelOrImage = None,
     layers: options.Layers = False,
     schedule: options.ScheduleTable = False,
     history: options.History = False,
@@ -47,18 +47,18 @@ def inspect(
     show: options.Show = None,
     as_json: options.Json = False,
 ) -> None:
-    """Describe a model, or how a picture was generated.
+    """Describe a model, or show how an image was generated.
 
     Example: ddpmctl inspect --schedule
     """
     out = Output("inspect", as_json=as_json)
-    if model is not None and is_picture(model):
-        _inspect_picture(out, expand(model), show)
+    if model is not None and is_image_file(model):
+        _inspect_image(out, expand(model), show)
         return
     checkpoint = open_model(model)
     if at:
         if label is None:
-            raise UsageError("a noise level is probed for one label", f"--at {at[0]} --label 8")
+            raise UsageError("--at requires --label", f"--at {at[0]} --label 8")
         request = SamplingRequest.resolve(checkpoint, [label], seed=seed, device=device, precision="fp32")
         _probe(out, request, at, data_dir, output, show)
         return
@@ -82,20 +82,20 @@ def inspect(
     out.result(data, Group(*parts))
 
 
-def is_picture(reference: str) -> bool:
-    """Whether what is to be inspected is a picture and not a model."""
-    return Path(reference).suffix.lower() in PICTURES and not expand_home(reference).is_dir()
+def is_image_file(reference: str) -> bool:
+    """Whether the argument is an image file and not a model."""
+    return Path(reference).suffix.lower() in IMAGE_SUFFIXES and not expand_home(reference).is_dir()
 
 
-def _inspect_picture(out: Output, path: Path, show: bool | None) -> None:
+def _inspect_image(out: Output, path: Path, show: bool | None) -> None:
     from ddpmctl.imaging.provenance import read_provenance
     from ddpmctl.sampling.reproduce import find_model
 
-    draw_picture(out, path, show)
+    draw_file(out, path, show)
     provenance = read_provenance(path)
     found = find_model(provenance)
     record = {"file": str(path), **asdict(provenance), "model_now": found.name if found else None}
-    out.result(record, facts_table(describe_picture(path, provenance)))
+    out.result(record, facts_table(describe_image(path, provenance)))
 
 
 def _probe(
@@ -106,7 +106,7 @@ def _probe(
     output: Path | None,
     show: bool | None,
 ) -> None:
-    """Some noise levels of one image, seen through the network."""
+    """Probe the denoising of one image at several timesteps."""
     from ddpmctl.imaging.files import check_target, free_path, png, write_atomic
 
     check_timesteps(request.checkpoint, timesteps)
@@ -118,7 +118,7 @@ def _probe(
     engine = Engine(request.checkpoint, request.device, request.precision)
     grid = probe_grid(engine, request.labels[0], timesteps, request.seed, data_dir)
     write_atomic(path, png(grid.pixels, grid.provenance))
-    draw_sheet(out, grid.pixels, show)
+    draw_wide(out, grid.pixels, show)
     figures = Group(numbers_table(grid.measurements), Text(f"\n{escaped(str(path))}"))
     out.result({"name": request.checkpoint.name, "file": str(path), "levels": grid.measurements}, figures)
 
@@ -132,25 +132,25 @@ def overview(checkpoint: Checkpoint, last: Checkpoint) -> dict[str, Any]:
 
 
 def schedule_points(config: DiffusionConfig) -> Iterator[dict[str, float]]:
-    """Signal, noise and their ratio at timesteps spread over the chain."""
+    """Signal, noise and their ratio at evenly spaced timesteps."""
     from ddpmctl.build import build_diffusion
 
-    chain = build_diffusion(config).schedule
-    count = min(SCHEDULE_ROWS, len(chain))
+    schedule = build_diffusion(config).schedule
+    count = min(SCHEDULE_ROWS, len(schedule))
     for i in range(count):
-        t = round(i * (len(chain) - 1) / max(1, count - 1))
+        t = round(i * (len(schedule) - 1) / max(1, count - 1))
         yield {
             "t": t,
-            "beta": float(chain.betas[t]),
-            "alpha_bar": float(chain.alpha_bar[t]),
-            "signal": float(chain.alpha[t]),
-            "noise": float(chain.sigma[t]),
-            "snr": float(chain.snr[t]),
+            "beta": float(schedule.betas[t]),
+            "alpha_bar": float(schedule.alpha_bar[t]),
+            "signal": float(schedule.alpha[t]),
+            "noise": float(schedule.sigma[t]),
+            "snr": float(schedule.snr[t]),
         }
 
 
 def _draw_preview(out: Output, last: Checkpoint, show: bool | None) -> None:
-    """Draw the last preview of the training, where that was kept."""
+    """Show the last preview of the training, if previews were saved."""
     if not out.draws(show) or last.manifest.resume is None:
         return
     try:

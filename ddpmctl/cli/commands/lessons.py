@@ -39,7 +39,7 @@ def lessons(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Reproduce three classic mistakes beside their fixes.
+    """Reproduce three classic mistakes and compare them with their fixes.
 
     Example: ddpmctl lessons range --budget 30s
 
@@ -51,7 +51,7 @@ def lessons(
     spec = RunSpec(dataset=dataset, data_dir=data_dir, device=device, precision=precision, seed=seed).checked()
     find_loader(spec.dataset)
     check_folder(output)
-    # All that was typed is checked, and only now: torch takes a second to import.
+    # Imported late: importing torch takes a second.
     from ddpmctl.lessons.runner import run_lessons
 
     results: list[Result] = []
@@ -63,16 +63,18 @@ def lessons(
     except KeyboardInterrupt:
         done = [result.lesson for result in results]
         left = " ".join(name for name in chosen if name not in done)
-        saved = f"saved in {output}: {', '.join(done)}" if done else "no lesson was done yet"
-        raise Interrupted(f"interrupted; {saved}", f"the others: ddpmctl lessons {left} -o {output}") from None
+        saved = f"saved in {output}: {', '.join(done)}" if done else "no lesson finished"
+        raise Interrupted(
+            f"interrupted; {saved}", f"run the remaining lessons: ddpmctl lessons {left} -o {output}"
+        ) from None
     page = str(output / PAGE)
     parts = [part for result in results for part in _rendered(out, output, result)]
     data = {"page": page, "lessons": [result.to_dict() for result in results]}
-    out.result(data, Group(*parts, f"\nas a page: {page}"), bare=[page])
+    out.result(data, Group(*parts, f"\nreport: {page}"), bare=[page])
 
 
 def _noting(out: Output, bars: Callable[[str, int, int], None]) -> Callable[[str, int, int], None]:
-    """The progress of a task as a bar, or where none is drawn, a line when it starts."""
+    """The progress of a task as a bar, or if none is drawn, as a line when it starts."""
 
     def progress(task: str, done: int, total: int) -> None:
         if done == 0 and not out.animated:
@@ -91,7 +93,7 @@ def _rendered(out: Output, folder: Path, result: Result) -> Iterator[RenderableT
     from ddpmctl.cli.terminal import curve
 
     yield Text(f"\n{result.title} ({result.lesson})", style="bold")
-    yield f"trap: {result.trap}\nfix: {result.fix}\nclaim: {result.claim}"
+    yield f"mistake: {result.trap}\nfix: {result.fix}\nclaim: {result.claim}"
     yield Text(f"{_status(result)}: {result.verdict}\n", style="bold")
     if out.stdout.is_terminal:
         yield _sheet(out, folder, result)
@@ -105,7 +107,7 @@ def _rendered(out: Output, folder: Path, result: Result) -> Iterator[RenderableT
         yield drawn
         yield f"{table.note}\n"
     for network in result.networks[:2]:
-        for what, values in (("loss", network.losses), ("norm of the gradient", network.gradients)):
+        for what, values in (("loss", network.losses), ("gradient norm", network.gradients)):
             if values:
                 yield f"{what} of '{network.name}', {network.role}, over {network.steps:,} steps:"
                 plain = not encodes(out.stdout, "\u2800")
@@ -118,8 +120,8 @@ def _sheet(out: Output, folder: Path, result: Result) -> RenderableType:
     import numpy as np
     from PIL import Image
 
-    from ddpmctl.cli.terminal import picture
+    from ddpmctl.cli.terminal import to_characters
 
     with Image.open(folder / result.pictures[0].file) as image:
         pixels = np.asarray(image)
-    return picture(pixels, out.stdout.width, colour=out.stdout.color_system == "truecolor")
+    return to_characters(pixels, out.stdout.width, colour=out.stdout.color_system == "truecolor")

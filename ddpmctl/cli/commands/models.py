@@ -1,4 +1,4 @@
-"""``ddpmctl models``: list the models; its subcommands are in files of their own."""
+"""``ddpmctl models``: list the models; each subcommand has its own file."""
 
 from dataclasses import asdict
 from typing import Any
@@ -50,15 +50,15 @@ def ls(as_json: Json = False, quiet: Quiet = False) -> None:
     for last in found.unfinished:
         run = last.manifest.run
         busy = registry.in_training(last.name)
-        next_step = "it is being trained" if busy else f"ddpmctl train --resume {last.name}"
-        out.note(f"'{last.name}' is at step {run.step:,} of {run.planned_steps:,}: {next_step}")
+        next_step = "training in progress" if busy else f"ddpmctl train --resume {last.name}"
+        out.note(f"'{last.name}' is unfinished (step {run.step:,} of {run.planned_steps:,}): {next_step}")
     records = [{**_record(best, last), "in_use": best.name == default} for best, last in found.models]
     data = {
         "models": records,
         "unfinished": [_progress(last) for last in found.unfinished],
         "damaged": [asdict(entry) for entry in found.damaged],
     }
-    empty = "no models yet; make one: ddpmctl demo, or ddpmctl train"
+    empty = "no models yet; train one: ddpmctl demo, or ddpmctl train"
     out.result(data, _table(records) if records else empty, bare=[record["name"] for record in records])
 
 
@@ -84,7 +84,7 @@ def _progress(last: Checkpoint) -> dict[str, Any]:
 
 
 def _table(records: list[dict[str, Any]]) -> Table:
-    # Names are there to be copied: they are never cut, the other columns wrap.
+    # Names are meant to be copied: they are never truncated, the other columns wrap.
     name = Column("name", no_wrap=True, min_width=max(len(record["name"]) for record in records))
     best = Column("best MSE", no_wrap=True)
     table = Table(name, "dataset", "preset", "epochs", best, "parameters", "size", "age", "", box=None)
@@ -96,7 +96,7 @@ def _table(records: list[dict[str, Any]]) -> Table:
             f"{record['parameters']:,}",
             decimal(record["bytes"]),
             age(record["created"]),
-            "in use" if record["in_use"] else "",
+            "default" if record["in_use"] else "",
         )
     return table
 

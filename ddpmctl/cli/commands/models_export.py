@@ -21,7 +21,7 @@ def export_model(
         typer.Argument(
             parser=typed_file,
             metavar="FILE",
-            help="Target: x.zip, or x.safetensors for the weights alone; overwritten if it exists.",
+            help="Output file: x.zip, or x.safetensors for the weights alone; overwritten if it exists.",
         ),
     ],
     licence: Annotated[
@@ -30,12 +30,13 @@ def export_model(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Export a model into one file.
+    """Export a model to a file.
 
     Example: ddpmctl models export demo demo.zip
 
-    A .zip contains weights.safetensors, manifest.json, history.csv and a model card (README.md); a .safetensors the
-    weights, with the settings in its metadata. Of a model in training, the best checkpoint so far is exported.
+    A .zip contains weights.safetensors, manifest.json, history.csv and a model card (README.md); a
+    .safetensors file contains the weights, with the settings as metadata. For a model in training, the best checkpoint
+    so far is exported.
     """
     from ddpmctl.registry.archive import check_export, export
 

@@ -18,10 +18,12 @@ def import_model(
         typer.Argument(
             parser=typed_path,
             metavar="FILE",
-            help="Archive of models export, or .pt checkpoint of the original scripts.",
+            help="Archive written by ddpmctl models export, or .pt checkpoint of the original training scripts.",
         ),
     ],
-    name: Annotated[str | None, typer.Option(metavar="<name>", help="Model name.", show_default="the file's")] = None,
+    name: Annotated[
+        str | None, typer.Option(metavar="<name>", help="Model name.", show_default="from the file name")
+    ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -29,7 +31,7 @@ def import_model(
 
     Example: ddpmctl models import demo.zip --name another
 
-    Accepts archives of ddpmctl models export, and checkpoints (.pt) of the original scripts.
+    Accepts archives of ddpmctl models export, and checkpoints (.pt, torch.save) of the original training scripts.
     """
     out = Output("models import", as_json=as_json, quiet=quiet)
     if file.suffix.lower() in (".pt", ".pth"):
@@ -38,12 +40,12 @@ def import_model(
         imported = import_original(Registry(), file, name)
     elif file.suffix.lower() == ".safetensors" and file.is_file():
         raise CheckpointError(
-            f"{file} holds bare weights, and not a whole model",
+            f"{file} contains only weights, not a complete model",
             "export an archive: ddpmctl models export NAME x.zip",
         )
     else:
         from ddpmctl.registry.archive import import_archive
 
         imported = import_archive(Registry(), file, name).parent.name
-    out.note(f"imported '{imported}'; see it: ddpmctl grid --model {imported}")
+    out.note(f"imported '{imported}'; try it: ddpmctl grid --model {imported}")
     out.result({"model": imported}, bare=[imported])

@@ -15,12 +15,12 @@ def prune(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Remove files that crashes left behind; models and checkpoints stay.
+    """Remove temporary files left by crashes; models and checkpoints are kept.
 
     Example: ddpmctl models prune --dry-run
     """
     out = Output("models prune", as_json=as_json, quiet=quiet)
     leftovers = Registry().prune(dry_run=dry_run)
     total, paths = sum(leftover.bytes for leftover in leftovers), [str(leftover.path) for leftover in leftovers]
-    out.note(f"{decimal(total)} {'could be freed' if dry_run else 'freed'}, {len(paths)} leftovers")
+    out.note(f"{len(paths)} temporary files, {decimal(total)} {'to be freed' if dry_run else 'freed'}")
     out.result({"dry_run": dry_run, "bytes": total, "paths": paths}, bare=paths)

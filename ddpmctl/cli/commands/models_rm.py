@@ -37,7 +37,7 @@ def rm(
 def _confirm(question: str) -> None:
     """Return only after a yes."""
     if not sys.stdin.isatty():
-        raise UsageError(f"there is no terminal to ask on: {question}", Setting("yes"))
+        raise UsageError(f"cannot ask for confirmation without a terminal: {question}", Setting("yes"))
     try:
         agreed = typer.confirm(question, err=True)
     except typer.Abort:

@@ -16,5 +16,5 @@ def use(
     """
     out = Output("models use", as_json=as_json, quiet=quiet)
     Registry().use(name)
-    out.note(f"'{name}' is used from now on where no model is named")
+    out.note(f"'{name}' is now the default model")
     out.result({"model": name}, bare=[name])

@@ -32,9 +32,9 @@ def verify(
     if name is not None:
         registry.check_registered(name)
     found = [registry.verify(each) for each in ([name] if name else registry.all_names())]
-    table = Table("name", "state", "checked", box=None)
+    table = Table("name", "status", "size", box=None)
     for model in found:
-        table.add_row(model.name, escaped(model.problem or "whole"), decimal(model.bytes))
+        table.add_row(model.name, escaped(model.problem or "ok"), decimal(model.bytes))
     damaged = [model.name for model in found if model.problem]
     out.result({"models": [asdict(model) for model in found]}, table if found else "no models yet", bare=damaged)
     if damaged:

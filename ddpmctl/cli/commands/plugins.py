@@ -16,7 +16,7 @@ def list_plugins(as_json: Json = False) -> None:
     """
     out = Output("plugins", as_json=as_json)
     found = check_plugins()
-    table = Table("kind", "name", "package", "version", "state", box=None)
+    table = Table("kind", "name", "package", "version", "status", box=None)
     for plugin in found:
         table.add_row(plugin.kind, plugin.name, plugin.package, plugin.version, escaped(plugin.problem or "ok"))
     empty = "no plugins are installed; the built-in commands are in ddpmctl --help"

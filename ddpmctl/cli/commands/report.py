@@ -7,7 +7,7 @@ import typer
 
 from ddpmctl.cli import options
 from ddpmctl.cli.output import Output, task_bars
-from ddpmctl.cli.terminal_images import draw, warn_of_boxes
+from ddpmctl.cli.terminal_images import draw, warn_missing_glyphs
 from ddpmctl.registry import open_model
 
 DEFAULT = Path("report.html")
@@ -17,7 +17,9 @@ def report(
     models: options.ModelsArgument = None,
     label: Annotated[
         str | None,
-        typer.Option(metavar="<label>", help="Class whose denoising is shown.", show_default="three, or another"),
+        typer.Option(
+            metavar="<label>", help="Class whose denoising is shown.", show_default="the fourth class, or the last"
+        ),
     ] = None,
     seed: options.SampleSeed = 0,
     output: options.PageOutput = None,
@@ -33,7 +35,7 @@ def report(
 
     Compare two models: ddpmctl report quick standard -o both.html
 
-    The page is one file that loads nothing from the network.
+    The page is one self-contained file.
     """
     from ddpmctl.imaging.files import check_target, free_path, write_atomic
 
@@ -43,7 +45,7 @@ def report(
     references: list[str | None] = [*(models or [])] or [None]
     checkpoints = [open_model(reference) for reference in references]
     for checkpoint in checkpoints:
-        warn_of_boxes(out, checkpoint.manifest.classes)
+        warn_missing_glyphs(out, checkpoint.manifest.classes)
     from ddpmctl.report.build import build_report
 
     with task_bars(out) as progress:

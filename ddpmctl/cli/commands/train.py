@@ -19,6 +19,8 @@ from ddpmctl.training import runs
 from ddpmctl.training.run_spec import RunSpec
 from ddpmctl.training.runs import TrainedModel
 
+TENSORBOARD_HINT = "pip install 'ddpmctl[tensorboard]', or in a checkout: pip install '.[tensorboard]'"
+
 
 def train(
     context: typer.Context,
@@ -61,7 +63,7 @@ def train(
 
     Example: ddpmctl train --preset quick
 
-    Ctrl-C stops and saves everything; --resume NAME continues as if the run had not been interrupted.
+    Ctrl-C saves a checkpoint and stops; --resume NAME continues as if the run had not been interrupted.
 
     With several processes: torchrun --standalone --nproc-per-node=2 -m ddpmctl train
     """
@@ -83,12 +85,12 @@ def train(
 
 
 def is_logged(log: str | None) -> bool:
-    """Whether a training is logged for TensorBoard, which must be installed then."""
+    """Whether to log for TensorBoard, which must be installed then."""
     if log is None:
         return False
     choose("log", log, ("tensorboard",))
     if find_spec("tensorboard") is None:
-        raise DdpmctlError("tensorboard is not installed", "in the project's folder: pip install '.[tensorboard]'")
+        raise DdpmctlError("tensorboard is not installed", TENSORBOARD_HINT)
     return True
 
 
@@ -99,7 +101,7 @@ def _was_typed(context: typer.Context, name: str) -> bool:
 
 def _next_command(trained: TrainedModel) -> str:
     if trained.has_learned:
-        return f"see it: ddpmctl grid --model {trained.name}"
+        return f"generate samples: ddpmctl grid --model {trained.name}"
     lower = RunSpec(lr=float(f"{trained.lr / 10:.1g}")) if trained.lr else RunSpec()
     return f"train again, for longer or with a lower learning rate: {shlex.join(lower.to_argv())}"
 
@@ -108,7 +110,7 @@ def _record(trained: TrainedModel) -> dict[str, Any]:
     """The result, for ``--json``."""
     checkpoint = trained.checkpoint
     run, best = last_of(checkpoint).manifest.run, checkpoint.manifest.best
-    assert best is not None, "a training ends with a best epoch"
+    assert best is not None, "a finished run has a best epoch"
     return {
         "name": trained.name,
         "path": str(checkpoint.path),
