@@ -64,8 +64,8 @@ def normal_from_key(key: Tensor, draw: Tensor, *, shape: tuple[int, ...]) -> Ten
 
 def key_words(seeds: Sequence[int]) -> NDArray[np.uint32]:
     """Seeds in 0..2**63-1 as low and high words, uint32[2, N]."""
-    whole = np.array(seeds, np.uint64)
-    return np.stack([whole & np.uint64(0xFFFFFFFF), whole >> np.uint64(32)]).astype(np.uint32)
+    seed_words = np.array(seeds, np.uint64)
+    return np.stack([seed_words & np.uint64(0xFFFFFFFF), seed_words >> np.uint64(32)]).astype(np.uint32)
 
 
 def threefry2x32(key: tuple[Words, Words], counter: tuple[Words, Words]) -> tuple[Words, Words]:

@@ -114,11 +114,11 @@ class Evaluator:
 
     def measure(self, images: Images, labels: list[int]) -> Metrics:
         """Compare uint8[N,S,S] or uint8[N,S,S,3], generated for these labels, with the real images."""
-        generated, wanted = as_tensor(images), torch.tensor(labels, device="cpu")
+        generated, expected = as_tensor(images), torch.tensor(labels, device="cpu")
         predictions = predict(self.classifier, generated)
-        correct, unmeasured = predictions.labels == wanted, self._unmeasured_classes(labels)
+        correct, unmeasured = predictions.labels == expected, self._unmeasured_classes(labels)
         by_class = [
-            None if name in unmeasured else float(correct[wanted == label].double().mean())
+            None if name in unmeasured else float(correct[expected == label].double().mean())
             for label, name in enumerate(self.train.classes)
         ]
         count = min(len(generated), len(self.test), len(self.train), DIVERSITY_SAMPLES)

@@ -81,13 +81,13 @@ def _default() -> Face:
 
 def _lacked(face: Face, text: str) -> str:
     """The characters that a font lacks; all for a font that is not scalable, such as emoji bitmaps."""
-    wanted = "".join(char for char in dict.fromkeys(text) if char not in INVISIBLE and not char.isspace())
+    visible = "".join(char for char in dict.fromkeys(text) if char not in INVISIBLE and not char.isspace())
     try:
         font = face(TRIED_AT)
         box = _drawn(font, NOWHERE)
-        return "".join(char for char in wanted if _drawn(font, char) == box)
+        return "".join(char for char in visible if _drawn(font, char) == box)
     except (OSError, UnicodeEncodeError):
-        return wanted
+        return visible
 
 
 def _drawn(font: "ImageFont.FreeTypeFont | ImageFont.ImageFont", char: str) -> tuple[tuple[int, int], bytes]:

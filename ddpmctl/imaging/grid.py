@@ -98,10 +98,10 @@ def _write(draw: ImageDraw.ImageDraw, text: str, corner: tuple[int, int], box: t
     while size > SMALLEST and font.getlength(text) > box[0]:
         size *= 0.9
         font = face(size)
-    whole, kept = text, len(text)
+    full, kept = text, len(text)
     while kept and font.getlength(text) > box[0]:
         kept -= 1
-        text = f"{whole[:kept]}.."
+        text = f"{full[:kept]}.."
     middle = (corner[0] + box[0] / 2, corner[1] + box[1] / 2)
     ink = (INK,) * 3 if draw.mode == "RGB" else INK
     draw.text(middle, text, fill=ink, font=font, anchor="mm")

@@ -142,12 +142,12 @@ class Job:
             if existing is None:
                 replace_file(folder / JOB, self.to_json().encode())
                 return self
-        wanted, present = (_settings(job) for job in (self, existing))
-        wanted["seed"] = present["seed"] if any_seed else wanted["seed"]
+        settings, present = (_settings(job) for job in (self, existing))
+        settings["seed"] = present["seed"] if any_seed else settings["seed"]
         for name, value in present.items():
-            if wanted[name] != value:
+            if settings[name] != value:
                 raise DdpmctlError(
-                    f"{folder} contains shards of a different job ({name} {value}, not {wanted[name]})",
+                    f"{folder} contains shards of a different job ({name} {value}, not {settings[name]})",
                     "omit the option to continue that job, or use another folder with ", Setting("output"),
                 )  # fmt: skip
         return replace(existing, provenance=replace(existing.provenance, versions=self.provenance.versions))

@@ -59,10 +59,10 @@ def test_every_lesson_is_told_with_its_figures_and_pictures(home: Path, told: An
     for lesson in told["lessons"]:
         assert lesson["title"] in text
         first, *_ = lesson["tables"]
-        assert first["columns"][1:3] == ["label accuracy", "Frechet"]
+        assert first["columns"][1:3] == ["label accuracy", "Frechet distance"]
         assert first["rows"][-1][0] == "real images"
         assert float(first["rows"][-1][1].rstrip("%")) > 90  # the classifier reads real digits
-        assert [row[0].split(":")[0] for row in first["rows"] if ":" in row[0]].count("trap") >= 1
+        assert [row[0].split(":")[0] for row in first["rows"] if ":" in row[0]].count("mistake") >= 1
         kinds = [Path(picture["file"]).suffix for picture in lesson["pictures"]]
         assert kinds[:3] == [".png", ".gif", ".png"]
         for picture in lesson["pictures"]:
@@ -160,7 +160,7 @@ def test_a_lesson_that_cannot_be_read_is_left_out_of_the_page_and_named(
     Path("out/batchnorm.json").write_text("{")
     done = here("lessons", "range", *SMALL)
     assert done.returncode == 0
-    assert "warning: the page leaves batchnorm out: out/batchnorm.json holds no lesson" in done.stderr
+    assert "warning: batchnorm is omitted from the page: out/batchnorm.json is not a lesson result" in done.stderr
     assert "Lesson range" in Path("out/lessons.html").read_text()
 
 

@@ -158,7 +158,7 @@ def test_pictures_that_tell_nothing_are_said_to(tiny_here: Cli, tmp_path: Path) 
     np.savez(tmp_path / "a.npz", images=np.zeros(3))
     assert complaint(tiny_here("inspect", "a.npz"), 1)[0] == "a.npz has no provenance record"
     (tmp_path / "b.png").write_text("no picture")
-    assert complaint(tiny_here("inspect", "b.png"), 1)[0] == "b.png cannot be read: it is not a picture"
+    assert complaint(tiny_here("inspect", "b.png"), 1)[0] == "b.png cannot be read: it is not an image"
     (tmp_path / "b.npz").write_text("no archive")
     assert complaint(tiny_here("inspect", "b.npz"), 1)[0].startswith("b.npz cannot be read: ")
     assert complaint(tiny_here("generate", "--like", "c.png"), 1)[0] == "there is no file c.png"
