@@ -160,7 +160,7 @@ def test_noise_changes_the_plan_seldom() -> None:
     assert len(run.plan.segments) < 15
 
 
-@pytest.mark.parametrize(("base", "limit", "ok"), [(0.05, 500, True), (0.05, 5000, False)])
+@pytest.mark.parametrize(("base", "limit", "whole"), [(0.05, 500, True), (0.05, 5000, False)])
 def test_a_limit_of_steps_is_never_exceeded_and_the_decay_ends_there(base: float, limit: int, whole: bool) -> None:
     plans: list[Plan] = []
 
