@@ -108,7 +108,7 @@ def test_an_exception_in_one_process_ends_all_with_one_message(tmp_path: Path) -
         assert job.finish() != 0
         assert time.monotonic() - started < HANGS
     assert len(job.errors()) == 1, job.said
-    assert job.errors()[0].startswith("process 2: unexpected error: RuntimeError: a planted fault")
+    assert job.errors()[0].startswith("rank 2: unexpected error: RuntimeError: a planted fault")
 
 
 def test_a_failure_to_write_is_told_to_all(tmp_path: Path) -> None:
