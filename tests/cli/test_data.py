@@ -173,7 +173,7 @@ def test_what_is_there_is_not_fetched_again(here: Cli, tmp_path: Path, monkeypat
     write_mnist(tmp_path / "cache", files)
     done = here("data", "fetch", "mnist")
     assert (done.returncode, done.stdout) == (0, f"{tmp_path / 'cache' / 'MNIST'}\n")
-    assert "MNIST is there already" in done.stderr
+    assert "MNIST is already downloaded" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def test_a_demo_without_a_network_takes_strokes_and_a_second_one_the_model_that_
     second = here("demo")
     assert (second.returncode, second.stdout.split()) == (0, FILES)
     assert second.stderr.startswith("using the existing model 'demo' (trained on strokes); --retrain trains it again\n")
-    assert "training" not in second.stderr
+    assert "training 'demo'" not in second.stderr
     pictured(tmp_path)
     assert tiny_checkpoint(tmp_path, "demo") == before
 
@@ -148,21 +148,21 @@ def test_a_given_data_dir_is_looked_at_and_nothing_else(
 ) -> None:
     looked: list[Path] = []
     monkeypatch.setattr(mnist, "check_complete", looked.append)
-    monkeypatch.setattr(mnist, "is_whole", never)
+    monkeypatch.setattr(mnist, "is_complete", never)
     monkeypatch.setattr(mnist, "download", never)
     assert mnist.mnist_or_strokes(tmp_path) == "mnist"
     assert looked == [tmp_path]
 
 
 def test_cached_mnist_is_taken_without_a_look_at_the_network(out: Output, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mnist, "is_whole", lambda root: root == mnist.cached_root())
+    monkeypatch.setattr(mnist, "is_complete", lambda root: root == mnist.cached_root())
     monkeypatch.setattr(mnist, "download", never)
     assert mnist.mnist_or_strokes(None) == "mnist"
 
 
 def test_mnist_is_downloaded_where_it_can_be(out: Output, monkeypatch: pytest.MonkeyPatch) -> None:
     fetched: list[Path] = []
-    monkeypatch.setattr(mnist, "is_whole", lambda _: False)
+    monkeypatch.setattr(mnist, "is_complete", lambda _: False)
     monkeypatch.setattr(mnist, "download", fetched.append)
     assert mnist.mnist_or_strokes(None) == "mnist"
     assert fetched == [mnist.cached_root()]
@@ -187,6 +187,6 @@ def test_a_download_that_fails_ends_in_strokes_too(out: Output, monkeypatch: pyt
     def fail(_: Path) -> None:
         raise DataError("the download of MNIST failed: it stalled")
 
-    monkeypatch.setattr(mnist, "is_whole", lambda _: False)
+    monkeypatch.setattr(mnist, "is_complete", lambda _: False)
     monkeypatch.setattr(mnist, "download", fail)
     assert mnist.mnist_or_strokes(None) == "strokes"

@@ -42,5 +42,5 @@ def test_who_gives_one_of_them_gets_the_usual_other(
 ) -> None:
     done = here("train", *SMALL, *given, "--name", "a")
     assert done.returncode == 0, done.stderr
-    assert "batch size" not in done.stderr
+    assert "(preset 'standard' on cpu)" not in done.stderr
     assert (training_of(tmp_path, "a").batch_size, training_of(tmp_path, "a").lr) == expected

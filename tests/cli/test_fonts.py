@@ -83,7 +83,7 @@ def test_a_command_warns_once_of_boxes(tiny_here: Cli, only: Path, chess: str, m
     done = tiny_here("data", "show", chess, "-o", "sheet.png")
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("warning:") == 1
-    assert "warning: no installed font has \u265e\u5b57: boxes stand for them on sheets" in done.stderr
+    assert "warning: no installed font has glyphs for \u265e\u5b57: they are drawn as boxes" in done.stderr
     fonts.installed.cache_clear()
     monkeypatch.setattr(fonts, "installed", lambda: (DEJAVU,))
-    assert "warning: no installed font has \u5b57: " in tiny_here("data", "show", chess, "-o", "sheet.png").stderr
+    assert "warning: no installed font has glyphs for \u5b57: " in tiny_here("data", "show", chess, "-o", "sheet.png").stderr

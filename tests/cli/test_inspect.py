@@ -38,7 +38,7 @@ def test_what_the_model_is(tiny: Cli, tiny_home: Path, tmp_path: Path) -> None:
     manifest = checkpoint.manifest
     config, run, best = manifest.config, manifest.run, manifest.best
     said = described(done.stdout)
-    assert re.fullmatch(r"tiny, made (just now|\d+ (s|min|h) ago)", said.pop("model"))
+    assert re.fullmatch(r"tiny, created (just now|\d+ (s|min|h) ago)", said.pop("model"))
     assert said.pop("images") == ("32x32 grey, 10 classes: zero, one, two, three, four, five, six, seven, eight, nine")
     widths = "-".join(map(str, config.model.widths))
     assert said.pop("network") == f"unet, {manifest.parameters:,} parameters, widths {widths}"

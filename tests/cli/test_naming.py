@@ -28,12 +28,12 @@ def test_the_model_in_use_is_taken_where_none_is_named(two: Registry, here: Cli)
     assert "model young (the newest)" in here("inspect").stderr
     done = here("models", "use", "old")
     assert (done.returncode, done.stdout) == (0, "old\n")
-    assert "model old (in use)" in here("inspect").stderr
+    assert "model old (default)" in here("inspect").stderr
     assert "model young (the newest)" in here("inspect", "latest").stderr
     assert here("inspect", "young").stderr == ""
     listed = {model["name"]: model["in_use"] for model in reported(here("models", "--json"), "models")["models"]}
     assert listed == {"old": True, "young": False}
-    assert "in use" in here("models").stdout
+    assert "default" in here("models").stdout
 
 
 def test_a_model_that_is_not_there_cannot_be_used(two: Registry, here: Cli) -> None:

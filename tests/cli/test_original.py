@@ -79,10 +79,14 @@ def test_an_imported_checkpoint_is_a_classic_model(cli: Cli, checkpoint: Path, t
     assert (done.returncode, done.stdout) == (0, "original\n"), done.stderr
     shown = cli("inspect", "original")
     assert shown.returncode == 0, shown.stderr
-    for words in ("classic, 6,593,729 parameters", "1000 steps, linear schedule, predicts epsilon", "creator someone"):
+    for words in (
+        "classic, 6,593,729 parameters",
+        "1000 timesteps, linear schedule, epsilon-prediction",
+        "creator someone",
+    ):
         assert words in shown.stdout
     # Nothing is shown as a fact that the file does not record.
-    assert re.search(r"^data +mnist, images not recorded *$", shown.stdout, re.MULTILINE)
+    assert re.search(r"^dataset +mnist, images not recorded *$", shown.stdout, re.MULTILINE)
     assert re.search(r"^training +preset classic, not recorded *$", shown.stdout, re.MULTILINE)
     assert not re.search(r"^(recipe|machine) ", shown.stdout, re.MULTILINE)
     assert cli("models", "verify", "original").returncode == 0
@@ -175,7 +179,7 @@ def test_classes_that_are_not_recorded_are_assumed_and_said(
     torch.save(state if bare else {"state_dict": state, "metadata": metadata}, path)
     done = here("models", "import", path, "--name", "original", "--json")
     assert reported(done, "models import") == {"model": "original"}
-    assert f"warning: {path} records no class names: {', '.join(NAMES)} are assumed" in done.stderr
+    assert f"warning: {path} has no class names: assuming {', '.join(NAMES)}" in done.stderr
     assert Registry(tmp_path).open("original").manifest.classes == NAMES
 
 
@@ -271,8 +275,8 @@ def upsampling_exchanged(state: State) -> State:
         (lambda s: {**s, "up1.bias": torch.ones(65)}, "up1.bias has shape (65,), expected (256,)"),
         (lambda s: {**s, "up1.bias": torch.ones(256, dtype=torch.long)}, "up1.bias is int64, expected float32"),
         (lambda s: {**s, "up1.bias": [1.0]}, "up1.bias is a list, expected a tensor of shape (256,)"),
-        (lambda s: {**s, "up1.bias": torch.full((256,), torch.nan)}, "up1.bias holds values that are not finite"),
-        (lambda s: {**s, "up1.bias": s["up1.bias"].double() * 1e300}, "up1.bias holds values that are not finite"),
+        (lambda s: {**s, "up1.bias": torch.full((256,), torch.nan)}, "up1.bias contains values that are not finite"),
+        (lambda s: {**s, "up1.bias": s["up1.bias"].double() * 1e300}, "up1.bias contains values that are not finite"),
         (lambda s: {**s, "up1.bias": torch.ones(256).to_sparse()}, "up1.bias is not a dense tensor with values"),
         (lambda s: {**s, "up1.bias": torch.empty(256, device="meta")}, "up1.bias is not a dense tensor with values"),
         (lambda s: {"module.up1.bias": s["up1.bias"]}, "the tensor label_embedding.weight is missing"),
