@@ -86,4 +86,5 @@ def test_a_command_warns_once_of_boxes(tiny_here: Cli, only: Path, chess: str, m
     assert "warning: no installed font has glyphs for \u265e\u5b57: they are drawn as boxes" in done.stderr
     fonts.installed.cache_clear()
     monkeypatch.setattr(fonts, "installed", lambda: (DEJAVU,))
-    assert "warning: no installed font has glyphs for \u5b57: " in tiny_here("data", "show", chess, "-o", "sheet.png").stderr
+    shown = tiny_here("data", "show", chess, "-o", "sheet.png")
+    assert "warning: no installed font has glyphs for \u5b57: " in shown.stderr
