@@ -134,14 +134,14 @@ def test_a_built_in_command_is_not_shadowed(plugged: Cli) -> None:
     assert "not the real train" not in plugged("train", "--epochs", 0).stdout
 
 
-TAKEN = "ignored: the name 'train' is taken"
+TAKEN = "ignored: the name 'train' is already in use"
 
 
 def test_plugins_are_listed_the_broken_ones_with_the_reason(plugged: Cli) -> None:
     done = plugged("plugins", COLUMNS="220")
     assert (done.returncode, done.stderr) == (0, "")
     assert [re.split(r" {2,}", line.strip()) for line in done.stdout.splitlines()] == [
-        ["kind", "name", "package", "version", "state"],
+        ["kind", "name", "package", "version", "status"],
         ["command", "broken", "ddpmctl-sample", "1.2.3", BROKEN],
         ["command", "hello", "ddpmctl-sample", "1.2.3", "ok"],
         ["command", "train", "ddpmctl-sample", "1.2.3", TAKEN],

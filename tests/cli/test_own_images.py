@@ -158,7 +158,7 @@ def test_several_ways_are_compared_where_there_is_no_floor(here: Cli, tmp_path: 
     own_model(tmp_path, pets, ("black cats", "dogs"))
     done = here(*EVALUATED, "--sweep", "steps=1,2", "--plot", "quality.png")
     assert done.returncode == 0, done.stderr
-    assert "there are too few test images" in done.stdout
+    assert "floor: too few test images" in done.stdout
     assert (tmp_path / "quality.png").is_file()
 
 
