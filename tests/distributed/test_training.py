@@ -94,7 +94,7 @@ def test_sigterm_saves_and_another_number_of_processes_goes_on(tmp_path: Path) -
     assert last.run.step >= 9
     assert "x 2 processes" in last.run.device
     went_on = lone(tmp_path, "train", "--resume", "ended")
-    assert "x 2 processes then" in went_on.stderr
+    assert "x 2 processes, now" in went_on.stderr
     manifest = last_of(Registry(tmp_path).open("ended")).manifest
     assert (manifest.run.step, manifest.run.stopped) == (18, "done")
     assert [part.exact for part in manifest.run.segments] == [True, False]
