@@ -19,6 +19,8 @@ DISTRIBUTIONS = {
 }
 """Packages whose import name differs from their distribution."""
 
+REINSTALL = "in the project's folder: pip install --force-reinstall ."
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:
@@ -110,10 +112,10 @@ def _from_import_error(error: ImportError) -> Failure:
     """A package that is missing or broken, and how to install it."""
     name = (error.name or "").partition(".")[0]
     if not name:
-        return Failure(f"a package cannot be imported: {_first_line(error)}", "pip install --force-reinstall ddpmctl")
+        return Failure(f"a package cannot be imported: {_first_line(error)}", REINSTALL)
     package = DISTRIBUTIONS.get(name, name)
     if name == "ddpmctl" or name in sys.stdlib_module_names:
-        return Failure(f"the installation is incomplete: {_first_line(error)}", f"pip install --force-reinstall {name}")
+        return Failure(f"the installation is incomplete: {_first_line(error)}", REINSTALL)
     if isinstance(error, ModuleNotFoundError) and error.name == name:
         return Failure(f"the package {package} is not installed", f"pip install {package}")
     return Failure(

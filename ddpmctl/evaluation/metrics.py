@@ -23,7 +23,7 @@ MIN_NEIGHBOURS = NEIGHBOURS + 1
 KERNEL_SUBSET = 1000
 KERNEL_SUBSETS = 100
 
-INSTALL = "pip install 'ddpmctl[eval]', or in a checkout: pip install '.[eval]'"
+INSTALL = "in the project's folder: pip install '.[eval]'"
 
 
 class _Identity(nn.Module):

@@ -219,7 +219,7 @@ class TrainStep:
             parameter.grad = None
 
     def _seed(self, step: int) -> None:
-        """Make all random numbers of a step a function of only the run's seed and the step's number."""
+        """Seed the generator from the run's seed and the step number alone."""
         self.generator.manual_seed(seed_of(self.spec.seed, "step", step))
 
     def _prepare(self) -> None:

@@ -162,7 +162,7 @@ def test_pictures_that_tell_nothing_are_said_to(tiny_here: Cli, tmp_path: Path) 
     assert complaint(tiny_here("inspect", "b.png"), 1)[0] == "b.png cannot be read: it is not an image"
     (tmp_path / "b.npz").write_text("no archive")
     assert complaint(tiny_here("inspect", "b.npz"), 1)[0].startswith("b.npz cannot be read: ")
-    assert complaint(tiny_here("generate", "--like", "c.png"), 1)[0] == "there is no file c.png"
+    assert complaint(tiny_here("generate", "--like", "c.png"), 1)[0] == "file not found: c.png"
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,6 @@ def test_where_it_is_not_installed_or_mistyped_nothing_begins(
     monkeypatch.setattr(train, "find_spec", lambda name: None)
     assert complaint(here(*TRAIN, "--log", "tensorboard"), 1) == (
         "tensorboard is not installed",
-        "pip install 'ddpmctl[tensorboard]', or in a checkout: pip install '.[tensorboard]'",
+        "in the project's folder: pip install '.[tensorboard]'",
     )  # fmt: skip
     assert not (tmp_path / "models").exists()

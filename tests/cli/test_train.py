@@ -53,13 +53,13 @@ def test_a_run_is_told_line_by_line_and_registered_as_it_was_asked_for(cli: Cli,
     mse = r"\d\.\d{4}"
     mark = r"( \(best\)|, patience [01])"
     expected = [
-        r"training 'mine' on cpu in fp32 \(as asked\)",
+        r"training 'mine' on cpu in fp32 \(as requested\)",
         r"9 steps, batch size 60, 3 epochs",
         *(
             rf"epoch {k}/3: train MSE {mse}, validation MSE {mse}{mark}, lr [\d.e-]+, \d+ images/s, \d+ s"
             for k in (1, 2, 3)
         ),
-        rf"done in \d+ s of training; best validation MSE {mse} of epoch [123]",
+        rf"finished after \d+ s of training; best validation MSE {mse} at epoch [123]",
         r"generate samples: ddpmctl grid --model mine",
     ]
     # A slow machine also hears how long it will take.
@@ -175,7 +175,7 @@ def test_a_run_is_laid_out_in_as_many_steps_as_are_asked_for(here: Cli, tmp_path
 
 def test_a_run_of_no_steps_is_refused(here: Cli) -> None:
     said = complaint(here("train", *SMALL, "--max-steps", 0), 2)
-    assert said == ("--max-steps should be greater than or equal to 1, not '0'", "--max-steps 1 or more")
+    assert said == ("--max-steps should be greater than or equal to 1, not '0'", "--max-steps must be at least 1")
 
 
 def test_a_run_that_learns_no_more_stops_early_and_says_so(
@@ -195,7 +195,7 @@ def test_a_run_that_learns_no_more_stops_early_and_says_so(
         ("0.5000", "", "patience 0"),
     ]
     assert "\nearly stopping: no improvement for 3 epochs\n" in done.stderr
-    assert re.search(r"\ndone in \d+ s of training; best validation MSE 0\.5000 of epoch 2\n", done.stderr)
+    assert re.search(r"\nfinished after \d+ s of training; best validation MSE 0\.5000 at epoch 2\n", done.stderr)
     best = tiny_checkpoint(tmp_path, "a")
     assert (best.manifest.metric.epoch, best.manifest.metric.value) == (2, 0.5)
     assert (last_of(best).manifest.run.epochs, last_of(best).manifest.run.stopped) == (5, "early")
@@ -224,7 +224,7 @@ def test_a_loss_that_is_not_finite_sends_the_run_back_and_says_so(
     assert [(part["why"], part["step"], part["peak_lr"]) for part in told] == [
         ("begun", 0, 0.004), ("rolled back", 4, 0.002),
     ]  # fmt: skip
-    assert "rolled back at step 4 of 10, rate 0.002" in here("inspect", "a").stdout
+    assert "rolled back at step 4 of 10, learning rate 0.002" in here("inspect", "a").stdout
 
 
 def test_a_run_that_is_never_finite_ends_with_the_rate_to_try(
@@ -240,12 +240,12 @@ def test_a_run_that_is_never_finite_ends_with_the_rate_to_try(
     options = ("--batch-size", 27, "--lr", 0.004, "--epochs", 20, "--name", "a", "--checkpoint-every", "1epoch")
     done = here("train", *SMALL, *options)
     error, hint = complaint(done, 1)
-    words = r"the loss is not finite at step 5, with a learning rate of (\S+); going back and halving .* did not help"
+    words = r"the loss is not finite at step 5, with a learning rate of (\S+); still not finite after \d roll-backs .*"
     match = re.fullmatch(words, error)
     assert match, error
     assert 0 < float(match[1]) <= 0.0005
     assert hint == "train again with a lower learning rate, such as --lr 0.0001"
-    assert "\nthe best so far is kept as 'a'\n" in done.stderr
+    assert "\nthe best checkpoint so far is saved as 'a'\n" in done.stderr
     assert tiny_checkpoint(tmp_path, "a").manifest.run.epochs == 2
 
 
@@ -459,18 +459,18 @@ def test_after_a_few_seconds_the_whole_run_is_estimated_once(monkeypatch: pytest
     said = shown(640, 1001, monkeypatch, suggest_quick=True)
     assert said == (
         "training 'a' on cpu in fp32 (as given)\n1,001 steps, batch size 64, 10.01 epochs\n"
-        "about 2 min to go at 640 images/s, unless it stops early\n"
+        "about 2 min left at 640 images/s, unless it stops early\n"
     )
 
 
 def test_no_more_is_left_of_a_time_limit_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     said = shown(64, 1000, monkeypatch, suggest_quick=True, max_time=45.0, limit=1000)
-    assert "about 45 s to go at 64 images/s" in said
+    assert "about 45 s left at 64 images/s" in said
 
 
 def test_a_time_in_which_nothing_can_be_learnt_is_called_out(monkeypatch: pytest.MonkeyPatch) -> None:
     said = shown(64, 1, monkeypatch, suggest_quick=True, max_time=45.0, limit=1)
-    assert "1 step of 64 images" in said
+    assert "\n1 step, batch size 64, 0.01 epochs\n" in said
     assert "warning: only 1 step fit in this time: recognisable digits need several hundred" in said
     assert "warning" not in shown(64, 1, monkeypatch, suggest_quick=True)
 
@@ -503,7 +503,7 @@ def test_a_guess_is_not_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_only_a_plan_that_is_another_by_far_is_worth_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     said = followed(monkeypatch, [1000, 1100, 1190, 900, 850, 700, 720])
-    assert [line for line in said if "of 64 images" in line] == [
+    assert [line for line in said if "batch size 64" in line] == [
         "as many steps of batch size 64 as fit in 2 min",
         "1,000 steps, batch size 64, 10 epochs",
         "replanned for the time limit: 700 steps, batch size 64, 7 epochs",
@@ -525,7 +525,7 @@ def test_the_bar_of_the_run_follows_the_plan() -> None:
 
 
 def test_where_it_will_take_hours_the_quick_preset_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    estimate = "about 2 h 47 min to go at 64 images/s, unless it stops early\n"
+    estimate = "about 2 h 47 min left at 64 images/s, unless it stops early\n"
     way_out = "for a faster result: ddpmctl train --preset quick\n"
     assert shown(64, 10_000, monkeypatch, suggest_quick=True).endswith(estimate + way_out)
     assert shown(64, 10_000, monkeypatch, suggest_quick=False).endswith(estimate)

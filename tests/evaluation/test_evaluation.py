@@ -246,7 +246,7 @@ def test_what_the_extra_brings_is_missed_before_anything_is_sampled(monkeypatch:
     monkeypatch.setattr(metrics, "find_spec", lambda name: None)
     with pytest.raises(DdpmctlError, match="torchmetrics is not installed") as caught:
         evaluate("no model is opened")
-    assert caught.value.hint == "pip install 'ddpmctl[eval]', or in a checkout: pip install '.[eval]'"
+    assert caught.value.hint == "in the project's folder: pip install '.[eval]'"
 
 
 @pytest.mark.parametrize(
@@ -272,7 +272,7 @@ def test_evaluate_without_torchmetrics_names_the_extra(tiny: Cli, classifier_cac
     (tmp_path / "torchmetrics.py").write_text("raise ImportError('no torchmetrics')\n")
     done = tiny("evaluate", "-n", 100, "--steps", 1, PYTHONPATH=str(tmp_path), XDG_CACHE_HOME=classifier_cache)
     assert done.returncode == 1
-    assert "pip install 'ddpmctl[eval]', or in a checkout: pip install '.[eval]'" in done.stderr
+    assert "in the project's folder: pip install '.[eval]'" in done.stderr
     assert "Traceback" not in done.stderr
 
 

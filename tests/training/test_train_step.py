@@ -110,7 +110,7 @@ def test_a_capture_that_fails_leaves_eager_steps_and_one_line(
     assert learn(failing) == expected
     assert not failing.captured
     assert [record.getMessage() for record in caplog.records] == [
-        "the training step runs without a CUDA graph: operation not permitted when stream is capturing"
+        "CUDA graph capture failed, training eagerly: operation not permitted when stream is capturing"
     ]
 
 

@@ -19,7 +19,7 @@ from ddpmctl.training import runs
 from ddpmctl.training.run_spec import RunSpec
 from ddpmctl.training.runs import TrainedModel
 
-TENSORBOARD_HINT = "pip install 'ddpmctl[tensorboard]', or in a checkout: pip install '.[tensorboard]'"
+TENSORBOARD_HINT = "in the project's folder: pip install '.[tensorboard]'"
 
 
 def train(
