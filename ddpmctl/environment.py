@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from ddpmctl import __version__, plugins
 from ddpmctl.errors import DdpmctlError
@@ -118,7 +117,7 @@ def _compute() -> dict[str, str]:
     }
 
 
-def _problem(load: Callable[[], Any]) -> Exception | None:
+def _problem(load: Callable[[], object]) -> Exception | None:
     try:
         load()
     except (DdpmctlError, ImportError, MemoryError, OSError, RuntimeError) as error:

@@ -81,7 +81,7 @@ def import_original(registry: Registry, path: Path, name: str | None) -> str:
         return writer.name
 
 
-def read_original(path: Path) -> tuple[dict[str, np.ndarray], Mapping[Any, Any]]:
+def read_original(path: Path) -> tuple[dict[str, np.ndarray], Mapping[str, object]]:
     """The weights of the original network, float32 by name, and the metadata of its file.
 
     A bare state_dict is also accepted, as are additional entries next to ``state_dict``.
@@ -100,7 +100,7 @@ def read_original(path: Path) -> tuple[dict[str, np.ndarray], Mapping[Any, Any]]
         raise _refusal(path, str(error), _hint(state)) from error
 
 
-def to_weights(state: Mapping[Any, Any]) -> dict[str, np.ndarray]:
+def to_weights(state: Mapping[str, object]) -> dict[str, np.ndarray]:
     """The weights in a state_dict of the original network, float32 by name."""
     found = _unwrapped(state)
     with torch.device("meta"):  # names and shapes alone
@@ -113,7 +113,7 @@ def to_weights(state: Mapping[Any, Any]) -> dict[str, np.ndarray]:
     return {key: _float32(key, found[key], tuple(like.shape)) for key, like in expected.items()}
 
 
-def _float32(name: str, tensor: Any, shape: tuple[int, ...]) -> np.ndarray:
+def _float32(name: str, tensor: object, shape: tuple[int, ...]) -> np.ndarray:
     if not isinstance(tensor, Tensor):
         raise ValueError(f"{name} is a {type(tensor).__name__}, expected a tensor of shape {shape}")
     if tuple(tensor.shape) != shape:
@@ -128,7 +128,7 @@ def _float32(name: str, tensor: Any, shape: tuple[int, ...]) -> np.ndarray:
     return values
 
 
-def _unwrapped(state: Mapping[Any, Any]) -> dict[str, Any]:
+def _unwrapped(state: Mapping[str, object]) -> dict[str, object]:
     """The tensors by the names that they have in the network itself."""
     found = {str(key): value for key, value in state.items()}
     for wrapper in (*WRAPPERS, *WRAPPERS):  # compiled and parallel, in either order
@@ -137,7 +137,7 @@ def _unwrapped(state: Mapping[Any, Any]) -> dict[str, Any]:
     return found
 
 
-def _hint(state: Mapping[Any, Any]) -> str:
+def _hint(state: Mapping[str, object]) -> str:
     """The hint for a state_dict of a different network."""
     found = _unwrapped(state)
     shapes = [getattr(found.get(f"{part}.weight"), "shape", ())[:2] for part in ("up1", "up3")]
@@ -184,7 +184,7 @@ def _unpacked_size(path: Path) -> int:
         return size + sum(member.file_size for member in archive.infolist() if member.compress_type)
 
 
-def _class_names(table: Any) -> tuple[str, ...] | None:
+def _class_names(table: object) -> tuple[str, ...] | None:
     """The class names by index, from a dict with int or str keys or from a sequence; None if there are none."""
     if table is None:
         return None
@@ -208,13 +208,13 @@ def _class_names(table: Any) -> tuple[str, ...] | None:
     return tuple(names)
 
 
-def _text(value: Any) -> str | None:
+def _text(value: object) -> str | None:
     """A string, or a number in decimal; None for anything else and for very long numbers."""
     short = isinstance(value, float) or (type(value) is int and abs(value) < 10**18)
     return str(value) if isinstance(value, str) or short else None
 
 
-def _line(value: Any) -> str:
+def _line(value: object) -> str:
     """A value of the file, human-readable: one line of at most 100 characters that can be displayed."""
     text = (_text(value) or "").strip()[:100]
     return "".join(char if is_displayable(char) else "\ufffd" for char in text)

@@ -1,9 +1,9 @@
 """Tables that describe models and images."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import RenderableType
 from rich.table import Table
@@ -73,7 +73,7 @@ def table(rows: list[dict[str, str]]) -> RenderableType:
     return columns
 
 
-def numbers_table(rows: list[dict[str, Any]]) -> RenderableType:
+def numbers_table(rows: Sequence[Mapping[str, float]]) -> RenderableType:
     """Numbers with four digits."""
     return table([{name: f"{value:.4g}" for name, value in row.items()} for row in rows])
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ddpmctl.evaluation.api import Evaluation, SamplingResult
     from ddpmctl.evaluation.evaluator import Distance
 
-PARSERS: dict[str, Callable[[str], Any]] = {
+PARSERS: dict[str, Callable[[str], object]] = {
     "sampler": str,
     "steps": int,
     "guidance": float,

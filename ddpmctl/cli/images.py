@@ -3,7 +3,7 @@
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ddpmctl.cli.interactive import run_interactive
 from ddpmctl.cli.output import Output
@@ -101,7 +101,7 @@ def _generate(
         out.result({**record, "like": {"file": str(target.path), "same": same}} if target else record, bare=files)
 
 
-def _records(request: "SamplingRequest") -> list[dict[str, Any]]:
+def _records(request: "SamplingRequest") -> list[dict[str, object]]:
     pairs = zip(request.labels, request.classes, strict=True)
     return [{"label": label, "class": name, "seed": request.seed + k} for k, (label, name) in enumerate(pairs)]
 

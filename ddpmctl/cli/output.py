@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.progress import BarColumn, Progress, ProgressColumn, TaskID, TextColumn, TimeRemainingColumn
@@ -85,7 +84,7 @@ class Output:
         self.stderr.print("warning:", escaped(message), soft_wrap=True, style="yellow")
 
     def result(
-        self, data: Mapping[str, Any], renderable: RenderableType | None = None, bare: Sequence[str] = ()
+        self, data: Mapping[str, object], renderable: RenderableType | None = None, bare: Sequence[str] = ()
     ) -> None:
         """Print the result.
 
@@ -155,7 +154,7 @@ def task_bars(output: Output) -> Iterator[Callable[[str, int, int], None]]:
         yield show
 
 
-def without_nan(data: Any) -> Any:
+def without_nan(data: object) -> object:
     """The values with None for NaN and infinite numbers, which JSON does not have."""
     if isinstance(data, float):
         return data if math.isfinite(data) else None

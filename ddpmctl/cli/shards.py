@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ddpmctl.cli.output import Output
 from ddpmctl.cli.sampling import SamplingArguments, steps_bar
@@ -138,7 +138,7 @@ def has_shards(folder: Path) -> bool:
     return (folder / shards.JOB).is_file()
 
 
-def verify_shards(folder: Path) -> tuple[dict[str, Any], str, list[str]]:
+def verify_shards(folder: Path) -> tuple[dict[str, object], str, list[str]]:
     """The content of a folder of shards: the record for ``--json``, a summary, and the problems."""
     from ddpmctl.sampling import shards
 

@@ -6,7 +6,7 @@ range of the dataset.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,7 +54,7 @@ class Picture:
     """One image, cropped or padded to a square, in the values of its file."""
 
     kind: Kind
-    pixels: NDArray[Any] | None
+    pixels: np.ndarray | None
     """[S,S,1] or [S,S,3], multiplied by alpha; uint8 or floating point. None if they are not needed."""
     alpha: NDArray[np.float16] | None = None
     """[S,S] in 0..1; None for an image that is opaque everywhere."""
@@ -251,7 +251,7 @@ def _square(picture: Image.Image, size: int, fit: str, padding: float | None = N
 
 def _finished(
     kind: Kind,
-    pixels: NDArray[Any],
+    pixels: np.ndarray,
     alpha: NDArray[np.float16] | None,
     channels: int | None,
     limits: Range,

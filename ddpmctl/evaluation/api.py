@@ -82,7 +82,7 @@ class SamplingResult:
         interval = "" if (low, high) == (0, 1) else f" from {low:g} to {high:g}"
         return f"{sampling.sampler}, guidance {sampling.guidance:g}{interval}"
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Plain values for JSON."""
         metrics = asdict(self.metrics)
         for name in ("frechet", "kernel"):
@@ -110,7 +110,7 @@ class Evaluation:
         """The metrics of the first setting."""
         return self.results[0].metrics
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Plain values for JSON."""
         names = ("model", "digest", "seed", "device", "precision")
         request = self.request.to_dict()

@@ -12,7 +12,7 @@ import shlex
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
@@ -85,7 +85,7 @@ class Provenance:
         return json.dumps(dataclasses.asdict(self))
 
 
-def saved_with(suffix: str, provenance: Provenance | None) -> dict[str, Any]:
+def saved_with(suffix: str, provenance: Provenance | None) -> dict[str, object]:
     """Arguments of Pillow's ``save`` that write it into a ``.png``, ``.gif`` or ``.webp``."""
     if provenance is None:
         return {}

@@ -4,7 +4,7 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from ddpmctl.errors import DataError
 from ddpmctl.parsing import parse
@@ -119,7 +119,7 @@ class Result:
     papers: tuple[Paper, ...]
     conditions: Conditions
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Nested plain values, ready for JSON."""
         return dataclasses.asdict(self)
 

@@ -12,7 +12,7 @@ FILE = "evaluation.json"
 VERSION = 1
 
 
-def store_evaluation(checkpoint: Checkpoint, evaluation: dict[str, Any]) -> bool:
+def store_evaluation(checkpoint: Checkpoint, evaluation: dict[str, object]) -> bool:
     """Store plain values with a model; returns False if that is not possible, as for a path to a checkpoint."""
     model = checkpoint.path.parent
     if not (model / BEST).is_file():

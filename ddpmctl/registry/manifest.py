@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from ddpmctl.config import Config, ParameterizationName
 from ddpmctl.labels import class_names_problem
@@ -216,7 +216,7 @@ class Manifest:
         return manifest
 
 
-def with_checksum(values: Mapping[str, Any]) -> str:
+def with_checksum(values: Mapping[str, object]) -> str:
     """The text of a manifest, whose last field is the sha256 of the text with zeros in that place."""
     text = json.dumps({**values, CHECKSUM: _BLANK}, indent=2, ensure_ascii=False) + "\n"
     at = text.rindex(_BLANK)

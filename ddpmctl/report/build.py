@@ -5,7 +5,6 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
 
 import numpy as np
 
@@ -61,7 +60,7 @@ def build_report(
         label: the class whose denoising is shown; the fourth by default.
         seed: of the first sample.
     """
-    requests: dict[Any, SamplingRequest] = {}
+    requests: dict[object, SamplingRequest] = {}
     for model in models:
         checkpoint = model if isinstance(model, Checkpoint) else Registry().open(model)
         shown = min(DEFAULT_LABEL, len(checkpoint.manifest.classes) - 1) if label is None else label

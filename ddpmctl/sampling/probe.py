@@ -3,7 +3,6 @@
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -97,7 +96,7 @@ class ProbeGrid:
     """
 
     pixels: Images
-    measurements: list[dict[str, Any]]
+    measurements: list[dict[str, float]]
     provenance: Provenance
 
 

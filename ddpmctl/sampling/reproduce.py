@@ -4,10 +4,9 @@ import shlex
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, Unpack
+from typing import Self, Unpack
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from ddpmctl.errors import CheckpointError, DataError, Setting, UsageError
@@ -181,10 +180,10 @@ class ReproductionTarget:
             return np.asarray(image)[None]
 
 
-def _array(path: Path, name: str) -> NDArray[Any]:
+def _array(path: Path, name: str) -> np.ndarray:
     try:
         with np.load(path, allow_pickle=False) as archive:
-            found: NDArray[Any] = archive[name]
+            found: np.ndarray = archive[name]
             return found
     except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{path} cannot be read: {error}", "generate it again: ddpmctl generate") from error

@@ -5,7 +5,7 @@ import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Self, SupportsIndex, TypedDict, Unpack, cast
+from typing import Self, SupportsIndex, TypedDict, Unpack, cast
 
 from ddpmctl import plugins
 from ddpmctl.config import PRECISIONS, SamplingConfig, check_seed, choose, resolve_sampling
@@ -112,7 +112,7 @@ class SamplingRequest:
         """``cpu``, ``cuda`` or ``mps``."""
         return self.device.partition(":")[0]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Model, seed, sampling, device and precision as plain values for JSON."""
         model = {"model": self.checkpoint.name, "digest": self.checkpoint.digest, "seed": self.seed}
         return {**model, **asdict(self.sampling), "device": self.device, "precision": self.precision}

@@ -161,7 +161,7 @@ class Job:
                 yield shard
 
 
-def _settings(job: Job) -> dict[str, Any]:
+def _settings(job: Job) -> dict[str, object]:
     """The settings that determine the pixels, by name."""
     values = dataclasses.asdict(job)
     provenance = values.pop("provenance")

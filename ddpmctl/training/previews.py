@@ -1,10 +1,8 @@
 """Previews: samples drawn from fixed noise during training."""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ddpmctl.config import PREVIEW_STEPS, Config, preview_sampling
 from ddpmctl.core.noise import normal
@@ -107,13 +105,13 @@ class Previews:
         self._cost = taken if self._cost is None else min(self._cost, taken)
         return taken
 
-    def arrays(self) -> dict[str, NDArray[Any]]:
+    def arrays(self) -> dict[str, np.ndarray]:
         """All previews, for the training state; empty if none was drawn."""
         if not self.steps:
             return {}
         return {PREVIEWS: np.stack(self.images), PREVIEW_STEP_NUMBERS: np.array(self.steps, np.int64)}
 
-    def restore(self, state: dict[str, NDArray[Any]], seconds: float) -> None:
+    def restore(self, state: dict[str, np.ndarray], seconds: float) -> None:
         """Take the previews out of a saved state; raises a `ValueError` if they are inconsistent."""
         images, self.steps = previews_of(
             {name: state.pop(name) for name in (PREVIEWS, PREVIEW_STEP_NUMBERS) if name in state}

@@ -1,7 +1,6 @@
 """``ddpmctl data verify``."""
 
 import os
-from typing import Any
 
 import typer
 
@@ -41,7 +40,7 @@ def verify(
     _report(out, record, [found.summary, *found.notes], found.problems)
 
 
-def _report(out: Output, record: dict[str, Any], about: list[str], problems: list[str]) -> None:
+def _report(out: Output, record: dict[str, object], about: list[str], problems: list[str]) -> None:
     """Print the result of a verification, one line each; problems end the command with exit code 1."""
     if out.as_json:
         out.result(record)

@@ -61,7 +61,7 @@ def evaluate(
         write_atomic(show_nearest, evaluation.nearest_grid())
     if plot:
         write_atomic(plot, evaluation.plot())
-    data["files"] = [str(path) for path in (show_nearest, plot) if path]
-    for file in data["files"]:
+    files = [str(path) for path in (show_nearest, plot) if path]
+    for file in files:
         out.note(f"wrote {file}")
-    out.result(data, Group(*parts))
+    out.result({**data, "files": files}, Group(*parts))

@@ -50,8 +50,8 @@ def _reason(problem: Exception | None) -> str | None:
     return f"{failure.message}; {failure.hint}"
 
 
-def _directory(folder: Folder) -> dict[str, Any]:
-    record = {"path": folder.path, "exists": folder.exists, "bytes": folder.bytes}
+def _directory(folder: Folder) -> dict[str, object]:
+    record: dict[str, object] = {"path": folder.path, "exists": folder.exists, "bytes": folder.bytes}
     return record | ({"problem": _reason(folder.problem)} if folder.problem else {})
 
 

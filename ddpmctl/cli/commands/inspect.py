@@ -5,7 +5,6 @@ import math
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -123,9 +122,9 @@ def _probe(
     out.result({"name": request.checkpoint.name, "file": str(path), "levels": grid.measurements}, figures)
 
 
-def overview(checkpoint: Checkpoint, last: Checkpoint) -> dict[str, Any]:
+def overview(checkpoint: Checkpoint, last: Checkpoint) -> dict[str, object]:
     """The manifest and its path; ``run`` and ``resume`` are those of the last checkpoint."""
-    manifest: dict[str, Any] = json.loads(checkpoint.manifest.to_json())
+    manifest: dict[str, object] = json.loads(checkpoint.manifest.to_json())
     where = {"name": checkpoint.name, "path": str(checkpoint.path), "digest": checkpoint.digest}
     run, resume = last.manifest.run, last.manifest.resume
     return {**where, **manifest, "run": asdict(run), "resume": asdict(resume) if resume else None}

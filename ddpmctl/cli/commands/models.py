@@ -1,7 +1,7 @@
 """``ddpmctl models``: list the models; each subcommand has its own file."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
 
 import typer
 from rich.filesize import decimal
@@ -17,7 +17,7 @@ from ddpmctl.cli.commands.models_verify import verify
 from ddpmctl.cli.formatting import age
 from ddpmctl.cli.options import Json, Quiet
 from ddpmctl.cli.output import Output
-from ddpmctl.registry import Checkpoint, Registry
+from ddpmctl.registry import Checkpoint, Metric, Registry
 
 app = typer.Typer(
     help="List and manage the models in the registry.\n\nExample: ddpmctl models",
@@ -59,10 +59,10 @@ def ls(as_json: Json = False, quiet: Quiet = False) -> None:
         "damaged": [asdict(entry) for entry in found.damaged],
     }
     empty = "no models yet; train one: ddpmctl demo, or ddpmctl train"
-    out.result(data, _table(records) if records else empty, bare=[record["name"] for record in records])
+    out.result(data, _table(found.models, default) if records else empty, bare=[best.name for best, _ in found.models])
 
 
-def _record(best: Checkpoint, last: Checkpoint) -> dict[str, Any]:
+def _record(best: Checkpoint, last: Checkpoint) -> dict[str, object]:
     manifest, metric = best.manifest, best.manifest.best
     mse = metric and {"name": metric.name, "parameterization": metric.parameterization, "value": metric.value}
     return {
@@ -78,33 +78,36 @@ def _record(best: Checkpoint, last: Checkpoint) -> dict[str, Any]:
     }
 
 
-def _progress(last: Checkpoint) -> dict[str, Any]:
+def _progress(last: Checkpoint) -> dict[str, object]:
     run = last.manifest.run
     return {"name": last.name, "steps": run.step, "planned_steps": run.planned_steps, "stopped": run.stopped}
 
 
-def _table(records: list[dict[str, Any]]) -> Table:
+def _table(models: Sequence[tuple[Checkpoint, Checkpoint]], default: str | None) -> Table:
     # Names are meant to be copied: they are never truncated, the other columns wrap.
-    name = Column("name", no_wrap=True, min_width=max(len(record["name"]) for record in records))
-    best = Column("best MSE", no_wrap=True)
-    table = Table(name, "dataset", "preset", "epochs", best, "parameters", "size", "age", "", box=None)
-    for record in records:
+    name = Column("name", no_wrap=True, min_width=max(len(best.name) for best, _ in models))
+    mse = Column("best MSE", no_wrap=True)
+    table = Table(name, "dataset", "preset", "epochs", mse, "parameters", "size", "age", "", box=None)
+    for best, last in models:
+        manifest = best.manifest
         table.add_row(
-            *(record[column] for column in ("name", "dataset", "preset")),
-            str(record["epochs"]),
-            _mse(record["best"]),
-            f"{record['parameters']:,}",
-            decimal(record["bytes"]),
-            age(record["created"]),
-            "default" if record["in_use"] else "",
+            best.name,
+            manifest.dataset.name,
+            manifest.preset,
+            str(last.manifest.run.epochs),
+            _mse(manifest.best),
+            f"{manifest.parameters:,}",
+            decimal(best.size),
+            age(manifest.created),
+            "default" if best.name == default else "",
         )
     return table
 
 
-def _mse(best: dict[str, Any] | None) -> str:
+def _mse(best: Metric | None) -> str:
     if best is None:
         return "-"
-    return f"{best['value']:.4f} ({best['parameterization']}{', train' if best['name'] == 'train_mse' else ''})"
+    return f"{best.value:.4f} ({best.parameterization}{', train' if best.name == 'train_mse' else ''})"
 
 
 for _name, _command in (

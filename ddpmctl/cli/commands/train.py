@@ -3,7 +3,6 @@
 import shlex
 from functools import partial
 from importlib.util import find_spec
-from typing import Any
 
 import typer
 
@@ -106,7 +105,7 @@ def _next_command(trained: TrainedModel) -> str:
     return f"train again, for longer or with a lower learning rate: {shlex.join(lower.to_argv())}"
 
 
-def _record(trained: TrainedModel) -> dict[str, Any]:
+def _record(trained: TrainedModel) -> dict[str, object]:
     """The result, for ``--json``."""
     checkpoint = trained.checkpoint
     run, best = last_of(checkpoint).manifest.run, checkpoint.manifest.best
