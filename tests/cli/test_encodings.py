@@ -9,6 +9,8 @@ from PIL import Image
 
 from tests.conftest import Cli, clean_environment
 
+pytestmark = pytest.mark.slow
+
 NARROW = {"PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0"}
 NARROWEST = {"PYTHONIOENCODING": "ascii"}
 

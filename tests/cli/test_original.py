@@ -48,6 +48,7 @@ def imported(here: Cli, path: Path) -> Registry:
     return Registry(path.parent)
 
 
+@pytest.mark.slow
 def test_swapped_tensors_of_one_shape_are_swapped_in_the_model_too(state: State) -> None:
     generator = torch.Generator().manual_seed(1)
     # 16x16 pixels are enough for the bottleneck to have neighbours, and four times as fast.

@@ -133,6 +133,7 @@ def test_playing_off_a_terminal_is_said_to_be_nothing(tiny_here: Cli, tmp_path: 
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_train_shows_a_preview_and_a_curve_and_keeps_them_off_where_unwanted(tmp_path: Path) -> None:
     typed = ("train", "--preset", "quick", "--dataset", "strokes:300", "--batch-size", 32, "--device", "cpu")
     with Terminal(tmp_path, *typed, "--epochs", 6, program=OFTEN, **COLOURS) as terminal:
@@ -148,6 +149,7 @@ def test_train_shows_a_preview_and_a_curve_and_keeps_them_off_where_unwanted(tmp
     assert BLOCK not in terminal.text
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 def test_the_live_picture_of_a_training_fits_into_the_terminal(tmp_path: Path) -> None:
     copied = ("train", "--preset", "quick", "--dataset", "strokes:300", "--batch-size", 32, "--device", "cpu")

@@ -138,6 +138,7 @@ def broken_cv2(tmp_path_factory: pytest.TempPathFactory) -> str:
     return fake(folder, "cv2", f"ImportError('{words}')")
 
 
+@pytest.mark.slow
 def test_torchvision_of_another_build_than_torch_is_said_in_words(cli: Cli, broken_torchvision: str) -> None:
     done = cli("info", PYTHONPATH=broken_torchvision)
     assert done.returncode == 0
@@ -150,6 +151,7 @@ def test_torchvision_of_another_build_than_torch_is_said_in_words(cli: Cli, brok
     assert trained.returncode == 0, trained.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -176,6 +178,7 @@ def test_what_enlarges_nothing_works_though_opencv_is_broken(tiny: Cli, broken_c
 MAPPING = "libtorch_cpu.so: failed to map segment from shared object"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("error", "why"),
     [
@@ -206,6 +209,7 @@ def missing(folder: Path, package: str, name: str = "") -> str:
     return fake(folder, package, f"ModuleNotFoundError(\"No module named '{name}'\", name='{name}')")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("package", "name", "install"),
     [

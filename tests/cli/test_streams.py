@@ -11,7 +11,10 @@ from tests.conftest import Cli, Result, clean_environment
 
 from .support import Terminal, complaint, copy_model, pixels, tree
 
-pytestmark = pytest.mark.skipif(not Path("/dev/full").exists(), reason="a POSIX shell and /dev/full")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not Path("/dev/full").exists(), reason="a POSIX shell and /dev/full"),
+]
 
 
 @pytest.fixture

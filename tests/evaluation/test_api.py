@@ -18,6 +18,7 @@ def cached(tiny_home: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatc
     """The tiny model, and one cache for all tests, so that the classifier is trained once."""
     monkeypatch.setenv("DDPMCTL_HOME", str(tiny_home))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "evaluated"))
+    monkeypatch.setattr("ddpmctl.evaluation.classifier.MIN_STEPS", 200)  # enough for drawn digits
 
 
 @pytest.mark.slow
@@ -40,6 +41,7 @@ def test_one_setting_is_measured_saved_and_shown(capfd: pytest.CaptureFixture[st
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("cached")
 def test_a_sweep_measures_every_combination(capfd: pytest.CaptureFixture[str]) -> None:
     evaluation = ddpmctl.evaluate("tiny", n=100, sweep={"steps": [1, 2], "guidance": [1.0, 1.5]}, device="cpu")

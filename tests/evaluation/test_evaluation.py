@@ -23,6 +23,9 @@ from tests.conftest import Cli
 
 CPU = torch.device("cpu")
 
+FEW_STEPS = 200
+"""Enough for a classifier of drawn digits."""
+
 
 def gaussian(count: int, seed: int, shift: float = 0.0) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
@@ -44,6 +47,7 @@ def test() -> Dataset:
 def evaluator(train: Dataset, test: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Evaluator:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.setattr(classifier, "MIN_STEPS", FEW_STEPS)
         trained = cache.cached_classifier(train, test, CPU, lambda done, total: None)
     return Evaluator(trained.classifier, train, test)
 
@@ -154,9 +158,12 @@ def test_a_small_test_set_gives_fewer_figures_and_no_nan(evaluator: Evaluator, c
 
 
 @pytest.mark.slow
-def test_learning_from_noise_scores_worse_than_from_real_images(train: Dataset, evaluator: Evaluator) -> None:
+def test_learning_from_noise_scores_worse_than_from_real_images(
+    train: Dataset, evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     noise = replace(train, images=torch.randint_like(train.images, 256))
     images, labels = channels_last_pixels(noise.images), noise.labels.tolist()
+    monkeypatch.setattr(classifier, "MIN_STEPS", FEW_STEPS)
     made, real = evaluator.classification_accuracy_score(images, labels)
     assert made < 0.4
     assert real > 0.9

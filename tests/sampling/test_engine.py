@@ -50,7 +50,15 @@ def grey_levels_apart(one: Images, other: Images) -> int:
 # What an image depends on
 
 
-@pytest.mark.parametrize(("sampler", "steps"), [("dpmpp", 8), ("dpmpp-sde", 8), ("ddim", 8), ("ddpm", 20)])
+@pytest.mark.parametrize(
+    ("sampler", "steps"),
+    [
+        ("dpmpp", 8),
+        pytest.param("dpmpp-sde", 8, marks=pytest.mark.slow),
+        pytest.param("ddim", 8, marks=pytest.mark.slow),
+        pytest.param("ddpm", 20, marks=pytest.mark.slow),
+    ],
+)
 def test_an_image_is_the_same_to_a_grey_level_in_batches_of_any_size(trained: Engine, sampler: str, steps: int) -> None:
     trained = Engine(trained.checkpoint, "cpu", "fp32")
     labels = [3, 1, 4, 1, 5, 9]
@@ -62,7 +70,7 @@ def test_an_image_is_the_same_to_a_grey_level_in_batches_of_any_size(trained: En
         assert grey_levels_apart(trained.generate([label], seed=7 + k, **settings)[0], together[k]) <= 1, k
 
 
-@pytest.mark.parametrize(("sampler", "steps"), [("dpmpp", 8), ("ddpm", 20)])
+@pytest.mark.parametrize(("sampler", "steps"), [("dpmpp", 8), pytest.param("ddpm", 20, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("size", [1, 3])
 def test_an_image_is_the_same_bit_for_bit_in_batches_of_one_size(
     trained: Engine, sampler: str, steps: int, size: int

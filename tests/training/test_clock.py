@@ -13,6 +13,8 @@ from ddpmctl.training.trainer import Trainer
 
 from .support import Train, Trained, Watcher
 
+pytestmark = pytest.mark.slow
+
 
 class Clock:
     """Time as the trainer sees it: each reading takes a while, which may change, and a stall may come on top."""

@@ -53,8 +53,11 @@ CUTS = {"in warm-up": 2, "mid-epoch": 5, "at an epoch's end": 8, "later": 19, "a
     "settings",
     [
         {"optimizer": "muon"},
-        {"optimizer": "adamw", "precision": "bf16"},
-        {"optimizer": "adam", "accumulate": 3, "ema_lag": 0.0, "clip_norm": 0.0, "stratified": False},
+        pytest.param({"optimizer": "adamw", "precision": "bf16"}, marks=pytest.mark.slow),
+        pytest.param(
+            {"optimizer": "adam", "accumulate": 3, "ema_lag": 0.0, "clip_norm": 0.0, "stratified": False},
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["muon", "bf16", "parts"],
 )
@@ -237,6 +240,7 @@ def test_a_run_is_made_safe_as_often_as_was_asked(train: Train) -> None:
     assert len(commits) <= 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", ["quick", "standard", "classic"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_each_preset_ends_as_if_it_had_never_been_cut(train: Train, preset: str, precision: str) -> None:

@@ -217,6 +217,7 @@ def test_a_batch_in_parts_takes_the_same_steps(train: Train) -> None:
     assert max(apart) < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler on a CPU: there is no g++")
 def test_a_compiled_network_takes_the_same_steps(train: Train) -> None:
     plain, compiled = (train(epochs=1, compiled=compiled) for compiled in (False, True))
