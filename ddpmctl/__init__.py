@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ddpmctl.sampling.request import SamplingRequest
     from ddpmctl.training.callbacks import Callback
     from ddpmctl.training.run_spec import RunSpec
-    from ddpmctl.training.runs import TrainedModel, resume, train
+    from ddpmctl.training.runs import TrainedModel, distill, resume, train
 
     load = Engine.load
 
@@ -24,6 +24,7 @@ __all__ = [
     "SamplingRequest",
     "TrainedModel",
     "__version__",
+    "distill",
     "evaluate",
     "load",
     "resume",
@@ -37,6 +38,7 @@ _MODULES = {
     "RunSpec": "ddpmctl.training.run_spec",
     "SamplingRequest": "ddpmctl.sampling.request",
     "TrainedModel": "ddpmctl.training.runs",
+    "distill": "ddpmctl.training.runs",
     "evaluate": "ddpmctl.evaluation.api",
     "resume": "ddpmctl.training.runs",
     "train": "ddpmctl.training.runs",

@@ -222,6 +222,27 @@ class SamplingConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DistillationConfig:
+    """What a distilled model, the student, was trained to repeat in fewer steps."""
+
+    teacher: str
+    """Name of the model when the student was trained."""
+    digest: str
+    """sha256 of the teacher's weights, hexadecimal."""
+    steps: int
+    """Sampling steps of the student."""
+    substeps: int
+    """DDIM steps of the teacher for one step of the student."""
+    guidance: float
+    """Guidance scale of the teacher, which is built into the student."""
+    guidance_interval: tuple[float, ...]
+    """Interval of t/T in which the teacher is guided."""
+
+    def __post_init__(self) -> None:
+        _check(self.steps >= 1 and self.substeps >= 1, "steps and substeps must be at least 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """All settings of one model."""
 
@@ -229,9 +250,14 @@ class Config:
     diffusion: DiffusionConfig
     training: TrainingConfig
     sampling: SamplingConfig
+    distillation: DistillationConfig | None = None
+    """None for a model that was trained on images alone."""
 
     def __post_init__(self) -> None:
         _check(self.sampling.steps <= self.diffusion.timesteps, "steps must be at most timesteps")
+        if self.distillation:
+            fine = self.distillation.steps * self.distillation.substeps
+            _check(fine <= self.diffusion.timesteps, "steps times substeps must be at most timesteps")
         if not self.model.supports_guidance:
             _check(self.sampling.guidance == 1.0, "the classic network has no null class: its guidance must be 1.0")
             dropout = self.training.label_dropout
@@ -268,6 +294,8 @@ def for_device(config: Config, by_device: Mapping[str, Mapping[str, Any]], kind:
 
 def preview_sampling(config: Config) -> SamplingConfig:
     """How previews are sampled during training: few steps, and no guidance, which would cost twice as much."""
+    if config.distillation:
+        return config.sampling
     steps = min(PREVIEW_STEPS, config.diffusion.timesteps)
     return SamplingConfig(sampler="dpmpp", steps=steps, guidance=1.0, guidance_interval=(0.0, 1.0))
 
@@ -324,10 +352,13 @@ def resolve_sampling(
         )
         raise UsageError(problem, Setting("steps"), f" must be in 1..{timesteps}")
     scale = recommended.guidance if guidance is None else guidance
-    if scale != 1.0 and not config.model.supports_guidance:
-        raise UsageError(
-            "this model has no null class and does not support guidance", Setting("guidance", 1.0), ", or omit it"
+    if scale != 1.0 and (config.distillation or not config.model.supports_guidance):
+        reason = (
+            "is distilled: the guidance of its teacher is built in"
+            if config.distillation
+            else ("has no null class and does not support guidance")
         )
+        raise UsageError(f"this model {reason}", Setting("guidance", 1.0), ", or omit it")
     if scale not in GUIDANCE:
         raise UsageError(
             f"guidance {scale:g} is out of range", Setting("guidance"), f" must be in {GUIDANCE}; 1.0 disables guidance"

@@ -11,6 +11,7 @@ from ddpmctl.plugins import COMMANDS, Plugin, available
 SUMMARIES = {
     "demo": "Train a small model and generate its first images.",
     "train": "Train a model and save it in the registry.",
+    "distill": "Train a copy of a model that samples in a few steps.",
     "generate": "Generate images of the classes you name.",
     "grid": "Generate a grid with titled samples of every class.",
     "animate": "Animate the denoising of an image, or a model's training.",

@@ -1,5 +1,6 @@
 """Training on the command line: display, signals and the final messages."""
 
+import shlex
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,9 +12,10 @@ from ddpmctl.cli.training_display import Display
 from ddpmctl.distributed.process_group import ProcessGroup, join_process_group
 from ddpmctl.durations import format_duration
 from ddpmctl.errors import DdpmctlError, HungUp, Interrupted, Terminated, ending_signals
-from ddpmctl.registry import Registry
+from ddpmctl.ranks import ranks
+from ddpmctl.registry import Registry, last_of
 from ddpmctl.training.callbacks import Callback
-from ddpmctl.training.run_spec import resume_command
+from ddpmctl.training.run_spec import RunSpec, resume_command
 
 if TYPE_CHECKING:
     from ddpmctl.plan import Plan
@@ -75,6 +77,39 @@ def run_training(
         constant = f"that of a constant prediction ({trained.constant_mse:.4f})"
         out.warn(f"'{trained.name}' did not learn: its MSE is not below {constant}")
     return trained
+
+
+def report_trained(out: Output, trained: "TrainedModel") -> None:
+    """Print the result of a training run, and what comes next, in the main process."""
+    if ranks().is_main_process:
+        out.note(_next_command(trained))
+        out.result(_record(trained), bare=[trained.name])
+
+
+def _next_command(trained: "TrainedModel") -> str:
+    if trained.has_learned:
+        return f"generate samples: ddpmctl grid --model {trained.name}"
+    lower = RunSpec(lr=float(f"{trained.lr / 10:.1g}")) if trained.lr else RunSpec()
+    return f"train again, for longer or with a lower learning rate: {shlex.join(lower.to_argv())}"
+
+
+def _record(trained: "TrainedModel") -> dict[str, object]:
+    """The result, for ``--json``."""
+    checkpoint = trained.checkpoint
+    run, best = last_of(checkpoint).manifest.run, checkpoint.manifest.best
+    assert best is not None, "a finished run has a best epoch"
+    return {
+        "name": trained.name,
+        "path": str(checkpoint.path),
+        "steps": run.step,
+        "seconds": run.seconds,
+        "best": {
+            "name": best.name,
+            "parameterization": best.parameterization,
+            "value": best.value,
+            "epoch": best.epoch,
+        },
+    }
 
 
 def _ending(group: ProcessGroup, signum: int | None) -> tuple[type[DdpmctlError], str]:

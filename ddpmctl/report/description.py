@@ -24,6 +24,10 @@ def describe_model(checkpoint: Checkpoint, last: Manifest) -> Iterator[tuple[str
     pixels = "" if diffusion.pixel_range == (-1, 1) else ", pixels from {:g} to {:g}".format(*diffusion.pixel_range)
     prediction = f"{diffusion.parameterization}-prediction"
     yield "diffusion", f"{diffusion.timesteps} timesteps, {diffusion.schedule} schedule, {prediction}{pixels}"
+    if student := config.distillation:
+        guidance = "" if student.guidance == 1 else f", guidance {student.guidance:g} built in"
+        each = f"{student.substeps} steps of the teacher in each of its {student.steps}"
+        yield "teacher", f"{student.teacher}, digest {student.digest[:12]}, {each}{guidance}"
     data = manifest.dataset
     images = f"{data.count:,} images, digest {data.digest[:12]}" if data.digest else "images not recorded"
     yield "dataset", f"{data.name}, {images}"

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from ddpmctl.config import Config, for_device
+from ddpmctl.config import Config, DistillationConfig, for_device
 from ddpmctl.data import default_sample_size, find_loader, load_dataset
 from ddpmctl.distributed.process_group import ProcessGroup, join_process_group
 from ddpmctl.distributed.store import store_current_run
@@ -18,6 +18,7 @@ from ddpmctl.threads import configure_threads
 from ddpmctl.training.callbacks import Callback, CallbackList, RunInfo
 from ddpmctl.training.restarts import EarlierRun
 from ddpmctl.training.run_spec import RunSpec, resume_command
+from ddpmctl.training.teachers import ADJUSTABLE, open_teacher, student_spec
 
 if TYPE_CHECKING:
     from ddpmctl.data.dataset import Dataset
@@ -115,6 +116,32 @@ def resume(
         return _Session(registry or Registry(), group, callbacks, should_stop).resume(run, given)
 
 
+def distill(
+    teacher: str | None = None,
+    steps: int = 4,
+    *,
+    callbacks: Iterable[Callback] = (),
+    should_stop: Callable[[], bool] = lambda: False,
+    registry: Registry | None = None,
+    **settings: Any,
+) -> TrainedModel:
+    """Train a student that samples in ``steps`` DDIM steps what a model samples in many.
+
+    Args:
+        teacher: a name; the newest when None.
+        steps: 1, 2, 4 or 8.
+        settings: fields of `RunSpec` that replace those of `student_spec`, such as ``name`` and ``max_time``; the
+            network, the diffusion process and the images are the teacher's.
+    """
+    checkpoint = (registry or Registry()).open(teacher)
+    if fixed := settings.keys() - ADJUSTABLE:
+        raise UsageError(
+            f"a student cannot change the setting '{min(fixed)}'", f"one of: {', '.join(sorted(ADJUSTABLE))}"
+        )
+    spec = replace(student_spec(checkpoint, steps), **settings)
+    return train(spec, callbacks=callbacks, should_stop=should_stop, registry=registry)
+
+
 class _Session:
     """A training session in one process, from the spec to the result."""
 
@@ -130,7 +157,10 @@ class _Session:
 
     def begin(self, spec: RunSpec) -> TrainedModel:
         """Train from random weights."""
-        stem = f"{spec.dataset.partition(':')[0]}-{spec.preset}"
+        student = spec.config and spec.config.distillation
+        stem = (
+            f"{student.teacher}-{student.steps}step" if student else f"{spec.dataset.partition(':')[0]}-{spec.preset}"
+        )
         name_or_none = self.earlier.name or None if spec.name is None else spec.name
         with ExitStack() as stack:
             writer = self.group.on_rank0(
@@ -149,6 +179,8 @@ class _Session:
                 notice=log.warning,
             )  # fmt: skip
             self._check_agreement(execution, data)
+            if student:
+                check_images(self._teacher(student), data)
             identity = self.earlier.identity or new_id()
             if self.group.is_main_process:
                 store_current_run(name=name, identity=identity)
@@ -216,6 +248,8 @@ class _Session:
             info.config, data, info.spec, info.execution, writer,
             callbacks=self.callbacks, clock=info.clock, identity=identity,
         )  # fmt: skip
+        if student := info.config.distillation:
+            trainer.train_step.distill(self.group.broadcast(lambda: self._teacher(student).weights()))
         trainer.should_stop = self.should_stop
         damaged = last is not None and self.group.broadcast(lambda: self._best_is_damaged(info.name))
         checkpoints = trainer.checkpoints
@@ -247,6 +281,9 @@ class _Session:
             lr=state.plan.peak_lr,
             ends_early=stopped == "done" and state.plan.ends_early,
         )
+
+    def _teacher(self, student: DistillationConfig) -> Checkpoint:
+        return open_teacher(self.registry, student)
 
     def _execution(self, spec: RunSpec) -> "tuple[Execution, str]":
         """What the run computes on, and why in that precision."""
@@ -305,14 +342,20 @@ def _for_device(config: Config, spec: RunSpec, data: "Dataset", kind: str) -> Co
 def _same_images(last: Checkpoint, spec: RunSpec) -> "Dataset":
     """The images that the run was trained on so far."""
     data = load_training_data(last.manifest, spec.data_dir, notice=log.warning)
-    if data.digest() != last.manifest.dataset.digest:
+    check_images(last, data)
+    return data
+
+
+def check_images(model: Checkpoint, data: "Dataset") -> None:
+    """Raise a `DataError` unless these are the images that a model was trained on."""
+    dataset = model.manifest.dataset
+    if data.digest() != dataset.digest:
         raise DataError(
-            f"the images of {last.manifest.dataset.name} have changed since '{last.name}' was trained",
+            f"the images of {dataset.name} have changed since '{model.name}' was trained",
             "pass the original ",
             Setting("data_dir"),
             ", or train a new model: ddpmctl train",
         )
-    return data
 
 
 def fit_to_dataset(config: Config, data: "Dataset") -> Config:

@@ -1,9 +1,11 @@
 """One optimizer step, and how it is executed: eagerly, in several processes, or captured in a CUDA graph."""
 
+import copy
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -11,7 +13,8 @@ from torch import Tensor, nn
 
 from ddpmctl.build import build_diffusion, build_network
 from ddpmctl.config import Config
-from ddpmctl.core.diffusion import stratified_timesteps
+from ddpmctl.core.diffusion import Denoiser, stratified_timesteps
+from ddpmctl.core.distillation import Distillation, Teacher
 from ddpmctl.core.ema import EMA
 from ddpmctl.data.dataset import Dataset, to_model_range
 from ddpmctl.devices import is_out_of_memory
@@ -25,6 +28,14 @@ WARM_UP = 3
 """Eager steps before a capture, in which libraries allocate their workspaces; what they change is undone."""
 
 log = logging.getLogger("ddpmctl")
+
+
+class Objective(Protocol):
+    """A training loss: that of a diffusion model, or of a student."""
+
+    def loss(self, model: Denoiser, x0: Tensor, t: Tensor, epsilon: Tensor, label: Tensor) -> Tensor:
+        """The loss of each image, float32[B]; see `Diffusion.loss`."""
+        ...
 
 
 class TrainStep:
@@ -43,6 +54,8 @@ class TrainStep:
         model: the trained network.
         ema: its exponential moving average.
         captured: whether steps replay a CUDA graph.
+        objective: what the loss is.
+        timesteps: those that are trained at, int64[N].
     """
 
     def __init__(
@@ -56,6 +69,8 @@ class TrainStep:
         self.static = device.type == "cuda" and group.size == 1 if static is None else static
         torch.manual_seed(spec.seed)
         self.diffusion = build_diffusion(config.diffusion).to(device)
+        self.objective: Objective = self.diffusion
+        self.timesteps = torch.arange(config.diffusion.timesteps, device=device)
         network = build_network(config.model)
         self.model: nn.Module = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if spec.compile:
@@ -69,6 +84,25 @@ class TrainStep:
         self._ids = torch.empty(0, dtype=torch.int64, device=device)
         self._ema_weight = torch.zeros((), dtype=torch.float32, device=device)
         self._metrics = torch.zeros(2, dtype=torch.float32, device=device)
+
+    def distill(self, teacher: Mapping[str, np.ndarray]) -> None:
+        """Start from the weights of a teacher, and train the network to repeat it in fewer steps."""
+        settings = self.config.distillation
+        assert settings is not None, "only a student has a teacher"
+        with torch.no_grad():
+            for name, tensor in [*self.model.state_dict().items(), *self.ema.module.state_dict().items()]:
+                copy_into(tensor, teacher[name])
+        network = copy.deepcopy(self.ema.module)
+        self.objective = Distillation(
+            Teacher(
+                network, self.diffusion, settings.guidance, settings.guidance_interval, self.config.model.num_classes
+            ),
+            self.diffusion,
+            settings.steps,
+            settings.substeps,
+            self.execution.device,
+        )
+        self.timesteps = self.objective.timesteps
 
     def __call__(self, ids: Tensor, step: int, lr: float) -> Tensor:
         """Take one step.
@@ -136,7 +170,7 @@ class TrainStep:
         for number, (x0, t, epsilon, label) in enumerate(parts, 1):
             with self.execution.group.no_sync(network) if number < len(parts) else nullcontext():
                 with self.autocast():
-                    loss = self.diffusion.loss(network, x0, t, epsilon, label).sum() / count
+                    loss = self.objective.loss(network, x0, t, epsilon, label).sum() / count
                 loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         return total
@@ -186,13 +220,14 @@ class TrainStep:
         settings, device, generator = self.config.training, self.execution.device, self.generator
         x0 = self.pixels(self.train_set.images[ids])
         label = self.train_set.labels[ids]
-        count, timesteps = len(ids), self.config.diffusion.timesteps
+        count, timesteps = len(ids), len(self.timesteps)
         epsilon = torch.randn(x0.shape, generator=generator, dtype=torch.float32, device=device)
         if settings.stratified:
             t = stratified_timesteps(count, timesteps, generator)
         else:
             different = 1 if settings.one_timestep else count
             t = torch.randint(timesteps, (different,), generator=generator, device=device).expand(count)
+        t = self.timesteps[t]
         if settings.label_dropout:
             drawn = torch.rand(count, generator=generator, dtype=torch.float32, device=device)
             dropped = drawn < settings.label_dropout

@@ -39,7 +39,7 @@ class Validator:
             if turn == group.rank:
                 x0, epsilon = step.pixels(images.images[ids]), noise[ids].contiguous(memory_format=torch.channels_last)
                 with step.autocast():
-                    losses = step.diffusion.loss(step.ema.module, x0, timesteps[ids], epsilon, images.labels[ids])
+                    losses = step.objective.loss(step.ema.module, x0, timesteps[ids], epsilon, images.labels[ids])
                 totals[number] = losses.sum()
         return group.all_reduce_sum(totals).sum().item() / len(images)
 
@@ -52,7 +52,8 @@ class Validator:
         if self._noise is None:
             device, images = self.step.execution.device, self.images
             generator = torch.Generator().manual_seed(0)
-            timesteps = stratified_timesteps(len(images), self.step.config.diffusion.timesteps, generator)
+            levels = self.step.timesteps
+            timesteps = levels[stratified_timesteps(len(images), len(levels), generator).to(device)]
             noise = torch.randn(tuple(images.images.shape), generator=generator, dtype=torch.float32, device="cpu")
-            self._noise = timesteps.to(device), noise.to(device)
+            self._noise = timesteps, noise.to(device)
         return self._noise

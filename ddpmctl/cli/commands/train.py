@@ -1,6 +1,5 @@
 """``ddpmctl train``."""
 
-import shlex
 from functools import partial
 from importlib.util import find_spec
 
@@ -8,15 +7,12 @@ import typer
 
 from ddpmctl.cli import options
 from ddpmctl.cli.output import Output
-from ddpmctl.cli.training import run_training
+from ddpmctl.cli.training import report_trained, run_training
 from ddpmctl.config import choose
 from ddpmctl.durations import parse_duration
 from ddpmctl.errors import DdpmctlError
-from ddpmctl.ranks import ranks
-from ddpmctl.registry import last_of
 from ddpmctl.training import runs
 from ddpmctl.training.run_spec import RunSpec
-from ddpmctl.training.runs import TrainedModel
 
 TENSORBOARD_HINT = "in the project's folder: pip install '.[tensorboard]'"
 
@@ -78,9 +74,7 @@ def train(
         # The folder may also come from the environment.
         overrides = {name: value for name, value in given.items() if name in typed or name == "data_dir"}
         trained = run_training(out, partial(runs.resume, resume, **overrides), show=show, tensorboard=tensorboard)
-    if ranks().is_main_process:
-        out.note(_next_command(trained))
-        out.result(_record(trained), bare=[trained.name])
+    report_trained(out, trained)
 
 
 def is_logged(log: str | None) -> bool:
@@ -96,29 +90,3 @@ def is_logged(log: str | None) -> bool:
 def _was_typed(context: typer.Context, name: str) -> bool:
     source = context.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"
-
-
-def _next_command(trained: TrainedModel) -> str:
-    if trained.has_learned:
-        return f"generate samples: ddpmctl grid --model {trained.name}"
-    lower = RunSpec(lr=float(f"{trained.lr / 10:.1g}")) if trained.lr else RunSpec()
-    return f"train again, for longer or with a lower learning rate: {shlex.join(lower.to_argv())}"
-
-
-def _record(trained: TrainedModel) -> dict[str, object]:
-    """The result, for ``--json``."""
-    checkpoint = trained.checkpoint
-    run, best = last_of(checkpoint).manifest.run, checkpoint.manifest.best
-    assert best is not None, "a finished run has a best epoch"
-    return {
-        "name": trained.name,
-        "path": str(checkpoint.path),
-        "steps": run.step,
-        "seconds": run.seconds,
-        "best": {
-            "name": best.name,
-            "parameterization": best.parameterization,
-            "value": best.value,
-            "epoch": best.epoch,
-        },
-    }

@@ -1,0 +1,95 @@
+"""Teachers and the settings of their students. No torch."""
+
+from dataclasses import replace
+
+from ddpmctl.config import Config, DistillationConfig, SamplingConfig
+from ddpmctl.errors import CheckpointError, Command, Setting, UsageError
+from ddpmctl.registry import Checkpoint, Registry
+from ddpmctl.training.run_spec import RunSpec
+
+STUDENT_STEPS = (1, 2, 4, 8)
+TEACHER_STEPS = 16
+"""DDIM steps of a teacher that is not a student itself, over the whole chain."""
+
+LEARNING_RATE = 1 / 3
+"""Peak learning rate of a student, relative to that of its teacher."""
+
+ADJUSTABLE = frozenset(
+    {"name", "data_dir", "epochs", "max_time", "max_steps", "patience", "batch_size", "lr", "clip", "accumulate", "compile",
+     "device", "precision", "seed", "force", "checkpoint_every"}
+)  # fmt: skip
+"""Fields of `RunSpec` that are free for a student."""
+
+
+def student_spec(teacher: Checkpoint, steps: int) -> RunSpec:
+    """The specification of a student of ``steps`` steps: trained for an epoch on the images of its teacher."""
+    if steps not in STUDENT_STEPS:
+        raise UsageError(f"steps must be one of {', '.join(map(str, STUDENT_STEPS))}, not {steps}", Setting("steps", 4))
+    manifest = teacher.manifest
+    config, dataset = manifest.config, manifest.dataset
+    if not dataset.digest:
+        raise UsageError(
+            f"the images that '{teacher.name}' was trained on are not recorded", "distill a model that was trained here"
+        )
+    return RunSpec(
+        preset=manifest.preset,
+        config=_student_config(teacher, steps),
+        dataset=dataset.name,
+        fit=dataset.fit or None,
+        channels=config.model.channels if dataset.name.startswith("folder:") else None,
+    )
+
+
+def open_teacher(registry: Registry, student: DistillationConfig) -> Checkpoint:
+    """The teacher of a student, found by its weights if it was renamed; raises a `CheckpointError` without it."""
+    names = registry.names()
+    for name in sorted(names, key=lambda name: name != student.teacher):
+        try:
+            found = registry.open(name)
+        except CheckpointError:
+            continue
+        if found.digest == student.digest:
+            return found
+    problem = "has changed since" if student.teacher in names else "is not in the registry"
+    after = " its student was distilled" if student.teacher in names else ""
+    raise CheckpointError(
+        f"the teacher '{student.teacher}' {problem}{after}: no model has the weights {student.digest[:12]}",
+        "restore it, or ",
+        Command(f"ddpmctl distill MODEL --steps {student.steps}", f"ddpmctl.distill(model, {student.steps})"),
+    )
+
+
+def _student_config(teacher: Checkpoint, steps: int) -> Config:
+    config = teacher.manifest.config
+    of_teacher = config.distillation.steps if config.distillation else TEACHER_STEPS
+    substeps, rest = divmod(of_teacher, steps)
+    if rest or substeps < 2:
+        raise UsageError(
+            f"'{teacher.name}' has {of_teacher} steps: {steps} steps are not fewer by a whole factor",
+            Setting("steps", of_teacher // 2),
+        )
+    # A prediction of the noise says nothing about the image at the first of few steps; nor may a pixel leave its range.
+    diffusion = replace(config.diffusion, parameterization="v", clip_x0=True)
+    training = replace(
+        config.training,
+        epochs=1,
+        lr=config.training.lr * LEARNING_RATE,
+        decay=1.0 - config.training.warmup,
+        label_dropout=0.0,
+        stratified=True,
+        one_timestep=False,
+    )
+    return replace(
+        config,
+        diffusion=diffusion,
+        training=training,
+        sampling=SamplingConfig(sampler="ddim", steps=steps, guidance=1.0, guidance_interval=(0.0, 1.0)),
+        distillation=DistillationConfig(
+            teacher=teacher.name,
+            digest=teacher.digest,
+            steps=steps,
+            substeps=substeps,
+            guidance=config.sampling.guidance,
+            guidance_interval=config.sampling.guidance_interval,
+        ),
+    )
