@@ -42,8 +42,8 @@ class Teacher:
 class Distillation:
     """The loss of a student of ``steps`` DDIM steps (Salimans & Ho 2022, algorithm 2; Meng et al. 2023 for guidance).
 
-    From ``x_t`` at one of the student's timesteps, the teacher takes ``substeps`` DDIM steps to ``x_s`` at the student's
-    next one. The target is the clean image from which a single DDIM step would arrive at the same ``x_s``:
+    From ``x_t`` at one of the student's timesteps, the teacher takes ``substeps`` DDIM steps to ``x_s`` at the
+    student's next one. The target is the clean image from which a single DDIM step would arrive at the same ``x_s``:
 
         x~ = (x_s - (sigma_s / sigma_t) x_t) / (alpha_s - (sigma_s / sigma_t) alpha_t)
 

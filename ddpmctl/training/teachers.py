@@ -15,8 +15,8 @@ LEARNING_RATE = 1 / 3
 """Peak learning rate of a student, relative to that of its teacher."""
 
 ADJUSTABLE = frozenset(
-    {"name", "data_dir", "epochs", "max_time", "max_steps", "patience", "batch_size", "lr", "clip", "accumulate", "compile",
-     "device", "precision", "seed", "force", "checkpoint_every"}
+    {"name", "data_dir", "epochs", "max_time", "max_steps", "patience", "batch_size", "lr", "clip", "accumulate",
+     "compile", "device", "precision", "seed", "force", "checkpoint_every"}
 )  # fmt: skip
 """Fields of `RunSpec` that are free for a student."""
 
