@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from ddpmctl.config import DiffusionConfig, ModelConfig
+from ddpmctl.config import Config, DiffusionConfig
 
 if TYPE_CHECKING:
     from torch import nn
@@ -10,24 +10,35 @@ if TYPE_CHECKING:
     from ddpmctl.core.diffusion import Diffusion
 
 
-def build_network(config: ModelConfig) -> "nn.Module":
+def build_network(config: Config) -> "nn.Module":
     """The network of this config, randomly initialised."""
     from ddpmctl.core.classic import Classic
     from ddpmctl.core.defaults import default_dtype_and_device
+    from ddpmctl.core.diffusion import PARAMETERIZATIONS
+    from ddpmctl.core.gaussian import GaussianDenoiser, GaussianResidual
+    from ddpmctl.core.schedule import SCHEDULES
     from ddpmctl.core.unet import UNet
 
+    model, diffusion = config.model, config.diffusion
     with default_dtype_and_device():
-        if config.network == "classic":
-            return Classic(config.channels)
-        return UNet(
-            channels=config.channels,
-            num_classes=config.num_classes,
-            widths=config.widths,
-            blocks=config.blocks,
-            patch=config.patch,
-            embedding=config.embedding,
-            norm=config.norm,
+        if model.network == "classic":
+            return Classic(model.channels)
+        network = UNet(
+            channels=model.channels,
+            num_classes=model.num_classes,
+            widths=model.widths,
+            blocks=model.blocks,
+            patch=model.patch,
+            embedding=model.embedding,
+            norm=model.norm,
+            inputs=2 * model.channels if model.gaussian_rank else model.channels,
         )
+        if not model.gaussian_rank:
+            return network
+        schedule = SCHEDULES[diffusion.schedule](diffusion.timesteps)
+        pixels = model.channels * model.sample_size**2
+        gaussian = GaussianDenoiser(schedule, pixels, model.num_classes, model.gaussian_rank)
+        return GaussianResidual(network, gaussian, PARAMETERIZATIONS[diffusion.parameterization])
 
 
 def build_diffusion(config: DiffusionConfig) -> "Diffusion":

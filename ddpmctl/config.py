@@ -57,6 +57,7 @@ LEVELS = Range(1, 6)
 WIDTH = Range(16, 2048)
 BLOCKS = Range(1, 8)
 EMBEDDING = Range(4, 2048)
+GAUSSIAN_RANK = Range(0, 1024)
 TIMESTEPS = Range(2, 10_000)
 EPOCHS = Range(1, 1_000_000)
 STEPS = Range(1, 10**12)
@@ -100,6 +101,8 @@ class ModelConfig:
     """Width of the timestep embedding and of the class embedding."""
     norm: NormName
     """Normalization layer: GroupNorm or BatchNorm."""
+    gaussian_rank: int
+    """Principal components per class of the Gaussian denoiser that the network corrects; 0 for none."""
 
     def __post_init__(self) -> None:
         _check(self.channels in (1, 3), "channels must be 1 or 3")
@@ -109,12 +112,14 @@ class ModelConfig:
         BLOCKS.check("blocks", self.blocks)
         _check(self.patch in (1, 2, 4), "patch must be 1, 2 or 4")
         _check(self.embedding in EMBEDDING and self.embedding % 2 == 0, f"embedding must be even and in {EMBEDDING}")
+        GAUSSIAN_RANK.check("gaussian_rank", self.gaussian_rank)
         IMAGE_SIZE.check("image_size", self.image_size)
         smallest = 2 * self.patch * 2 ** (len(self.widths) - 2) if len(self.widths) > 1 else self.patch
         fits = smallest <= self.sample_size <= self.image_size and self.sample_size % self.patch == 0
         _check(fits, f"sample_size must be a multiple of {self.patch} in {smallest}..{self.image_size}")
         if self.network == "classic":
             _check(self.norm == "group", "the classic network supports only GroupNorm")
+            _check(self.gaussian_rank == 0, "the classic network has no Gaussian denoiser: its gaussian_rank must be 0")
             sides = (self.image_size, self.sample_size)
             fixed = (self.widths, self.blocks, self.patch, self.embedding, self.num_classes, *sides)
             usual = (CLASSIC_WIDTHS, 1, 1, 256, 10, 32, 32)

@@ -104,7 +104,7 @@ def to_weights(state: Mapping[str, object]) -> dict[str, np.ndarray]:
     """The weights in a state_dict of the original network, float32 by name."""
     found = _unwrapped(state)
     with torch.device("meta"):  # names and shapes alone
-        expected = build_network(load_preset("classic").config.model).state_dict()
+        expected = build_network(load_preset("classic").config).state_dict()
     missing, surplus = [key for key in expected if key not in found], [key for key in found if key not in expected]
     if missing:
         raise ValueError(f"the tensor {missing[0]} is missing")

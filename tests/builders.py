@@ -56,6 +56,7 @@ def tiny_values() -> dict[str, Any]:
             "patch": 4,
             "embedding": 16,
             "norm": "group",
+            "gaussian_rank": 0,
         },
         "diffusion": {
             "timesteps": 1000,
@@ -179,7 +180,7 @@ def random_weights(config: Config, scale: float = 0.1) -> Weights:
     generator = np.random.default_rng(0)
     return {
         name: (scale * generator.standard_normal(tensor.shape)).astype(np.float32)
-        for name, tensor in build_network(config.model).state_dict().items()
+        for name, tensor in build_network(config).state_dict().items()
     }
 
 

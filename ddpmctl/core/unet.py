@@ -53,7 +53,8 @@ class UNet(nn.Module):
     """Residual U-Net with optional 2x2 or 4x4 space-to-depth, conditioned in every block and at the bottleneck.
 
     Args:
-        channels: 1 for grey images, 3 for colour.
+        channels: of the output: 1 for grey images, 3 for colour.
+        inputs: channels of the input; as many as of the output by default.
         num_classes: index ``num_classes`` is the null class.
         widths: channels per level, multiples of 16, highest resolution first; each further level halves the resolution.
         blocks: residual blocks per level, downsampling and upsampling each.
@@ -71,12 +72,13 @@ class UNet(nn.Module):
         patch: int,
         embedding: int,
         norm: str = "group",
+        inputs: int | None = None,
     ) -> None:
         super().__init__()
         self.patch = patch
         self.embedding = TimestepAndClassEmbedding(num_classes + 1, embedding)
         self.condition = nn.Sequential(nn.Linear(2 * embedding, embedding), nn.LeakyReLU(0.1))
-        self.conv_in = nn.Conv2d(channels * patch**2, widths[0], 3, padding=1)
+        self.conv_in = nn.Conv2d((inputs or channels) * patch**2, widths[0], 3, padding=1)
 
         def stage(inputs: int, outputs: int) -> Stage:
             return Stage(inputs, outputs, embedding, blocks, NORMS[norm])

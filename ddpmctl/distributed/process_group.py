@@ -100,6 +100,7 @@ class TorchProcessGroup(ProcessGroup):
         # once more by three processes would round.
         import torch
         import torch.distributed as dist
+        from torch.nn import BatchNorm2d
         from torch.nn.parallel import DistributedDataParallel
 
         # DDP inspects the annotations, which must be types and not strings.
@@ -111,7 +112,9 @@ class TorchProcessGroup(ProcessGroup):
             result: torch.futures.Future[torch.Tensor] = future.then(lambda done: done.value()[0])
             return result
 
-        wrapped = DistributedDataParallel(network)
+        # Of all buffers only the running statistics of BatchNorm change.
+        change = any(isinstance(module, BatchNorm2d) for module in network.modules())
+        wrapped = DistributedDataParallel(network, broadcast_buffers=change)
         wrapped.register_comm_hook(None, all_reduce_sum)
         return wrapped
 

@@ -20,7 +20,8 @@ def describe_model(checkpoint: Checkpoint, last: Manifest) -> Iterator[tuple[str
     yield "images", f"{size}, {model.num_classes} classes: {', '.join(manifest.classes[:12])}"
     norm = ", BatchNorm" if model.norm == "batch" else ""
     widths = "-".join(map(str, model.widths))
-    yield "network", f"{model.network}, {manifest.parameters:,} parameters, widths {widths}{norm}"
+    gaussian = f", corrects a Gaussian denoiser of rank {model.gaussian_rank}" if model.gaussian_rank else ""
+    yield "network", f"{model.network}, {manifest.parameters:,} parameters, widths {widths}{norm}{gaussian}"
     pixels = "" if diffusion.pixel_range == (-1, 1) else ", pixels from {:g} to {:g}".format(*diffusion.pixel_range)
     prediction = f"{diffusion.parameterization}-prediction"
     yield "diffusion", f"{diffusion.timesteps} timesteps, {diffusion.schedule} schedule, {prediction}{pixels}"

@@ -48,7 +48,7 @@ class Engine:
         self.device = choose_device(device)
         self.precision, _ = choose_precision(precision, self.device)
         self.diffusion = build_diffusion(self.config.diffusion).to(self.device)
-        network = build_network(self.config.model)
+        network = build_network(self.config)
         weights, tensors = checkpoint.weights(), network.state_dict()
         if {name: array.shape for name, array in weights.items()} != {name: (*t.shape,) for name, t in tensors.items()}:
             raise CheckpointError(

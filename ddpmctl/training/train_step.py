@@ -16,6 +16,7 @@ from ddpmctl.config import Config
 from ddpmctl.core.diffusion import Denoiser, stratified_timesteps
 from ddpmctl.core.distillation import Distillation, Teacher
 from ddpmctl.core.ema import EMA
+from ddpmctl.core.gaussian import GaussianResidual
 from ddpmctl.data.dataset import Dataset, to_model_range
 from ddpmctl.devices import is_out_of_memory
 from ddpmctl.errors import DdpmctlError, Setting
@@ -26,6 +27,9 @@ from ddpmctl.training.run_spec import RunSpec
 
 WARM_UP = 3
 """Eager steps before a capture, in which libraries allocate their workspaces; what they change is undone."""
+
+FIT_VALUES = 10**8
+"""Pixel values from which the Gaussian denoiser is measured, at most."""
 
 log = logging.getLogger("ddpmctl")
 
@@ -71,7 +75,11 @@ class TrainStep:
         self.diffusion = build_diffusion(config.diffusion).to(device)
         self.objective: Objective = self.diffusion
         self.timesteps = torch.arange(config.diffusion.timesteps, device=device)
-        network = build_network(config.model)
+        network = build_network(config)
+        if isinstance(network, GaussianResidual):
+            # On the CPU, in every process from the same images.
+            stride = -(-train_set.images.numel() // FIT_VALUES)
+            network.gaussian.fit(self.pixels(train_set.images[::stride].cpu()), train_set.labels[::stride].cpu())
         self.model: nn.Module = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if spec.compile:
             self.model.compile()

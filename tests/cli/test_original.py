@@ -53,7 +53,7 @@ def test_swapped_tensors_of_one_shape_are_swapped_in_the_model_too(state: State)
     generator = torch.Generator().manual_seed(1)
     # 16x16 pixels are enough for the bottleneck to have neighbours, and four times as fast.
     given = torch.randn(1, 1, 16, 16, generator=generator), torch.tensor([700]), torch.tensor([9])
-    network = build_network(load_preset("classic").config.model).eval()
+    network = build_network(load_preset("classic").config).eval()
     pairs = [(a, b) for a, b in combinations(SHAPES, 2) if SHAPES[a] == SHAPES[b]]
     assert len(pairs) == 295
     with torch.no_grad():

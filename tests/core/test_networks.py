@@ -8,6 +8,7 @@ from torch.testing import assert_close
 from ddpmctl.build import build_network
 from ddpmctl.config import PRESETS, load_preset
 from ddpmctl.core.classic import Classic
+from ddpmctl.core.gaussian import GaussianResidual
 from ddpmctl.core.norms import NORMS
 from ddpmctl.core.unet import ResidualBlock, UNet
 from tests import original
@@ -120,10 +121,12 @@ def test_a_residual_block_begins_as_its_skip() -> None:
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_builds_its_network(preset: str) -> None:
-    config = load_preset(preset).config.model
-    network = build_network(config)
-    assert isinstance(network, Classic if config.network == "classic" else UNet)
-    x, t, label = inputs(config.channels, config.sample_size, config.num_classes)
+    config = load_preset(preset).config
+    network, model = build_network(config), config.model
+    inner = network.network if isinstance(network, GaussianResidual) else network
+    assert isinstance(network, GaussianResidual) == (model.gaussian_rank > 0)
+    assert isinstance(inner, Classic if model.network == "classic" else UNet)
+    x, t, label = inputs(model.channels, model.sample_size, model.num_classes)
     with torch.no_grad():
         assert network(x, t, label).shape == x.shape
 

@@ -205,7 +205,7 @@ def test_no_step_waits_for_a_gpu_or_reads_from_it(preset: str) -> None:
     config, device = load_preset(preset).config, torch.device("cuda")
     with FakeTensorMode():
         with mock.patch("ddpmctl.core.defaults.CPU", device):
-            network = build_network(config.model).eval()
+            network = build_network(config).eval()
         diffusion = build_diffusion(config.diffusion).to(device)
         step = SamplingStep(network, config.model.num_classes, device, "fp32")
         x, label = torch.empty(16, *SHAPE, device=device), torch.zeros(16, dtype=torch.int64, device=device)

@@ -23,7 +23,7 @@ def test_every_weight_is_trained_once(train: Train, optimizer: str) -> None:
     trained = train(epochs=1, optimizer=optimizer)
     trainer = trained.trainer
     torch.manual_seed(0)
-    start = build_network(trainer.config.model).state_dict()
+    start = build_network(trainer.config).state_dict()
     assert [
         name for name, tensor in trainer.train_step.model.state_dict().items() if torch.equal(tensor, start[name])
     ] == []

@@ -84,7 +84,7 @@ def test_each_epoch_shows_every_training_image_once_and_no_held_out_one(train: T
 
     def watch(trainer: Trainer) -> None:
         step = trainer.train_step
-        inner = step.diffusion.loss
+        inner = step.objective.loss
 
         def loss(model: nn.Module, x0: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
             if model is step.model:
@@ -92,8 +92,7 @@ def test_each_epoch_shows_every_training_image_once_and_no_held_out_one(train: T
             return inner(model, x0, *rest)
 
         trainer.previews.maybe_draw = lambda *_, **__: 0.0  # type: ignore[method-assign]
-        members = {"loss": staticmethod(loss), "pixel_range": step.diffusion.pixel_range}
-        step.diffusion = type("Watched", (), members)()
+        step.objective = type("Watched", (), {"loss": staticmethod(loss)})()
 
     train(epochs=2, batch_size=27, on_trainer=watch)
     assert [len(batch) for batch in shown] == [27] * 20

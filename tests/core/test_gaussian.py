@@ -1,0 +1,140 @@
+"""The Gaussian denoiser against the conditional mean of a normal distribution by matrix inversion, in float64."""
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+from ddpmctl.build import build_network
+from ddpmctl.core.diffusion import PARAMETERIZATIONS, Diffusion
+from ddpmctl.core.gaussian import MAX_COLUMNS, MIN_VARIANCE, GaussianDenoiser, GaussianResidual
+from ddpmctl.core.schedule import SCHEDULES
+from tests.builders import tiny_config
+
+SIDE, PIXELS = 4, 16
+SCHEDULE = SCHEDULES["cosine"](1000)
+
+
+def images(count: int = 400) -> tuple[Tensor, Tensor]:
+    """Two classes of correlated pixels, float32[N,1,4,4]."""
+    generator = torch.Generator().manual_seed(0)
+    label = torch.arange(count) % 2
+    mixing = torch.randn(2, PIXELS, PIXELS, generator=generator) * 0.2
+    values = torch.einsum("np,npq->nq", torch.randn(count, PIXELS, generator=generator), mixing[label])
+    return (values + 0.5 * label[:, None] - 0.3).view(-1, 1, SIDE, SIDE), label
+
+
+def fitted(rank: int, classes: int = 2) -> GaussianDenoiser:
+    torch.manual_seed(0)
+    made = GaussianDenoiser(SCHEDULE, PIXELS, classes, rank)
+    made.fit(*images())
+    return made
+
+
+def moments(values: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """Mean and covariance, of which the components beyond the rank share their variance."""
+    flat = values.flatten(1).double()
+    mean = flat.mean(0)
+    variances, vectors = torch.linalg.eigh((flat - mean).T @ (flat - mean) / len(flat))
+    if rank < PIXELS:
+        variances[:-rank] = variances[:-rank].mean()
+    variances = variances.clamp(min=MIN_VARIANCE)
+    return mean, vectors @ torch.diag(variances) @ vectors.T
+
+
+def velocity(x: Tensor, t: int, mean: Tensor, covariance: Tensor) -> Tensor:
+    """``E[v | x_t]`` from ``E[x_0 | x_t] = m + alpha S (alpha^2 S + sigma^2 I)^-1 (x_t - alpha m)``."""
+    alpha, sigma = SCHEDULE.alpha[t], SCHEDULE.sigma[t]
+    of_x = alpha**2 * covariance + sigma**2 * torch.eye(PIXELS, dtype=torch.float64)
+    y = x.flatten(1).double() - alpha * mean
+    x0 = mean + torch.linalg.solve(of_x, (alpha * y).T).T @ covariance
+    epsilon = (x.flatten(1).double() - alpha * x0) / sigma
+    expected: Tensor = alpha * epsilon - sigma * x0
+    return expected.view_as(x)
+
+
+@pytest.mark.parametrize("rank", [16, 5])
+@pytest.mark.parametrize("t", [5, 300, 700, 990])
+def test_it_is_the_conditional_mean_of_each_class_and_of_all_images(rank: int, t: int) -> None:
+    gaussian, (values, labels) = fitted(rank), images()
+    x = torch.randn(7, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(t))
+    for label, chosen in ((0, values[labels == 0]), (1, values[labels == 1]), (2, values)):
+        expected = velocity(x, t, *moments(chosen, rank))
+        found = gaussian(x, torch.full((7,), t), torch.full((7,), label))
+        assert_close(found.double(), expected, atol=2e-3, rtol=2e-3)
+
+
+def test_the_images_of_a_batch_have_noise_levels_and_classes_of_their_own() -> None:
+    gaussian = fitted(5)
+    x, t, label = torch.randn(3, 1, SIDE, SIDE), torch.tensor([10, 500, 900]), torch.tensor([0, 2, 1])
+    together = gaussian(x, t, label)
+    for k in range(3):
+        assert_close(together[k : k + 1], gaussian(x[k : k + 1], t[k : k + 1], label[k : k + 1]))
+
+
+def test_no_other_linear_prediction_is_better_on_its_own_images() -> None:
+    gaussian, (values, labels) = fitted(16), images()
+    noise = torch.randn(values.shape, generator=torch.Generator().manual_seed(1))
+    diffusion = Diffusion(SCHEDULE, "v")
+    for t in (100, 500, 900):
+        times = torch.full((len(values),), t)
+        own = diffusion.loss(gaussian, values, times, noise, labels).mean()
+        pooled = diffusion.loss(gaussian, values, times, noise, torch.full_like(labels, 2)).mean()
+        scaled = diffusion.loss(lambda x, t, label: 1.05 * gaussian(x, t, label), values, times, noise, labels).mean()
+        assert own < pooled
+        assert own < scaled
+
+
+def test_a_class_of_one_image_is_as_all_images_and_one_of_none_too() -> None:
+    torch.manual_seed(0)
+    gaussian = GaussianDenoiser(SCHEDULE, PIXELS, 4, 3)
+    values, labels = images(20)
+    labels[labels == 1] = 0
+    labels[4] = 1
+    gaussian.fit(values, labels)
+    x, t = torch.randn(2, 1, SIDE, SIDE), torch.tensor([300, 600])
+    alone, of_none, of_all = (gaussian(x, t, torch.tensor([label, label])) for label in (1, 3, 4))
+    assert_close(alone, of_all, atol=1e-3, rtol=1e-3)
+    assert_close(of_none, of_all, atol=1e-3, rtol=1e-3)
+    assert all(torch.isfinite(tensor).all() for tensor in gaussian.state_dict().values())
+
+
+def test_equal_images_are_no_division_by_zero() -> None:
+    gaussian = GaussianDenoiser(SCHEDULE, PIXELS, 1, 8)
+    gaussian.fit(torch.ones(5, 1, SIDE, SIDE), torch.zeros(5, dtype=torch.int64))
+    found = gaussian(torch.randn(2, 1, SIDE, SIDE), torch.tensor([0, 999]), torch.tensor([0, 1]))
+    assert torch.isfinite(found).all()
+
+
+def test_many_classes_share_the_components() -> None:
+    assert GaussianDenoiser(SCHEDULE, 1024, 10, 128).rank == 128
+    assert GaussianDenoiser(SCHEDULE, 1024, 61, 128).rank == MAX_COLUMNS // 62
+    assert GaussianDenoiser(SCHEDULE, 1024, 5000, 128).rank == 1
+
+
+@pytest.mark.parametrize("target", ["v", "epsilon", "x0"])
+def test_a_network_starts_as_the_gaussian_denoiser_whatever_it_predicts(target: str) -> None:
+    config = tiny_config(model={"gaussian_rank": 16}, diffusion={"parameterization": target})
+    network = build_network(config).eval()
+    assert isinstance(network, GaussianResidual)
+    generator = torch.Generator().manual_seed(0)
+    values, labels = torch.rand(50, 1, 32, 32, generator=generator) * 2 - 1, torch.arange(50) % 10
+    network.gaussian.fit(values, labels)
+    x, t, label = torch.randn(3, 1, 32, 32, generator=generator), torch.tensor([20, 500, 990]), torch.tensor([0, 3, 10])
+    diffusion = Diffusion(SCHEDULE, target, clip_x0=False)
+    of_v = Diffusion(SCHEDULE, "v", clip_x0=False)
+    with torch.no_grad():
+        network.get_parameter("network.conv_out.bias").zero_()
+        found = diffusion.predict_x0(x, t, network(x, t, label))
+        assert_close(found, of_v.predict_x0(x, t, network.gaussian(x, t, label)), atol=2e-3, rtol=1e-3)
+        network.get_parameter("network.conv_out.bias").fill_(0.1)
+        assert not torch.allclose(found, diffusion.predict_x0(x, t, network(x, t, label)), atol=1e-3)
+    assert set(PARAMETERIZATIONS) == {"v", "epsilon", "x0"}
+
+
+def test_it_computes_in_float32_whatever_the_network_does() -> None:
+    gaussian = fitted(5)
+    x, t, label = torch.randn(2, 1, SIDE, SIDE), torch.tensor([10, 500]), torch.tensor([0, 1])
+    with torch.autocast("cpu", torch.bfloat16):
+        low = gaussian(x, t, label)
+    assert torch.equal(low, gaussian(x, t, label))
