@@ -18,6 +18,7 @@ from .scaling import scaling
 from .side_by_side import compare, one
 from .speed import race, sampling, training
 from .startup import startup
+from .students import students
 
 KINDS = (
     "startup",
@@ -30,6 +31,7 @@ KINDS = (
     "previews",
     "original",
     "scaling",
+    "students",
     "device",
     "all",
     "one",
@@ -47,6 +49,7 @@ def main() -> None:
     )
     parser.add_argument("--most", type=float, default=30, help="times as long, in the race")
     parser.add_argument("--name", action="append", choices=list(CONTENDERS), help="only this one, side by side")
+    parser.add_argument("--model", help="a registered teacher, in students; a new one otherwise")
     parser.add_argument("--device", default="auto", help="to train on, in device")
     parser.add_argument("--compile", action="store_true", help="in device: training with --compile, and nothing else")
     parser.add_argument("--full", action="store_true", help="in device: all 150 epochs, and nothing else")
@@ -68,6 +71,7 @@ def main() -> None:
         "previews": lambda: previews(given.data_dir),
         "original": lambda: original(given.data_dir, given.minutes),
         "scaling": lambda: scaling(given.data_dir, given.n or 4000),
+        "students": lambda: students(given.data_dir, given.n or 10_000, given.model, min(given.minutes, 3)),
         "device": lambda: (full if given.full else with_compile if given.compile else device)(
             given.data_dir, given.device
         ),

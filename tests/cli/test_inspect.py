@@ -42,7 +42,8 @@ def test_what_the_model_is(tiny: Cli, tiny_home: Path, tmp_path: Path) -> None:
     assert said.pop("images") == ("32x32 grey, 10 classes: zero, one, two, three, four, five, six, seven, eight, nine")
     widths = "-".join(map(str, config.model.widths))
     gaussian = f"corrects a Gaussian denoiser of rank {config.model.gaussian_rank}"
-    assert said.pop("network") == f"unet, {manifest.parameters:,} parameters, widths {widths}, {gaussian}"
+    trained = sum(array.size for name, array in checkpoint.weights().items() if not name.startswith("gaussian."))
+    assert said.pop("network") == f"unet, {trained:,} parameters, widths {widths}, {gaussian}"
     assert (
         said.pop("diffusion")
         == f"1000 timesteps, {config.diffusion.schedule} schedule, {config.diffusion.parameterization}-prediction"
