@@ -232,7 +232,7 @@ Rows = Annotated[int, _sampling(min=1, max=1000, help="Samples per class.")]
 Sampler = Annotated[
     str | None, _sampling(metavar="<dpmpp|dpmpp-sde|ddim|ddpm>", help="Sampler.", show_default=OF_MODEL)
 ]
-StudentSteps = Annotated[int, _budget("--steps", metavar="<1|2|4|8>", help="Sampling steps of the distilled model.")]
+StudentSteps = Annotated[int, _budget("--steps", metavar="<1|2|4>", help="Sampling steps of the distilled model.")]
 Steps = Annotated[int | None, _sampling(help="Sampling steps.", show_default=OF_MODEL)]
 Guidance = Annotated[
     float | None,

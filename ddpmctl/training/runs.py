@@ -129,7 +129,7 @@ def distill(
 
     Args:
         teacher: a name; the newest when None.
-        steps: 1, 2, 4 or 8.
+        steps: 1, 2 or 4.
         settings: fields of `RunSpec` that replace those of `student_spec`, such as ``name`` and ``max_time``; the
             network, the diffusion process and the images are the teacher's.
     """

@@ -33,7 +33,7 @@ def test_a_student_is_a_model_like_any_other(at_school: Cli, school: Path, tmp_p
     teacher = tiny_checkpoint(school)
     shown = at_school("inspect", "tiny-4step-1").stdout
     digest = teacher.digest[:12]
-    assert f"tiny, digest {digest}, 4 steps of the teacher in each of its 4, guidance 1.5 built in" in shown
+    assert f"tiny, digest {digest}, 3 steps of the teacher in each of its 4, guidance 1.5 built in" in shown
     assert "ddim, 4 steps, no guidance" in shown
     settings = reported(at_school("inspect", "tiny-4step-1", "--json"), "inspect")["config"]["distillation"]
     assert (settings["teacher"], settings["digest"], settings["steps"]) == ("tiny", teacher.digest, 4)
@@ -47,12 +47,12 @@ def test_a_student_is_a_model_like_any_other(at_school: Cli, school: Path, tmp_p
 def test_a_report_shows_teacher_and_student(at_school: Cli, tmp_path: Path) -> None:
     done = at_school("report", "tiny", "tiny-4step-1", "-o", "page.html")
     assert done.returncode == 0, done.stderr
-    assert "4 steps of the teacher in each of its 4" in (tmp_path / "page.html").read_text()
+    assert "3 steps of the teacher in each of its 4" in (tmp_path / "page.html").read_text()
 
 
 def test_what_cannot_be_distilled_is_refused(at_school: Cli) -> None:
     assert complaint(at_school("distill", "tiny", "--steps", 3), 2) == (
-        "steps must be one of 1, 2, 4, 8, not 3",
+        "steps must be one of 1, 2, 4, not 3",
         "--steps 4",
     )
     error, hint = complaint(at_school("distill", "tiny-4step-1", "--steps", 4), 2)
