@@ -44,6 +44,7 @@ def test_the_classic_preset_is_the_original_recipe() -> None:
             "patch": 1,
             "embedding": 256,
             "norm": "group",
+            "gaussian_rank": 0,
         },
         "diffusion": {
             "timesteps": 1000,
@@ -72,6 +73,7 @@ def test_the_classic_preset_is_the_original_recipe() -> None:
             "patience": 15,
         },
         "sampling": {"sampler": "ddpm", "steps": 1000, "guidance": 1.0, "guidance_interval": (0.0, 1.0)},
+        "distillation": None,
     }
 
 

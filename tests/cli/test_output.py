@@ -20,6 +20,7 @@ from .support import Terminal, tree
 EXAMPLES = {
     "demo": "ddpmctl demo",
     "train": "ddpmctl train --preset quick",
+    "distill": "ddpmctl distill quick --steps 4",
     "generate": "ddpmctl generate 8 --upscale 4 -o eight.png",
     "grid": "ddpmctl grid -o sheet.png --rows 3",
     "animate": "ddpmctl animate 3 -o three.gif",
@@ -40,7 +41,7 @@ EXAMPLES = {
     "report": "ddpmctl report -o report.html",
 }
 
-LONG = ("demo", "train", "lessons", "evaluate", "models use", "models mv", "data fetch")
+LONG = ("distill", "demo", "train", "lessons", "evaluate", "models use", "models mv", "data fetch")
 """What takes minutes, a network or a model of that name; its own tests run it in small."""
 
 

@@ -39,7 +39,7 @@ def distill(
     The student learns to do in each of its steps what its teacher does in several, with the teacher's guidance, on the
     images that the teacher was trained on. It is a model like any other: generate, evaluate or distill it again.
 
-    Ctrl-C saves a checkpoint and stops; ddpmctl train --resume NAME continues.
+    Ctrl-C saves a checkpoint and stops; train --resume NAME continues.
     """
     out = Output("distill", as_json=as_json, quiet=quiet)
     given = {name: value for name, value in context.params.items() if name in ADJUSTABLE}
