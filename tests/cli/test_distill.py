@@ -59,7 +59,7 @@ def test_what_cannot_be_distilled_is_refused(at_school: Cli) -> None:
     assert error == "'tiny-4step-1' has 4 steps: 4 steps are not fewer by a whole factor"
     assert hint == "--steps 2"
     assert complaint(at_school("distill", "tni"), 1)[0].startswith("unknown model 'tni'")
-    error, _ = complaint(at_school("distill", "tiny", "--name", "tiny-4step-1", *FEW), 1)
+    error, _ = complaint(at_school("distill", "tiny", "--name", "tiny-4step-1", *FEW), 2)
     assert error == "a model named 'tiny-4step-1' already exists"
     error, hint = complaint(at_school("generate", 3, "-m", "tiny-4step-1", "--guidance", 2), 2)
     assert error == "this model is distilled: the guidance of its teacher is built in"
