@@ -238,6 +238,10 @@ class DistillationConfig:
     """Sampling steps of the student."""
     substeps: int
     """DDIM steps of the teacher for one step of the student."""
+    parameterization: ParameterizationName
+    """What the teacher predicts."""
+    clip_x0: bool
+    """Whether the teacher's predicted images are clamped."""
     guidance: float
     """Guidance scale of the teacher, which is built into the student."""
     guidance_interval: tuple[float, ...]

@@ -90,6 +90,8 @@ def _student_config(teacher: Checkpoint, steps: int) -> Config:
             digest=teacher.digest,
             steps=steps,
             substeps=substeps,
+            parameterization=config.diffusion.parameterization,
+            clip_x0=config.diffusion.clip_x0,
             guidance=config.sampling.guidance,
             guidance_interval=config.sampling.guidance_interval,
         ),

@@ -1,10 +1,10 @@
 """One optimizer step, and how it is executed: eagerly, in several processes, or captured in a CUDA graph."""
 
-import copy
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -100,16 +100,17 @@ class TrainStep:
         with torch.no_grad():
             for name, tensor in [*self.model.state_dict().items(), *self.ema.module.state_dict().items()]:
                 copy_into(tensor, teacher[name])
-        network = copy.deepcopy(self.ema.module)
-        self.objective = Distillation(
-            Teacher(
-                network, self.diffusion, settings.guidance, settings.guidance_interval, self.config.model.num_classes
-            ),
-            self.diffusion,
-            settings.steps,
-            settings.substeps,
-            self.execution.device,
-        )
+        device, own = self.execution.device, self.config.diffusion
+        # The student may predict something else than its teacher.
+        of_teacher = replace(own, parameterization=settings.parameterization, clip_x0=settings.clip_x0)
+        network = build_network(replace(self.config, diffusion=of_teacher))
+        network.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)  # type: ignore[call-overload]
+        with torch.no_grad():
+            for name, tensor in network.state_dict().items():
+                copy_into(tensor, teacher[name])
+        diffusion, null_label = build_diffusion(of_teacher).to(device), self.config.model.num_classes
+        guided = Teacher(network, diffusion, settings.guidance, settings.guidance_interval, null_label)
+        self.objective = Distillation(guided, self.diffusion, settings.steps, settings.substeps, device)
         self.timesteps = self.objective.timesteps
 
     def __call__(self, ids: Tensor, step: int, lr: float) -> Tensor:

@@ -5,12 +5,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import ddpmctl
 from ddpmctl.config import load_preset
+from ddpmctl.core.distillation import Distillation
+from ddpmctl.core.noise import normal
+from ddpmctl.data import load_dataset
 from ddpmctl.errors import CheckpointError, DataError, UsageError
 from ddpmctl.registry import Registry, last_of
+from ddpmctl.training.execution import Execution
 from ddpmctl.training.teachers import student_spec
+from ddpmctl.training.train_step import TrainStep
 from tests.builders import tiny_config
 
 SMALL: dict[str, Any] = {"device": "cpu", "precision": "fp32", "batch_size": 18}
@@ -148,3 +154,23 @@ def test_the_original_network_can_be_a_teacher(home: Path) -> None:
     assert spec.config.training.optimizer == load_preset("classic").config.training.optimizer
     student = ddpmctl.distill("classic", 4, max_steps=1, **SMALL)
     assert ddpmctl.load(student.name, "cpu").generate([3]).shape == (1, 32, 32)
+
+
+@pytest.mark.parametrize("preset", ["classic", "quick"])
+def test_what_a_student_of_one_step_learns_is_where_its_teacher_arrives(preset: str) -> None:
+    target = "epsilon" if preset == "quick" else None
+    run = ddpmctl.train(preset=preset, target=target, dataset="strokes:60", max_steps=1, name="teacher", **SMALL)
+    spec = student_spec(run.checkpoint, 1)
+    assert spec.config is not None
+    side = spec.config.model.sample_size
+    images = load_dataset("strokes:60", side)
+    step = TrainStep(spec.config, images, spec, Execution(device=torch.device("cpu"), precision="fp32"))
+    step.distill(run.checkpoint.weights())
+    assert isinstance(step.objective, Distillation)
+    engine = ddpmctl.load("teacher", "cpu", "fp32")
+    *_, last = engine.steps(engine.request(list(range(8)), 3, sampler="ddim", steps=12))
+    noise = normal(range(3, 11), 0, (1, side, side))
+    with torch.inference_mode():
+        found = step.objective.target(noise, torch.full((8,), 999), torch.arange(8))
+    scale = float(last.x0.abs().max())
+    assert torch.allclose(found / scale, last.x0 / scale, atol=1e-3)
