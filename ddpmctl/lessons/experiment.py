@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,8 +22,8 @@ PRESET = load_preset("quick")
 
 SETTINGS: Mapping[str, Any] = {
     "preset": PRESET.name,
-    "config": replace(PRESET.config, model=replace(PRESET.config.model, gaussian_rank=0)),
     "target": "epsilon",
+    "gaussian_rank": 0,
 }
 """`RunSpec` settings of all networks: predicting the noise is the fix of the first lesson, and a closed-form denoiser
 would hide the mistakes of the others."""

@@ -38,7 +38,7 @@ CONFIG_FIELDS = {
         "clip_norm": "clip",
     },
     "diffusion": {"timesteps": "timesteps", "schedule": "schedule", "parameterization": "target"},
-    "model": {"norm": "norm"},
+    "model": {"norm": "norm", "gaussian_rank": "gaussian_rank"},
 }
 """Fields of `Config` by section, and the settings that replace them."""
 
@@ -65,6 +65,7 @@ class RunSpec:
         patience: epochs without improvement before early stopping.
         target: prediction type: ``epsilon``, ``v`` or ``x0``.
         pixel_range: ``-1..1`` or ``0..1``.
+        gaussian_rank: components per class of the Gaussian denoiser that the network corrects; 0 for none.
         one_timestep: use one timestep for all images of a batch.
         name: of the model; generated from dataset and preset by default.
         force: overwrite a model of that name.
@@ -94,6 +95,7 @@ class RunSpec:
     target: str | None = None
     pixel_range: str | None = None
     norm: str | None = None
+    gaussian_rank: int | None = None
     one_timestep: bool = False
     device: str = "auto"
     precision: str = "auto"
@@ -214,6 +216,7 @@ class RunSpec:
             target=diffusion.parameterization,
             pixel_range=ranges[diffusion.pixel_range],  # type: ignore[index]
             norm=model.norm,
+            gaussian_rank=model.gaussian_rank,
             one_timestep=training.one_timestep,
             device=resume.device if resume else "auto",
             precision=run.precision,

@@ -4,7 +4,7 @@ from functools import partial
 
 import typer
 
-from ddpmctl.cli import options
+from ddpmctl.cli import options, training_options
 from ddpmctl.cli.output import Output
 from ddpmctl.cli.training import report_trained, run_training
 from ddpmctl.durations import parse_duration
@@ -15,16 +15,16 @@ from ddpmctl.training.teachers import ADJUSTABLE
 def distill(
     context: typer.Context,
     model: options.ModelArgument = None,
-    steps: options.StudentSteps = 4,
-    name: options.Name = None,
-    force: options.Force = False,
-    max_time: options.MaxTime = None,
-    max_steps: options.MaxSteps = None,
-    batch_size: options.TrainBatchSize = None,
-    lr: options.LearningRate = None,
+    steps: training_options.StudentSteps = 4,
+    name: training_options.Name = None,
+    force: training_options.Force = False,
+    max_time: training_options.MaxTime = None,
+    max_steps: training_options.MaxSteps = None,
+    batch_size: training_options.TrainBatchSize = None,
+    lr: training_options.LearningRate = None,
     data_dir: options.DataDir = None,
-    seed: options.FixedSeed = 0,
-    checkpoint_every: options.CheckpointEvery = None,
+    seed: training_options.FixedSeed = 0,
+    checkpoint_every: training_options.CheckpointEvery = None,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
     compiled: options.Compile = False,
