@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ddpmctl.errors import DdpmctlError
     from ddpmctl.evaluation.api import evaluate
+    from ddpmctl.exports.api import export
     from ddpmctl.sampling.engine import Engine
     from ddpmctl.sampling.request import SamplingRequest
     from ddpmctl.training.callbacks import Callback
@@ -26,6 +27,7 @@ __all__ = [
     "__version__",
     "distill",
     "evaluate",
+    "export",
     "load",
     "resume",
     "train",
@@ -40,6 +42,7 @@ _MODULES = {
     "TrainedModel": "ddpmctl.training.runs",
     "distill": "ddpmctl.training.runs",
     "evaluate": "ddpmctl.evaluation.api",
+    "export": "ddpmctl.exports.api",
     "resume": "ddpmctl.training.runs",
     "train": "ddpmctl.training.runs",
 }

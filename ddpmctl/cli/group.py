@@ -5,7 +5,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from ddpmctl.errors import DdpmctlError
+from ddpmctl.errors import DdpmctlError, UsageError
 from ddpmctl.plugins import COMMANDS, Plugin, available
 
 SUMMARIES = {
@@ -19,12 +19,16 @@ SUMMARIES = {
     "report": "Write an HTML page about one or more models.",
     "inspect": "Describe a model, or show how an image was generated.",
     "evaluate": "Measure the quality of a model against real images.",
+    "export": "Export a model to a file: a web page, ONNX, an archive or weights.",
     "models": "List and manage the models in the registry.",
     "data": "List, download, verify and show datasets.",
     "plugins": "List the plugins of other packages.",
     "info": "Show versions, hardware and paths, for bug reports.",
 }
 """Help of the built-in commands, known without importing them; in the order of ``--help``."""
+
+MOVED = {"models export": "ddpmctl export MODEL FILE.zip"}
+"""Commands of earlier versions, and what replaces them."""
 
 FEW_OPTIONS = 8
 """Up to this many options are listed without panels."""
@@ -63,6 +67,10 @@ class Group(_Help, TyperGroup):
         """
         if args[0] not in self.commands and not args[0].startswith("-") and not ctx.resilient_parsing:
             from ddpmctl.config import choose
+
+            typed = f"{self.name} {args[0]}"
+            if typed in MOVED:
+                raise UsageError(f"ddpmctl {typed} is another command now", MOVED[typed])
 
             choose("command", args[0], self.commands)
         return super().resolve_command(ctx, args)

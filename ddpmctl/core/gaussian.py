@@ -96,7 +96,7 @@ class GaussianDenoiser(nn.Module):
             y = x.flatten(1).float() - alpha * mean
             # All classes in one product, of which each image takes its own: cheaper than to gather a basis for each.
             of_class = torch.arange(len(self.mean), device=x.device) == label[:, None]
-            components = (y @ self.basis).view(len(x), len(self.mean), self.rank)
+            components = (y @ self.basis).unflatten(1, (len(self.mean), self.rank))
             shared = _gain(rest, alpha, sigma)
             gains = (_gain(variance, alpha, sigma) - shared)[:, None] * of_class[..., None]
             velocity: Tensor = shared * y - sigma * mean + (components * gains).flatten(1) @ self.basis.T

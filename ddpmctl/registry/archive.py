@@ -10,9 +10,7 @@ import zlib
 from dataclasses import replace
 from pathlib import Path
 
-from ddpmctl.durable import replace_file
-from ddpmctl.errors import CheckpointError, DdpmctlError, Setting, UsageError
-from ddpmctl.paths import check_writable
+from ddpmctl.errors import CheckpointError
 from ddpmctl.registry.card import NO_LICENCE, card
 from ddpmctl.registry.checkpoint import HISTORY, MANIFEST, WEIGHTS, Checkpoint
 from ddpmctl.registry.manifest import MAX_BYTES, Manifest
@@ -26,37 +24,11 @@ CARD = "README.md"
 MAX_COMPRESSION = 100
 """Unpacked size over packed size: weights hardly compress at all, and a history never so well."""
 
-HINT = "create one: ddpmctl models export MODEL FILE.zip"
+HINT = "create one: ddpmctl export MODEL FILE.zip"
 
 
-def check_export(path: Path, licence: str | None) -> None:
-    """Check the arguments of `export` before the model is opened."""
-    if path.suffix.lower() not in (".zip", ".safetensors"):
-        raise UsageError(f"unsupported archive extension: {path}", f"use {path.stem}.zip or {path.stem}.safetensors")
-    if licence is not None and (not licence.strip() or "\n" in licence or len(licence) > 100):
-        raise UsageError("invalid licence name", Setting("licence", "CC0-1.0"))
-    check_writable(path)
-
-
-def export(checkpoint: Checkpoint, path: Path, licence: str | None = None) -> int:
-    """Write a model without its training state to one file, which is overwritten; returns its size in bytes.
-
-    Args:
-        checkpoint: the model.
-        path: ``.zip`` for an archive, ``.safetensors`` for the weights alone with their config in the metadata.
-        licence: an SPDX name for the model card.
-    """
-    check_export(path, licence)
-    pack = _pack if path.suffix.lower() == ".zip" else _pack_weights
-    data = pack(checkpoint, licence)
-    try:
-        replace_file(path, data)
-    except OSError as error:
-        raise DdpmctlError(f"cannot write {path}: {error.strerror}", "choose a different folder") from error
-    return len(data)
-
-
-def _pack(checkpoint: Checkpoint, licence: str | None) -> bytes:
+def pack(checkpoint: Checkpoint, licence: str | None) -> bytes:
+    """A model without its training state as an archive, whose model card names the licence."""
     files = {name: checkpoint.read(name) for name in (WEIGHTS, HISTORY)}
     records = {name: checkpoint.manifest.files[name] for name in files}
     manifest = replace(_without_folder(checkpoint.manifest), resume=None, files=records)
@@ -72,7 +44,8 @@ def _pack(checkpoint: Checkpoint, licence: str | None) -> bytes:
     return packed.getvalue()
 
 
-def _pack_weights(checkpoint: Checkpoint, licence: str | None) -> bytes:
+def pack_weights(checkpoint: Checkpoint, licence: str | None) -> bytes:
+    """The weights alone as safetensors, with the config in the metadata."""
     from safetensors.numpy import save
 
     manifest = _without_folder(checkpoint.manifest)
@@ -128,7 +101,7 @@ def import_archive(registry: Registry, path: Path, name: str | None) -> Path:
 
 
 def read_archive(path: Path) -> dict[str, bytes]:
-    """The files of an archive by name; raises CheckpointError for anything that `export` would not write.
+    """The files of an archive by name; raises CheckpointError for anything that `pack` would not write.
 
     No name in the archive is used as a path, and nothing is unpacked beyond the size of a model.
     """

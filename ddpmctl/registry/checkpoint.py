@@ -122,6 +122,10 @@ class Checkpoint:
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise damaged(self.path / WEIGHTS, "its header does not parse") from error
 
+    def trained_parameters(self) -> int:
+        """The number of parameters; the tensors of a Gaussian denoiser are measured and not trained."""
+        return sum(math.prod(shape) for name, shape in self.shapes().items() if not name.startswith("gaussian."))
+
     @cached_property
     def history(self) -> list[dict[str, str]]:
         """One row per epoch, as written, verified."""

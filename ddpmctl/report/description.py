@@ -1,6 +1,5 @@
 """Human-readable description of a model."""
 
-import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -22,9 +21,7 @@ def describe_model(checkpoint: Checkpoint, last: Manifest) -> Iterator[tuple[str
     norm = ", BatchNorm" if model.norm == "batch" else ""
     widths = "-".join(map(str, model.widths))
     gaussian = f", corrects a Gaussian denoiser of rank {model.gaussian_rank}" if model.gaussian_rank else ""
-    # The tensors of the Gaussian denoiser are measured and not trained.
-    trained = sum(math.prod(shape) for name, shape in checkpoint.shapes().items() if not name.startswith("gaussian."))
-    yield "network", f"{model.network}, {trained:,} parameters, widths {widths}{norm}{gaussian}"
+    yield "network", f"{model.network}, {checkpoint.trained_parameters():,} parameters, widths {widths}{norm}{gaussian}"
     pixels = "" if diffusion.pixel_range == (-1, 1) else ", pixels from {:g} to {:g}".format(*diffusion.pixel_range)
     prediction = f"{diffusion.parameterization}-prediction"
     yield "diffusion", f"{diffusion.timesteps} timesteps, {diffusion.schedule} schedule, {prediction}{pixels}"

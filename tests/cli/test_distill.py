@@ -40,7 +40,7 @@ def test_a_student_is_a_model_like_any_other(at_school: Cli, school: Path, tmp_p
     made = at_school("generate", 3, "-m", "tiny-4step-1", "-o", "three.png")
     assert (made.returncode, (tmp_path / "three.png").exists()) == (0, True)
     assert at_school("animate", 3, "-m", "tiny-4step-1", "-o", "three.gif").returncode == 0
-    exported = at_school("models", "export", "tiny-4step-1", "student.zip")
+    exported = at_school("export", "tiny-4step-1", "student.zip")
     assert exported.returncode == 0, exported.stderr
 
 

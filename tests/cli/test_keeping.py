@@ -75,7 +75,7 @@ def test_what_is_being_trained_is_not_removed_but_may_be_exported(cli: Cli, tmp_
         assert "training in progress" in cli("models").stderr
         assert cli("models", "verify").returncode == 0
         assert cli("models", "prune").returncode == 0
-        done = cli("models", "export", "a", "a.zip")
+        done = cli("export", "a", "a.zip")
         assert (done.returncode, done.stdout) == (0, "a.zip\n")
         running.send(signal.SIGKILL)
         running.finish()
@@ -139,7 +139,7 @@ def test_prune_removes_what_crashes_left_and_nothing_else(here: Cli, tiny_home: 
 
 def test_a_model_goes_to_a_file_and_comes_back(here: Cli, tiny_home: Path, tmp_path: Path) -> None:
     copy_model(tiny_home, tmp_path, "a")
-    done = here("models", "export", "a", "kept.zip")
+    done = here("export", "a", "kept.zip")
     size = (tmp_path / "kept.zip").stat().st_size
     assert (done.stdout, done.stderr) == ("kept.zip\n", f"wrote 'a' to kept.zip, {decimal(size)}\n")
     assert here("models", "import", "kept.zip", "--name", "b").stdout == "b\n"
@@ -152,20 +152,20 @@ def test_a_model_goes_to_a_file_and_comes_back(here: Cli, tiny_home: Path, tmp_p
 
 def test_what_cannot_be_exported_or_imported_is_said(here: Cli, tiny_home: Path, tmp_path: Path) -> None:
     copy_model(tiny_home, tmp_path, "a")
-    assert complaint(here("models", "export", "a", "a.tar"), 2) == (
+    assert complaint(here("export", "a", "a.tar"), 2) == (
         "unsupported archive extension: a.tar",
         "use a.zip or a.safetensors",
     )
-    assert complaint(here("models", "export", "a", "no/such/a.zip"), 1)[0] == "the folder no/such does not exist"
+    assert complaint(here("export", "a", "no/such/a.zip"), 1)[0] == "the folder no/such does not exist"
     assert complaint(here("models", "import", "a.zip"), 1)[0] == "a.zip does not exist"
     shutil.make_archive(str(tmp_path / "other"), "zip", tmp_path / "models" / "a")
     error, hint = complaint(here("models", "import", "other.zip"), 1)
     assert error.startswith("other.zip is not an archive of a model: it must contain exactly weights.safetensors, ")
-    assert hint == "create one: ddpmctl models export MODEL FILE.zip"
-    assert here("models", "export", "a", "a.safetensors").returncode == 0
+    assert hint == "create one: ddpmctl export MODEL FILE.zip"
+    assert here("export", "a", "a.safetensors").returncode == 0
     assert complaint(here("models", "import", "a.safetensors"), 1) == (
         "a.safetensors contains only weights, not a complete model",
-        "export an archive: ddpmctl models export NAME x.zip",
+        "export an archive: ddpmctl export NAME x.zip",
     )
     assert Registry(tmp_path).names() == ["a"]
 
@@ -185,7 +185,7 @@ def test_a_home_that_does_not_exist_yet_with_spaces_and_letters_of_all_lands(her
         patched.setenv("DDPMCTL_HOME", str(home))
         small = ("--preset", "quick", "--device", "cpu", "--dataset", "strokes:60", "--epochs", 1)
         assert here("train", *small, "--name", "a").stdout == "a\n"
-        assert here("models", "export", "a", "мой архив.zip").returncode == 0
+        assert here("export", "a", "мой архив.zip").returncode == 0
         assert here("models", "import", "мой архив.zip", "--name", "b").stdout == "b\n"
         assert here("generate", "3", "-m", "b", "-o", "три 3.png").returncode == 0
         assert here("models", "verify").returncode == 0

@@ -71,7 +71,7 @@ def test_what_was_imported_or_was_too_short_cannot_be_shown_learning(
 ) -> None:
     monkeypatch.setenv("DDPMCTL_HOME", str(tmp_path / "home"))
     shutil.copytree(trained / "models", tmp_path / "home/models")
-    assert here("models", "export", "a", "a.zip").returncode == 0
+    assert here("export", "a", "a.zip").returncode == 0
     assert here("models", "import", "a.zip", "--name", "b").returncode == 0
     assert complaint(here("animate", "--training", "b"), 1) == (
         "'b' has no training state",

@@ -17,7 +17,7 @@ READERS = [
     ("animate", "3"),
     ("inspect",),
     ("evaluate", "-n", "100"),
-    ("models", "export", "tiny", "x.zip"),
+    ("export", "tiny", "x.zip"),
     ("train", "--resume", "tiny"),
     ("train", "--resume", "latest"),
 ]

@@ -94,7 +94,7 @@ def test_an_imported_checkpoint_is_a_classic_model(cli: Cli, checkpoint: Path, t
     drawn = cli("generate", 3, "--seed", 1, "--model", "original", "--steps", 2, "--sampler", "ddim", "-o", "three.png")
     assert drawn.returncode == 0, drawn.stderr
     assert pixels(tmp_path / "three.png").std() > 0
-    assert cli("models", "export", "original", "original.zip").returncode == 0
+    assert cli("export", "original", "original.zip").returncode == 0
     with zipfile.ZipFile(tmp_path / "original.zip") as archive:
         card = archive.read("README.md").decode()
     assert "mnist; the exact images are not recorded." in card

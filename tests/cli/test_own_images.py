@@ -57,8 +57,8 @@ def test_pictures_of_one_s_own_are_trained_on_and_made(here: Cli, tmp_path: Path
 def test_where_pictures_are_kept_is_not_given_away(here: Cli, tmp_path: Path, pets: Path) -> None:
     assert here("train", *OWN, "--dataset", f"folder:{pets}", "--channels", 1, "--name", "pets").returncode == 0
     assert tiny_checkpoint(tmp_path, "pets").manifest.config.model.channels == 1
-    assert here("models", "export", "pets", "pets.zip").returncode == 0
-    assert here("models", "export", "pets", "pets.safetensors").returncode == 0
+    assert here("export", "pets", "pets.zip").returncode == 0
+    assert here("export", "pets", "pets.safetensors").returncode == 0
     for file in ("pets.zip", "pets.safetensors"):
         assert str(pets).encode() not in (tmp_path / file).read_bytes()
     assert here("models", "import", "pets.zip", "--name", "again").returncode == 0

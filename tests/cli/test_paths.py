@@ -37,7 +37,7 @@ def test_a_tilde_is_the_home_directory_in_every_option(tiny_here: Cli, at_home: 
     assert tiny_here("data", "show", "strokes", "-o", "~/strokes.png", "-q").returncode == 0
     assert tiny_here("generate", "--all", "-n", 10, "--steps", 1, "-o", "~/shards", "-q").returncode == 0
     assert tiny_here("data", "verify", "~/shards").returncode == 0
-    assert tiny_here("models", "export", "tiny", "~/tiny.zip").returncode == 0
+    assert tiny_here("export", "tiny", "~/tiny.zip").returncode == 0
     assert {"grid.png", "three.gif", "at.png", "report.html", "strokes.png", "tiny.zip"} <= set(tree(at_home))
 
 
@@ -46,7 +46,7 @@ def test_a_tilde_is_the_home_directory_of_models_and_data(here: Cli, tiny_home: 
     os.environ["DDPMCTL_HOME"] = "~"
     assert here("models", "-q").stdout == "mine\n"
     assert here("generate", "8", "--steps", 1, "-m", "~/models/mine", "-o", "~/x.png").returncode == 0
-    assert here("models", "export", "mine", "~/mine.zip").returncode == 0
+    assert here("export", "mine", "~/mine.zip").returncode == 0
     assert here("models", "import", "~/mine.zip", "--name", "again").returncode == 0
     for typed in (("--data-dir", "~/nowhere"), ()):
         os.environ["DDPMCTL_DATA_DIR"] = "" if typed else "~/nowhere"
@@ -140,7 +140,7 @@ def test_a_new_folder_under_a_file_is_refused(tiny_here: Cli, tmp_path: Path) ->
 @pytest.mark.parametrize(
     "typed",
     ["grid -o x/", "animate 3 -o x/", "report -o x/", "inspect --at 5 -o x/", "data show strokes -o x/",
-     "models export tiny x/"],
+     "export tiny x/"],
 )  # fmt: skip
 def test_a_folder_where_a_file_is_meant(tiny_here: Cli, tmp_path: Path, typed: str) -> None:
     assert complaint(tiny_here(*typed.split()), 2) == (
@@ -161,7 +161,7 @@ LONGEST = "x" * 251
 
 
 @pytest.mark.parametrize("typed", ["generate 8 --steps 1 -o {}.png", "grid --steps 1 -o {}.png",
-                                   "models export tiny {}.zip"])  # fmt: skip
+                                   "export tiny {}.zip"])  # fmt: skip
 def test_the_longest_name_that_a_file_can_have(tiny_here: Cli, tmp_path: Path, typed: str) -> None:
     done = tiny_here(*typed.format(LONGEST).split())
     assert done.returncode == 0, done.stderr
@@ -171,7 +171,7 @@ def test_the_longest_name_that_a_file_can_have(tiny_here: Cli, tmp_path: Path, t
 @pytest.mark.parametrize(
     "typed",
     ["generate 8 -o {}.png", "generate 8 3 -o {}.png", "generate 8 -o {}xxxxx/", "generate --all -n 10 -o {}xxxxx",
-     "grid -o {}x.png", "animate 3 -o {}x.gif", "report -o {}.html", "models export tiny {}x.zip", "lessons -o {}xxxxx",
+     "grid -o {}x.png", "animate 3 -o {}x.gif", "report -o {}.html", "export tiny {}x.zip", "lessons -o {}xxxxx",
      "generate 8 -o {}xxxxx/x.png", "data show strokes -o {}x.png", "generate --like {}x.png"],
 )  # fmt: skip
 def test_a_name_that_is_too_long_is_refused_before_the_work(

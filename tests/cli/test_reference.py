@@ -112,7 +112,7 @@ def furnished(tiny_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
         running.wait_for("epoch 1/")
         running.send(signal.SIGINT)
         assert running.finish().returncode == 130
-    assert run_cli(home, "models", "export", "demo", "demo.zip").returncode == 0
+    assert run_cli(home, "export", "demo", "demo.zip").returncode == 0
     assert run_cli(home, "generate", 8, "-m", "demo", "--seed", 1, "-o", "eight.png").returncode == 0
     save(home / "best_mnist_ddpm.pt", random_state())
     return home

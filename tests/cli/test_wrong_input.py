@@ -198,7 +198,8 @@ def test_a_name_that_can_be_no_folder_is_refused(cli: Cli, tmp_path: Path, name:
         ("generate 8 --upscale two", "--upscale should be a valid integer, not 'two'", "*"),
         ("train --epochs 1.5", "--epochs should be a valid integer, not '1.5'", "*"),
         ("inspect a b", "got unexpected extra argument(s) (b)", "ddpmctl inspect --help"),
-        ("models export", "missing argument 'MODEL'", "ddpmctl models export --help"),
+        ("export", "missing argument 'MODEL'", "ddpmctl export --help"),
+        ("models export", "ddpmctl models export is another command now", "ddpmctl export MODEL FILE.zip"),
         ("train --epochs", "option '--epochs' requires an argument", "ddpmctl *--help"),
     ],
 )

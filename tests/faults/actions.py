@@ -10,9 +10,10 @@ import numpy as np
 
 from ddpmctl.cli.main import main as ddpmctl
 from ddpmctl.errors import DdpmctlError
+from ddpmctl.exports.api import export
 from ddpmctl.plan import Plan, RateSegment
 from ddpmctl.registry import Checkpoint, Registry, ResumeRecord
-from ddpmctl.registry.archive import export, read_archive
+from ddpmctl.registry.archive import read_archive
 from tests.builders import PLANNED, WEIGHTS, commit
 
 NAME = "tiny"
@@ -50,12 +51,12 @@ def act(action: str, home: Path) -> None:
             commit(writer, NEW, best=action != "save", state=STATE, resume=RESUME)
         return
     typed = {
-        "prune": ["prune"],
-        "rm": ["rm", NAME, "--yes"],
+        "prune": ["models", "prune"],
+        "rm": ["models", "rm", NAME, "--yes"],
         "export": ["export", NAME, str(home / "tiny.zip")],
-        "import": ["import", str(home / "tiny.zip")],
+        "import": ["models", "import", str(home / "tiny.zip")],
     }[action]
-    sys.argv = ["ddpmctl", "models", *typed]
+    sys.argv = ["ddpmctl", *typed]
     ddpmctl()
 
 

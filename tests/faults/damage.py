@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from ddpmctl.errors import CheckpointError, DataError
+from ddpmctl.exports.api import export
 from ddpmctl.registry import Manifest, Registry
-from ddpmctl.registry.archive import export, import_archive
+from ddpmctl.registry.archive import import_archive
 from tests.builders import commit, reseal, rewrite_manifest
 
 from .actions import RESUME, STATE

@@ -15,8 +15,9 @@ from safetensors import safe_open
 
 from ddpmctl.config import Config
 from ddpmctl.errors import CheckpointError, UsageError
+from ddpmctl.exports.api import export
 from ddpmctl.registry import Registry
-from ddpmctl.registry.archive import export, import_archive
+from ddpmctl.registry.archive import import_archive
 from tests.builders import WEIGHTS, register, reseal
 
 from .support import tree
@@ -152,7 +153,7 @@ def test_what_export_would_not_write_is_refused_before_anything_lands(
     before = tree(registry.home)
     with pytest.raises(CheckpointError, match=rf"^{packed} is not an archive of a model: {why}") as caught:
         import_archive(registry, packed, "evil")
-    assert caught.value.hint == "create one: ddpmctl models export MODEL FILE.zip"
+    assert caught.value.hint == "create one: ddpmctl export MODEL FILE.zip"
     assert tree(registry.home) == before
 
 

@@ -7,7 +7,6 @@ import typer
 from rich.filesize import decimal
 from rich.table import Column, Table
 
-from ddpmctl.cli.commands.models_export import export_model
 from ddpmctl.cli.commands.models_import import import_model
 from ddpmctl.cli.commands.models_mv import mv
 from ddpmctl.cli.commands.models_prune import prune
@@ -116,7 +115,6 @@ for _name, _command in (
     ("rm", rm),
     ("prune", prune),
     ("verify", verify),
-    ("export", export_model),
     ("import", import_model),
 ):
     app.command(_name)(_command)

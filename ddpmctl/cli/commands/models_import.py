@@ -18,7 +18,7 @@ def import_model(
         typer.Argument(
             parser=typed_path,
             metavar="FILE",
-            help="Archive written by ddpmctl models export, or .pt checkpoint of the original training scripts.",
+            help="Archive written by ddpmctl export, or .pt checkpoint of the original training scripts.",
         ),
     ],
     name: Annotated[
@@ -31,7 +31,7 @@ def import_model(
 
     Example: ddpmctl models import demo.zip --name another
 
-    Accepts archives of ddpmctl models export, and checkpoints (.pt, torch.save) of the original training scripts.
+    Accepts archives of ddpmctl export, and checkpoints (.pt, torch.save) of the original training scripts.
     """
     out = Output("models import", as_json=as_json, quiet=quiet)
     if file.suffix.lower() in (".pt", ".pth"):
@@ -41,7 +41,7 @@ def import_model(
     elif file.suffix.lower() == ".safetensors" and file.is_file():
         raise CheckpointError(
             f"{file} contains only weights, not a complete model",
-            "export an archive: ddpmctl models export NAME x.zip",
+            "export an archive: ddpmctl export NAME x.zip",
         )
     else:
         from ddpmctl.registry.archive import import_archive
