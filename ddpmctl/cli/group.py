@@ -9,7 +9,7 @@ from ddpmctl.errors import DdpmctlError, UsageError
 from ddpmctl.plugins import COMMANDS, Plugin, available
 
 SUMMARIES = {
-    "demo": "Train a small model and generate its first images.",
+    "demo": "Train a small model, generate its first images and write a page to play with it.",
     "train": "Train a model and save it in the registry.",
     "distill": "Train a copy of a model that samples in a few steps.",
     "generate": "Generate images of the classes you name.",

@@ -42,7 +42,8 @@ def build_onnx(checkpoint: Checkpoint, licence: str | None = None) -> bytes:
     engine = Engine(checkpoint, "cpu", "fp32")
     model = checkpoint.manifest.config.model
     x = torch.zeros(2, model.channels, model.sample_size, model.sample_size)
-    ones = torch.ones(2, dtype=torch.int64)
+    # Two tensors: the exporter takes one that is passed twice for a single input.
+    t, label = torch.zeros(2, dtype=torch.int64), torch.ones(2, dtype=torch.int64)
     batch = torch.export.Dim("batch", min=1, max=65536)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -52,7 +53,7 @@ def build_onnx(checkpoint: Checkpoint, licence: str | None = None) -> bytes:
         try:
             torch.onnx.export(
                 engine.network,
-                (x, ones, ones),
+                (x, t, label),
                 path,
                 input_names=["x", "t", "label"],
                 output_names=["output"],

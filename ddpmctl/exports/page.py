@@ -22,6 +22,9 @@ MAX_BYTES = 25_000_000
 TEXT_BYTES = 150_000
 """At most, of a page without its weights: code, styles, schedule and class names."""
 
+PART_BYTES = 3 * 2**16
+"""Of the weights in one element: a browser reads a large one without a pause, and base64 has no padding inside."""
+
 WORKER = ("noise.js", "kernels.js", "networks.js", "sampling.js", "worker.js")
 PAGE = ("elements.js", "calculator.js", "chain.js", "drawing.js", "page.js")
 """Files of the two scripts, which share no names: the worker computes, the page shows."""
@@ -59,7 +62,7 @@ def build_page(checkpoint: Checkpoint) -> str:
         dataset=checkpoint.manifest.dataset.name.partition(":")[0],
         version=__version__,
         settings=_embedded(_settings(checkpoint, halves)),
-        weights=base64.b64encode(halves.data).decode(),
+        weights=_parts(halves.data),
         kernel=base64.b64encode(kernel.read_bytes()).decode(),
         worker=_sources(*WORKER),
         script=_sources(*PAGE),
@@ -72,6 +75,10 @@ def build_page(checkpoint: Checkpoint) -> str:
 def _sources(*names: str) -> str:
     folder = resources.files("ddpmctl.exports") / "web"
     return "\n".join((folder / name).read_text(encoding="utf-8") for name in names)
+
+
+def _parts(data: bytes) -> list[str]:
+    return [base64.b64encode(data[at : at + PART_BYTES]).decode() for at in range(0, len(data), PART_BYTES)]
 
 
 def half_precision(checkpoint: Checkpoint) -> Halves:

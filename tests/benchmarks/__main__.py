@@ -12,6 +12,7 @@ from .contenders import CONTENDERS
 from .device import device, full, with_compile
 from .growth import growth
 from .original import original
+from .pages import pages
 from .previews import previews
 from .saving import saving
 from .scaling import scaling
@@ -32,6 +33,7 @@ KINDS = (
     "original",
     "scaling",
     "students",
+    "pages",
     "device",
     "all",
     "one",
@@ -49,7 +51,11 @@ def main() -> None:
     )
     parser.add_argument("--most", type=float, default=30, help="times as long, in the race")
     parser.add_argument("--name", action="append", choices=list(CONTENDERS), help="only this one, side by side")
-    parser.add_argument("--model", help="a registered teacher, in students; a new one otherwise")
+    parser.add_argument(
+        "--model",
+        action="append",
+        help="a registered model: the teacher in students, or each of pages; a new one otherwise",
+    )
     parser.add_argument("--device", default="auto", help="to train on, in device")
     parser.add_argument("--compile", action="store_true", help="in device: training with --compile, and nothing else")
     parser.add_argument("--full", action="store_true", help="in device: all 150 epochs, and nothing else")
@@ -57,6 +63,7 @@ def main() -> None:
     given = parser.parse_args()
     if given.n is not None and given.n < 100:
         parser.error("fewer than 100 digits say nothing")
+    teacher = given.model[0] if given.model else None
     names = given.name or list(CONTENDERS)
     if given.kind == "one":
         one(given.data_dir, names[0], given.minutes, given.n, given.o)
@@ -71,7 +78,8 @@ def main() -> None:
         "previews": lambda: previews(given.data_dir),
         "original": lambda: original(given.data_dir, given.minutes),
         "scaling": lambda: scaling(given.data_dir, given.n or 4000),
-        "students": lambda: students(given.data_dir, given.n or 10_000, given.model, min(given.minutes, 3)),
+        "students": lambda: students(given.data_dir, given.n or 10_000, teacher, min(given.minutes, 3)),
+        "pages": lambda: pages(given.model or ["latest"]),
         "device": lambda: (full if given.full else with_compile if given.compile else device)(
             given.data_dir, given.device
         ),

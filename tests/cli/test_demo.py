@@ -16,7 +16,7 @@ from tests.conftest import Cli
 
 from .support import Terminal, alter_manifest, complaint, copy_model, frames, pixels, reported, tiny_checkpoint, tree
 
-FILES = ["ddpmctl-demo/eight.png", "ddpmctl-demo/sheet.png", "ddpmctl-demo/three.gif"]
+FILES = [f"ddpmctl-demo/{name}" for name in ("eight.png", "sheet.png", "three.gif", "play.html")]
 GO_ON = ["generate 8 --upscale 4 -o eight.png", "animate 3 -o three.gif", "grid", "inspect demo", "train"]
 
 
@@ -28,14 +28,15 @@ def brief(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pictured(tmp_path: Path) -> None:
-    """See that the demo's three pictures are what they should be."""
-    assert sorted(name for name in tree(tmp_path) if name.startswith("ddpmctl-demo/")) == FILES
+    """See that the demo's pictures and its page are what they should be."""
+    assert sorted(name for name in tree(tmp_path) if name.startswith("ddpmctl-demo/")) == sorted(FILES)
     folder = tmp_path / "ddpmctl-demo"
     assert min(pixels(folder / "eight.png").shape) > 32
     assert pixels(folder / "sheet.png").shape == (6 + 2 * (25 + 134), 6 + 5 * 134)
     shown, durations = frames(folder / "three.gif")
     assert len(shown) == 60
     assert durations[-1] == 2000
+    assert "<h1>demo</h1>" in (folder / "play.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.usefixtures("brief")
@@ -49,6 +50,7 @@ def test_a_demo_without_a_network_takes_strokes_and_a_second_one_the_model_that_
     assert "training 'demo' on cpu" in first.stderr
     for command in GO_ON:
         assert f"\n  ddpmctl {command} " in first.stderr
+    assert first.stderr.endswith("\nplay with the model: open ddpmctl-demo/play.html in a browser\n")
     pictured(tmp_path)
     manifest = tiny_checkpoint(tmp_path, "demo").manifest
     assert (manifest.preset, manifest.dataset.name, manifest.run.max_time) == ("quick", "strokes", 1.0)

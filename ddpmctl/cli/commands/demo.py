@@ -34,7 +34,7 @@ def demo(
     as_json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Train a small model and generate its first images.
+    """Train a small model, generate its first images and write a page to play with it.
 
     Example: ddpmctl demo
 
@@ -68,7 +68,8 @@ def demo(
         "  ddpmctl animate 3 -o three.gif                 animate the denoising of a digit\n"
         "  ddpmctl grid --rows 5                          more samples of every class\n"
         "  ddpmctl inspect demo                           describe the model and its training\n"
-        "  ddpmctl train                                  a better model, in hours or on a GPU"
+        "  ddpmctl train                                  a better model, in hours or on a GPU\n"
+        f"\nplay with the model: open {FOLDER / 'play.html'} in a browser"
     )
     out.result({"model": NAME, "files": files}, bare=files)
 
@@ -92,6 +93,7 @@ def is_unfinished() -> bool:
 
 def write_images(out: Output, device: str, show: bool | None = None) -> list[str]:
     """Write a digit, a grid and an animation, and show the grid."""
+    from ddpmctl.exports.api import export
     from ddpmctl.imaging.animation import Timing
     from ddpmctl.imaging.files import png, write_atomic
     from ddpmctl.sampling.animation import animate
@@ -114,6 +116,8 @@ def write_images(out: Output, device: str, show: bool | None = None) -> list[str
         animation = animate(engine, three, Timing(), on_step=on_step)
     write_atomic(paths[2], animation.encode(".gif"))
     draw(out, sheet.images, show)
+    paths.append(FOLDER / "play.html")
+    export(checkpoint, paths[-1])
     return list(map(str, paths))
 
 

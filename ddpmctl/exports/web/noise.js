@@ -30,7 +30,7 @@ function threefry(k0, k1, c0, c1, out) {
 /**
  * Noise of an image, in C order (channel, row, column).
  *
- * @param {bigint} seed 0 to 2**63 - 1
+ * @param {bigint} seed 0 to 2**63 - 2
  * @param {number} draw 0 for the noise that a chain starts from, then 1, 2, ...
  * @param {number} count values
  * @returns {Float32Array}

@@ -12,7 +12,7 @@ const DRAWS = 8;
 /** Most classes of a sheet. */
 const MOST_CLASSES = 100;
 
-const MAX_SEED = 2n ** 63n - 1n;
+const MAX_SEED = 2n ** 63n - 2n;
 
 /** Seconds that one evaluation of the network takes. */
 let seconds = 0;
@@ -248,10 +248,20 @@ async function start() {
   }
   calculator = new Calculator();
   // With #plain in its address, the page computes without WebAssembly.
-  const message = { kind: "load", page, weights: text("#weights"), code: text("#kernel"), compiled: location.hash !== "#plain" };
+  const message = { kind: "load", page, code: text("#kernel"), compiled: location.hash !== "#plain" };
+  // In parts, between which the page can react.
+  for (const part of document.querySelectorAll(".weights")) {
+    await calculator.ask({ kind: "weights", part: part.textContent }, () => {});
+    part.remove();
+  }
   await calculator.ask(message, (/** @type {Loaded} */ loaded) => ({ seconds, engine } = loaded));
   find("#engine", HTMLElement).textContent = `Computed by ${engine}, ${(1000 * seconds).toFixed(0)} ms per evaluation of the network.`;
   document.querySelectorAll("fieldset").forEach((fields) => (fields.disabled = false));
+  await generateFirst();
+}
+
+/** An image without being asked: with fewer steps where the recommended ones would take too long. */
+async function generateFirst() {
   const request = chosen();
   let why = "";
   if (request && expected(request) > PATIENCE) {

@@ -86,12 +86,17 @@ interface LoadMessage {
   id: number;
   kind: "load";
   page: PageModel;
-  /** float16 arrays one after another, as base64. */
-  weights: string;
   /** multiply.wasm, as base64. */
   code: string;
   /** Whether WebAssembly may be used. */
   compiled: boolean;
+}
+
+/** A part of the weights: float16 arrays one after another, as base64. */
+interface WeightsMessage {
+  id: number;
+  kind: "weights";
+  part: string;
 }
 
 interface SampleMessage {
@@ -106,7 +111,7 @@ interface ClassifyMessage {
   request: ClassifyRequest;
 }
 
-type WorkerRequest = LoadMessage | SampleMessage | ClassifyMessage | { id: number; kind: "stop" };
+type WorkerRequest = WeightsMessage | LoadMessage | SampleMessage | ClassifyMessage | { id: number; kind: "stop" };
 
 type WorkerResult = ChainStep | ClassErrors | Loaded;
 

@@ -26,6 +26,21 @@ function bytesOf(text) {
   return bytes;
 }
 
+/** The parts of the weights that have come. @type {Uint8Array[]} */
+let parts = [];
+
+/** @returns {Uint8Array<ArrayBuffer>} */
+function joinedBytes() {
+  const bytes = new Uint8Array(parts.reduce((length, part) => length + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    bytes.set(part, at);
+    at += part.length;
+  }
+  parts = [];
+  return bytes;
+}
+
 /** Half precision to single. @param {Uint16Array} halves @returns {Float32Array} */
 function singles(halves) {
   const values = new Float32Array(halves.length);
@@ -40,8 +55,8 @@ function singles(halves) {
 }
 
 /** Read the weights, and measure how long an evaluation takes. @param {LoadMessage} message @returns {Loaded} */
-function load({ page, weights, code, compiled }) {
-  const bytes = bytesOf(weights);
+function load({ page, code, compiled }) {
+  const bytes = joinedBytes();
   const arrays = new Map();
   let at = 0;
   for (const [name, shape] of page.tensors) {
@@ -85,7 +100,9 @@ onmessage = async (event) => {
   const id = data.id;
   newest = id;
   try {
-    if (data.kind === "load") {
+    if (data.kind === "weights") {
+      parts.push(bytesOf(data.part));
+    } else if (data.kind === "load") {
       postMessage({ id, result: load(data) });
     } else if (denoiser && data.kind !== "stop") {
       for (const result of results(data, denoiser)) {
