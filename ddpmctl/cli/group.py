@@ -68,7 +68,7 @@ class Group(_Help, TyperGroup):
         if args[0] not in self.commands and not args[0].startswith("-") and not ctx.resilient_parsing:
             from ddpmctl.config import choose
 
-            typed = f"{self.name} {args[0]}"
+            typed = f"{ctx.info_name} {args[0]}"
             if typed in MOVED:
                 raise UsageError(f"ddpmctl {typed} is another command now", MOVED[typed])
 

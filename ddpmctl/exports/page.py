@@ -83,9 +83,9 @@ def _parts(data: bytes) -> list[str]:
 
 def half_precision(checkpoint: Checkpoint) -> Halves:
     """The weights of a model as float16; raises an error for one that does not fit."""
-    weights = checkpoint.weights()
     shapes, parts = [], []
-    for name, array in weights.items():
+    # Sorted: the same model always gives the same page.
+    for name, array in sorted(checkpoint.weights().items()):
         with np.errstate(over="ignore"):
             rounded: NDArray[np.float16] = array.astype("<f2")
         if not np.isfinite(rounded).all():

@@ -54,7 +54,7 @@ def main() -> None:
     parser.add_argument(
         "--model",
         action="append",
-        help="a registered model: the teacher in students, or each of pages; a new one otherwise",
+        help="a registered model: teacher in students, or of pages",
     )
     parser.add_argument("--device", default="auto", help="to train on, in device")
     parser.add_argument("--compile", action="store_true", help="in device: training with --compile, and nothing else")

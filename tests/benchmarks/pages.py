@@ -16,7 +16,12 @@ from ddpmctl.sampling.engine import Engine
 from .machine import about_this_machine, markdown
 
 IMAGES = 5
-SCREENS = {"page.png": (1100, 1500), "page-phone.png": (360, 1500)}
+SCREENS = {
+    "page.png": (1100, 1340, "body"),
+    "page-drawing.png": (1100, 1580, "#draw-title"),
+    "page-phone.png": (360, 1500, "body"),
+}
+"""Width and height of each screenshot, and what is at its top."""
 STEPS_IN = "statusLine.textContent.includes('steps in') && statusLine.ariaBusy === 'false'"
 
 OBSERVE = """
@@ -119,9 +124,9 @@ def _screenshots(browser: Any) -> None:
     _wait(browser, "editStatus.textContent.includes('steps in')")
     browser.find_element(By.ID, "classify").click()
     _wait(browser, "document.querySelector('#answer').textContent.startsWith('The model thinks')")
-    for file, (width, height) in SCREENS.items():
+    for file, (width, height, top) in SCREENS.items():
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-        browser.execute_script("scrollTo(0, 0)")
-        data = browser.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": width >= 500})["data"]
+        browser.execute_script("document.querySelector(arguments[0]).scrollIntoView()", top)
+        data = browser.execute_cdp_cmd("Page.captureScreenshot", {})["data"]
         Path(file).write_bytes(base64.b64decode(data))

@@ -39,6 +39,7 @@ EXAMPLES = {
     "plugins": "ddpmctl plugins",
     "info": "ddpmctl info",
     "report": "ddpmctl report -o report.html",
+    "export": "ddpmctl export demo demo.html",
 }
 
 LONG = ("distill", "demo", "train", "lessons", "evaluate", "models use", "models mv", "data fetch")

@@ -57,7 +57,7 @@ def test_the_program_in_the_readme_samples(registry: Registry, tmp_path: Path, m
     from ddpmctl.core.samplers import ddim, trailing_timesteps
 
     export(registry.open("guided"), tmp_path / "model.onnx")
-    program = README.read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
+    program = README.read_text(encoding="utf-8").split("```py\n")[1].split("```")[0]
     assert len(program.strip().splitlines()) <= 30
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}

@@ -25,7 +25,7 @@ class ChainView {
       <figure><canvas role="img"></canvas><figcaption>the predicted x<sub>0</sub></figcaption></figure></div>
       <label><span></span><input type="range" min="0" max="0" value="0" aria-label="Sampling step"></label>
       <svg viewBox="0 0 360 96" role="img" aria-label="Noise level of every step"><text x="2" y="10">noise level σ</text>
-      <text x="2" y="92">noise</text><text x="330" y="92">image</text><polyline></polyline><g></g></svg>`;
+      <text x="2" y="92">noise</text><text x="356" y="92" text-anchor="end">image</text><polyline></polyline><g></g></svg>`;
     this.canvases = place.querySelectorAll("canvas");
     this.slider = find("input", HTMLInputElement, place);
     this.caption = find("label span", HTMLElement, place);

@@ -99,6 +99,8 @@ async function run(request, view, line) {
   });
   line.ariaBusy = "false";
   const last = steps[steps.length - 1];
+  // The first evaluations, by which it was estimated, are slower than those that follow.
+  if (last) seconds = last.seconds / last.evaluations;
   if (finished && last) line.textContent = `${title}: ${last.steps} steps in ${last.seconds.toFixed(2)} s, ${pace(last)}.`;
   return finished ? steps : null;
 }
