@@ -42,7 +42,7 @@ EXAMPLES = {
     "export": "ddpmctl export demo demo.html",
 }
 
-LONG = ("distill", "demo", "train", "lessons", "evaluate", "models use", "models mv", "data fetch")
+LONG = ("export", "distill", "demo", "train", "lessons", "evaluate", "models use", "models mv", "data fetch")
 """What takes minutes, a network or a model of that name; its own tests run it in small."""
 
 
