@@ -56,12 +56,14 @@ def build_page(checkpoint: Checkpoint) -> str:
     """The page of a model, as HTML; its weights are rounded to half precision."""
     check_page(checkpoint)
     halves = half_precision(checkpoint)
+    settings = _settings(checkpoint, halves)
     kernel = resources.files("ddpmctl.exports") / "web" / "multiply.wasm"
     return load_template("ddpmctl.exports", "web/page.html.j2").render(
         name=public_name(checkpoint),
         dataset=checkpoint.manifest.dataset.name.partition(":")[0],
         version=__version__,
-        settings=_embedded(_settings(checkpoint, halves)),
+        settings=_embedded(settings),
+        guidable=settings["guidable"],
         weights=_parts(halves.data),
         kernel=base64.b64encode(kernel.read_bytes()).decode(),
         worker=_sources(*WORKER),
