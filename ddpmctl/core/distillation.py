@@ -6,7 +6,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from ddpmctl.core.diffusion import Denoiser, Diffusion
+from ddpmctl.core.diffusion import PARAMETERIZATIONS, Denoiser, Diffusion
 from ddpmctl.core.guidance import guided
 from ddpmctl.core.samplers import trailing_timesteps
 
@@ -69,8 +69,10 @@ class Distillation:
         alpha, sigma = self._alpha_sigma(t)
         x = alpha * x0 + sigma * epsilon
         with torch.no_grad():
-            target = self.target(x, t, label)
-        return self.diffusion.squared_error(model(x, t, label).float(), x, target, alpha, sigma)
+            target_x0 = self.target(x, t, label)
+            to_output = PARAMETERIZATIONS[self.diffusion.parameterization].to_model_output
+            target = to_output(target_x0, (x - alpha * target_x0) / sigma, alpha, sigma)
+        return self.diffusion.squared_error(model(x, t, label).float(), target, x, target_x0, alpha, sigma)
 
     def target(self, x: Tensor, t: Tensor, label: Tensor) -> Tensor:
         """The clean images ``x~`` from which one DDIM step arrives where the teacher's steps do: float32[B,C,H,W]."""
