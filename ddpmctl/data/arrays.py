@@ -7,6 +7,7 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, Self
 
 import numpy as np
@@ -21,8 +22,10 @@ from ddpmctl.errors import DataError
 
 FORM = "an archive has images uint8[N,H,H] or [N,H,H,3], labels int[N], and optionally classes, the names by label"
 SAVE = "numpy.savez_compressed('FILE.npz', images=images, labels=labels)"
-UNREADABLE = (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
-"""What zipfile and NumPy raise for a file that is damaged or of another format; NotImplementedError is among them."""
+UNREADABLE = (
+    OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, SyntaxError, TokenError,
+)  # fmt: skip
+"""What zipfile and NumPy raise for a file that is damaged or of another format."""
 
 _SHARD = re.compile(r"shard-(\d{5})-of-(\d{5})\.npz")
 
