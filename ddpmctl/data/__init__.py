@@ -207,8 +207,7 @@ def load_dataset(
     """Load the images of a dataset.
 
     Args:
-        name: one of `SOURCES`, ``strokes`` or ``strokes:COUNT``, ``folder:PATH``, ``arrays:FILE.npz``, or one of a
-            plugin.
+        name: one of `SOURCES`, ``strokes`` or ``strokes:COUNT``, ``folder:PATH``, ``arrays:PATH``, or one of a plugin.
         image_size: side of an image in pixels.
         data_dir: folder of its files; if given, neither the cache nor the network is used.
         train: training images, or else test images, which no model is trained on.

@@ -80,7 +80,7 @@ def archives(files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> dict[s
 
 def know(monkeypatch: pytest.MonkeyPatch, name: str = "mnist", **files: dict[str, bytes]) -> None:
     """Let these be the files or archives of a dataset, for this test."""
-    digests = {
+    digests: dict[str, Any] = {
         kind: {name: hashlib.sha256(data).hexdigest() for name, data in made.items()} for kind, made in files.items()
     }
     monkeypatch.setitem(SOURCES, name, replace(SOURCES[name], **digests))

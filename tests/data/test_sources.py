@@ -9,7 +9,7 @@ import struct
 import tarfile
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -48,10 +48,14 @@ def qmnist_labels(labels: Bytes) -> bytes:
     return idx_int(np.concatenate([labels[:, None], rest], axis=1))
 
 
-class _Python2Pickler(pickle._Pickler):  # type: ignore[name-defined]  # the one in Python, whose parts can be replaced
+_Pickler: Any = vars(pickle)["_Pickler"]
+"""The pickler that is written in Python, whose parts can be replaced."""
+
+
+class _Python2Pickler(_Pickler):  # type: ignore[misc]
     """Pickles as Python 2 did: text and the content of arrays are strings of bytes, modules have their old names."""
 
-    dispatch = dict(pickle._Pickler.dispatch)  # type: ignore[attr-defined]  # noqa: RUF012
+    dispatch: ClassVar[dict[Any, Any]] = dict(_Pickler.dispatch)
 
     def save_string(self, value: bytes | str) -> None:
         data = value if isinstance(value, bytes) else value.encode()
