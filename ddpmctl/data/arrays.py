@@ -37,6 +37,8 @@ class _Archive:
     path: Path
     shape: tuple[int, ...]
     """Of the images: [N,H,H] or [N,H,H,3]."""
+    size: int
+    """Bytes of all arrays."""
     named: bool
     """Whether it has names of the classes."""
 
@@ -59,12 +61,8 @@ class _Archive:
         length, kind = headers.get("classes", ((0,), np.dtype("U1")))
         if kind.kind != "U" or len(length) != 1:
             raise DataError(f"{path}: classes has the type {kind} and the shape {length}, not a list of text", FORM)
-        return cls(path, shape, "classes" in headers)
-
-    @property
-    def size(self) -> int:
-        """Bytes of the images."""
-        return math.prod(self.shape)
+        size = sum(math.prod(shape) * dtype.itemsize for shape, dtype in headers.values())
+        return cls(path, shape, size, "classes" in headers)
 
     def labels(self) -> NDArray[np.int64]:
         """The labels of its images."""
@@ -111,7 +109,10 @@ def _find_files(path: Path) -> list[Path]:
     """The archive itself, or all shards of a folder in their order."""
     if not path.is_dir():
         return [path]
-    found = {match[0]: int(match[2]) for file in path.iterdir() if (match := _SHARD.fullmatch(file.name))}
+    try:
+        found = {match[0]: int(match[2]) for file in path.iterdir() if (match := _SHARD.fullmatch(file.name))}
+    except OSError as error:
+        raise DataError(f"the folder {path} cannot be read: {error.strerror}", "use another folder") from error
     if not found:
         raise DataError(f"{path} contains no shards of 'generate --all'", f"for a folder of images: folder:{path}")
     count = max(found.values())
@@ -191,7 +192,7 @@ def _depth(archives: list[_Archive]) -> int:
 
 
 def _check_memory(path: Path, archives: list[_Archive], size: int) -> None:
-    """Refuse what does not fit: the images once more for their division, and the pixels of the largest archive."""
+    """Refuse what does not fit: the images once more for their division, and the largest archive."""
     count, side = sum(archive.shape[0] for archive in archives), archives[0].shape[1]
     needed = 2 * (count * _depth(archives) * size**2 + max(archive.size for archive in archives))
     if needed > (available := available_memory()):

@@ -29,6 +29,8 @@ PROBE_SECONDS = 3.0
 TRANSFER_SECONDS = 20.0
 """How long a server may be silent in the middle of a file."""
 PROGRESS_SECONDS = 10.0
+HEADERS = {"User-Agent": "ddpmctl"}
+"""Some servers refuse the name that urllib gives itself."""
 CHUNK = 1 << 18
 """Bytes read at a time."""
 
@@ -131,7 +133,8 @@ def answers(url: str, seconds: float = PROBE_SECONDS) -> bool:
 
     def probe() -> None:
         try:
-            with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=seconds):
+            request = urllib.request.Request(url, headers=HEADERS, method="HEAD")
+            with urllib.request.urlopen(request, timeout=seconds):
                 outcome.append(True)
         except (OSError, ValueError, HTTPException):
             outcome.append(False)
@@ -162,7 +165,8 @@ def _fetch_archives(mirrors: list[str], source: Source, folder: Path) -> None:
 def _transfer(url: str, path: Path, digest: str) -> None:
     """Download a file; ValueError if it has another checksum."""
     found, received, reported = hashlib.sha256(), 0, time.monotonic()
-    with urllib.request.urlopen(url, timeout=TRANSFER_SECONDS) as response, path.open("wb") as file:
+    request = urllib.request.Request(url, headers=HEADERS)
+    with urllib.request.urlopen(request, timeout=TRANSFER_SECONDS) as response, path.open("wb") as file:
         while chunk := response.read(CHUNK):
             file.write(chunk)
             found.update(chunk)
