@@ -23,7 +23,7 @@ PACKAGES = (
 OPENCV = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless")
 """Distributions that all provide the module cv2."""
 
-EXTRAS = {"eval": "torchmetrics", "images": "textual_image", "tensorboard": "tensorboard"}
+EXTRAS = {"eval": "torchmetrics", "images": "textual_image", "tensorboard": "tensorboard", "svhn": "scipy"}
 """The module that each extra installs."""
 
 

@@ -30,3 +30,14 @@ def load_torchvision(module: str) -> Any:
             f"torchvision is not compatible with the installed torch: {error}",
             "install a matching pair: pip install --force-reinstall torch torchvision",
         ) from error
+
+
+def load_scipy_io() -> Any:
+    """``scipy.io``, which reads MATLAB's files."""
+    try:
+        return import_module("scipy.io")
+    except ModuleNotFoundError as error:
+        raise DdpmctlError(
+            "SVHN's files are MATLAB's, and SciPy, which reads them, is not installed",
+            "in the project's folder: pip install '.[svhn]'",
+        ) from error

@@ -44,7 +44,7 @@ def load_training_data(
         raise DataError(
             f"{data.name} no longer has the classes that the model was trained on: "
             f"{_difference(data.classes, manifest.classes)}",
-            "restore its folders, or train a new model: ddpmctl train",
+            "restore its images, or train a new model: ddpmctl train",
         )
     return data
 

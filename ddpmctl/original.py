@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ddpmctl.build import build_network
 from ddpmctl.config import load_preset
-from ddpmctl.data.dataset import DIGITS
+from ddpmctl.data.sources import DIGITS
 from ddpmctl.errors import CheckpointError, DdpmctlError
 from ddpmctl.labels import class_names_problem, is_displayable
 from ddpmctl.registry import DatasetRecord, Manifest, Registry, RunRecord

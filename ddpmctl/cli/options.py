@@ -91,12 +91,9 @@ ExistingModels = Annotated[list[str], _model_argument(metavar="NAME", help="Mode
 
 # Data
 
-Dataset = Annotated[
-    str, _data(metavar="<name>", help="Dataset: mnist, fashion-mnist, strokes, strokes:COUNT or folder:PATH.")
-]
-DatasetArgument = Annotated[
-    str, typer.Argument(metavar="NAME", help="Dataset: mnist, fashion-mnist, strokes, strokes:COUNT or folder:PATH.")
-]
+_DATASETS = "Dataset: a name that ddpmctl data lists, strokes:COUNT, folder:PATH or arrays:PATH."
+Dataset = Annotated[str, _data(metavar="<name>", help=_DATASETS)]
+DatasetArgument = Annotated[str, typer.Argument(metavar="NAME", help=_DATASETS)]
 DatasetOrFolder = Annotated[
     str, typer.Argument(metavar="NAME", help="Dataset, a folder of images, or a folder of shards.")
 ]
@@ -106,7 +103,7 @@ DataDir = Annotated[
         parser=typed_path,
         metavar="<path>",
         envvar="DDPMCTL_DATA_DIR",
-        help="Folder that contains MNIST/raw; if given, neither cache nor network is used.",
+        help="Folder that contains the files, as in MNIST/raw; if given, neither cache nor network is used.",
     ),
 ]
 Fit = Annotated[

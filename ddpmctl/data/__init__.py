@@ -4,12 +4,14 @@ import os
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ddpmctl import plugins
 from ddpmctl.config import FITS, ModelConfig, choose
 from ddpmctl.data.report import LoadReport
+from ddpmctl.data.sources import SOURCES
 from ddpmctl.errors import DataError, Setting, UsageError
 from ddpmctl.labels import class_names_problem, is_displayable
 from ddpmctl.paths import expand
@@ -20,10 +22,18 @@ if TYPE_CHECKING:
 OWN = "folder"
 """The dataset of a user's own images, of any shape and colour."""
 
+ARRAYS = "arrays"
+"""The dataset of a user's own arrays, or of what a model generated."""
+
+ARRAYS_HINT = f"{ARRAYS}:FILE.npz"
+
+PATHS = (OWN, ARRAYS)
+"""Datasets that are named by a path."""
+
 STROKES_COUNT = 20_000
 STROKES_TEST_COUNT = 10_000
 
-NATIVE_SIZES = {"mnist": 28, "fashion-mnist": 28, "strokes": 28}
+NATIVE_SIZES = {**{name: source.side for name, source in SOURCES.items()}, "strokes": 28}
 """Side of the images as they are stored, before they are resized; other datasets have images of any size."""
 
 DEFAULT_SIZE = 32
@@ -59,29 +69,24 @@ Loader = Callable[[Request], "Dataset"]
 """What a dataset is: a plugin adds one under the entry point group ``ddpmctl.datasets``."""
 
 
-def _mnist(request: Request) -> "Dataset":
-    from ddpmctl.data.mnist import load_mnist
+def _published(name: str, request: Request) -> "Dataset":
+    from ddpmctl.data.dataset import Dataset, resized
+    from ddpmctl.data.downloads import find_files
+    from ddpmctl.data.readers import check_readable, read_source
 
-    _check_no_argument("mnist", request.argument)
-    return load_mnist(request.image_size, request.data_dir, train=request.train)
-
-
-def _fashion_mnist(request: Request) -> "Dataset":
-    from ddpmctl.data.mnist import FASHION, load_mnist
-
-    _check_no_argument("fashion-mnist", request.argument)
-    return load_mnist(request.image_size, request.data_dir, train=request.train, source=FASHION)
-
-
-def _check_no_argument(name: str, argument: str) -> None:
-    if argument:
-        raise UsageError(f"the dataset {name} takes no argument, got '{argument}'", Setting("dataset", name))
+    if request.argument:
+        raise UsageError(f"the dataset {name} takes no argument, got '{request.argument}'", Setting("dataset", name))
+    source = SOURCES[name]
+    check_readable(source)
+    images, labels = read_source(source, find_files(request.data_dir, source), train=request.train)
+    return Dataset(name, resized(images, request.image_size), labels, source.classes)
 
 
 def _strokes(request: Request) -> "Dataset":
     import torch
 
-    from ddpmctl.data.dataset import DIGITS, Dataset, resized
+    from ddpmctl.data.dataset import Dataset, resized
+    from ddpmctl.data.sources import DIGITS
     from ddpmctl.data.strokes import draw
 
     argument = request.argument
@@ -112,17 +117,29 @@ def _folder(request: Request) -> "Dataset":
     )
 
 
-DATASETS: dict[str, Loader] = {"mnist": _mnist, "fashion-mnist": _fashion_mnist, "strokes": _strokes, OWN: _folder}
+def _arrays(request: Request) -> "Dataset":
+    from ddpmctl.data.arrays import load_arrays
+
+    if not request.argument:
+        raise UsageError("the dataset arrays requires a path, as in arrays:FILE.npz", Setting("dataset", ARRAYS_HINT))
+    path = full_path(request.argument)
+    return load_arrays(path, request.image_size, train=request.train, report=request.report)
+
+
+DATASETS: dict[str, Loader] = {
+    **{name: partial(_published, name) for name in SOURCES},
+    "strokes": _strokes,
+    OWN: _folder,
+    ARRAYS: _arrays,
+}
 
 
 def full_path(typed: str) -> Path:
-    """The folder that ``folder:typed`` names, absolute and without links."""
+    """The path that ``folder:typed`` or ``arrays:typed`` names, absolute and without links."""
     try:
         return Path(os.path.realpath(expand(typed)))  # Path.resolve raises for symlink loops
     except OSError as error:
-        raise DataError(
-            f"'{typed}' cannot be found: {error.strerror}", Setting("dataset", "folder:/full/path")
-        ) from error
+        raise DataError(f"'{typed}' cannot be found: {error.strerror}", "pass the full path") from error
 
 
 def default_sample_size(model: ModelConfig, name: str, kind: str, precision: str) -> int:
@@ -149,18 +166,20 @@ def known_kind(name: str) -> str:
     """What comes before the colon in the name of a dataset that exists; raises UsageError for any other."""
     kind = name.partition(":")[0]
     known = [*DATASETS, *plugins.available(plugins.DATASETS)]
+    if kind not in known and name.lower().endswith(".npz"):
+        raise UsageError(f"unknown dataset '{name}'", f"for an archive: {shlex.quote(f'{ARRAYS}:{name}')}")
     if kind not in known and (os.sep in name or name.startswith("~") or os.path.isdir(name)):  # noqa: PTH112  never raises
         raise UsageError(f"unknown dataset '{name}'", f"for a folder: {shlex.quote(f'{OWN}:{name}')}")
     return choose("dataset", kind, known)
 
 
 def resolve_dataset(name: str, fit: str | None = None, channels: int | None = None) -> tuple[str, str, int | None]:
-    """The name of a dataset with the full path of its folder, and the fit and channels of its images.
+    """The name of a dataset with the full path of its folder or file, and the fit and channels of its images.
 
     ``fit`` is empty and ``channels`` None for other datasets, which do not accept them.
     """
     kind, path = known_kind(name), name.partition(":")[2]
-    full = f"{OWN}:{full_path(path)}" if kind == OWN and path else name
+    full = f"{kind}:{full_path(path)}" if kind in PATHS and path else name
     # It goes into the manifest, which would be rejected when it is read again.
     if not is_displayable(full):
         raise UsageError(f"the dataset '{full}' contains characters that cannot be displayed", "rename the folder")
@@ -171,7 +190,7 @@ def resolve_dataset(name: str, fit: str | None = None, channels: int | None = No
     for setting, value in (("fit", fit), ("channels", channels)):
         if value is not None:
             raise UsageError(f"{setting} applies only to image folders, not to {kind}", "omit ", Setting(setting))
-    return name, "", None
+    return full, "", None
 
 
 def load_dataset(
@@ -188,7 +207,7 @@ def load_dataset(
     """Load the images of a dataset.
 
     Args:
-        name: ``mnist``, ``fashion-mnist``, ``strokes`` or ``strokes:COUNT``, ``folder:PATH``, or one of a plugin.
+        name: one of `SOURCES`, ``strokes`` or ``strokes:COUNT``, ``folder:PATH``, ``arrays:PATH``, or one of a plugin.
         image_size: side of an image in pixels.
         data_dir: folder of its files; if given, neither the cache nor the network is used.
         train: training images, or else test images, which no model is trained on.

@@ -3,15 +3,12 @@
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ddpmctl import plugins
-from ddpmctl.data import DATASETS, OWN, known_kind, load_dataset, resolve_dataset
-from ddpmctl.data.report import LoadReport, counted
+from ddpmctl.data import ARRAYS, ARRAYS_HINT, DATASETS, OWN, PATHS, downloads, known_kind, load_dataset, resolve_dataset
+from ddpmctl.data.report import LoadReport, byte_count, counted
+from ddpmctl.data.sources import SOURCES, Source
 from ddpmctl.errors import DataError, UsageError
-
-if TYPE_CHECKING:
-    from ddpmctl.data.mnist import Source
 
 log = logging.getLogger("ddpmctl")
 
@@ -36,7 +33,7 @@ class DatasetVerification:
     digest: str
     classes: int
     test_images: int | None
-    """Of a folder, whose test images are files of the user too; None for other datasets."""
+    """Of images of the user's own, whose test images are among them; None for other datasets."""
     problems: list[str] = field(default_factory=list)
     """One for each file or folder that is not used."""
     notes: list[str] = field(default_factory=list)
@@ -61,34 +58,33 @@ def list_datasets(data_dir: Path | None = None) -> list[DatasetStatus]:
             status = DatasetStatus(name, "generated", "always available")
         elif name == OWN:
             status = DatasetStatus(name, "folder:PATH", "your own images, one folder per class")
+        elif name == ARRAYS:
+            status = DatasetStatus(name, ARRAYS_HINT, "images and labels, as generate writes them")
         elif name in plugin_datasets:
             status = DatasetStatus(name, f"the plugin {plugin_datasets[name].distribution}", "not checked")
         else:
-            status = _file_status(_source(name), data_dir)
+            status = _file_status(SOURCES[name], data_dir)
         found.append(status)
     return found
 
 
 def fetch(name: str) -> Path:
     """Download a dataset into the cache unless it is complete there, and return its folder."""
-    from ddpmctl.data.mnist import cached_root, download, is_complete
-
-    source, root = _source(name), cached_root()
-    if is_complete(root, source):
+    source, root = _source(name), downloads.cached_root()
+    if downloads.is_complete(root, source):
         log.info("%s is already downloaded", source.title)
     else:
-        log.info("downloading %s into %s", source.title, root)
-        download(root, source)
-    return root / source.title
+        downloads.download(root, source)
+    return root / Path(source.folder).parts[0]
 
 
 def verify_dataset(name: str, data_dir: Path | None = None) -> DatasetVerification:
-    """Read a complete dataset, for a folder including its test images."""
+    """Read a complete dataset, for a user's own images including the test images."""
     name, fit, _ = resolve_dataset(name)
     report = LoadReport()
     loaded = load_dataset(name, VERIFIED_SIZE, data_dir, fit=fit, report=report)
     test_images = None
-    if name.startswith(f"{OWN}:"):
+    if name.partition(":")[0] in PATHS:
         test_images = _count_test_images(name, fit, int(loaded.images.shape[1]), report)
     return DatasetVerification(
         name=name,
@@ -109,25 +105,22 @@ def _count_test_images(name: str, fit: str, channels: int, report: LoadReport) -
         return 0
 
 
-def _file_status(source: "Source", data_dir: Path | None) -> DatasetStatus:
-    from ddpmctl.data.mnist import cached_root, check_complete
-
-    root = data_dir or cached_root()
-    state = "complete"
+def _file_status(source: Source, data_dir: Path | None) -> DatasetStatus:
+    root = data_dir or downloads.cached_root()
     try:
-        check_complete(root, source)
+        downloads.check_complete(root, source)
+        state = "complete"
     except DataError as error:
-        missing = data_dir is None and not (root / source.title).exists()
-        state = f"not downloaded: ddpmctl data fetch {source.name}" if missing else error.message
+        state = error.message
+        if not downloads.files_folder(root, source).is_dir():
+            size = byte_count(source.size)
+            state = "not in this folder" if data_dir else f"not downloaded ({size}): ddpmctl data fetch {source.name}"
     return DatasetStatus(source.name, str(root), state)
 
 
-def _source(name: str) -> "Source":
+def _source(name: str) -> Source:
     """The dataset of this name that can be downloaded; raises UsageError for any other."""
-    from ddpmctl.data.mnist import FASHION, MNIST
-
-    sources: dict[str, Source] = {source.name: source for source in (MNIST, FASHION)}
     known_kind(name)
-    if name not in sources:
-        raise UsageError(f"{name} cannot be downloaded", f"one of: {', '.join(sources)}")
-    return sources[name]
+    if name not in SOURCES:
+        raise UsageError(f"{name} cannot be downloaded", f"one of: {', '.join(SOURCES)}")
+    return SOURCES[name]

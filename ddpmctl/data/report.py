@@ -61,6 +61,11 @@ def counted(number: int, one: str, several: str) -> str:
     return f"{number:,} {one if number == 1 else several}"
 
 
+def byte_count(number: int) -> str:
+    """A number of bytes in decimal units, such as ``562 MB`` or ``1.3 GB``."""
+    return f"{number / 1e9:,.1f} GB" if number >= 1e9 else f"{max(1, round(number / 1e6))} MB"
+
+
 def escaped(text: str) -> str:
     """Text from the file system with an escape for each character that cannot be displayed."""
     return "".join(

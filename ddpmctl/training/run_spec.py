@@ -49,7 +49,7 @@ class RunSpec:
 
     Attributes:
         config: all settings of the model, in place of the preset's.
-        dataset: ``mnist``, ``fashion-mnist``, ``strokes``, ``folder:PATH`` or one that a plugin adds.
+        dataset: a name of `data.DATASETS`, ``strokes:COUNT``, ``folder:PATH``, ``arrays:PATH`` or one of a plugin.
         data_dir: the folder that contains the dataset.
         fit: how images are made square: ``crop`` or ``pad``.
         flip: random horizontal flip.

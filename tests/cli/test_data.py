@@ -10,12 +10,18 @@ import pytest
 import torch
 from PIL import Image
 
-from ddpmctl.data import DATASETS, Request, mnist
+from ddpmctl.data import DATASETS, Request, downloads
 from ddpmctl.data.dataset import Dataset
+from ddpmctl.data.sources import SOURCES
 from tests.conftest import Cli
 from tests.data.support import COUNT, small_files, write_mnist
 
 from .support import complaint, pixels, reported, tree
+
+NAMES = [
+    "mnist", "fashion-mnist", "kmnist", "qmnist", "emnist-letters", "emnist-balanced", "cifar10", "svhn", "strokes",
+    "folder", "arrays",
+]  # fmt: skip
 
 
 @pytest.fixture
@@ -25,7 +31,7 @@ def fashion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     made = small_files()
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in made.items()}
-    monkeypatch.setattr(mnist, "FASHION", replace(mnist.FASHION, files=digests))
+    monkeypatch.setitem(SOURCES, "fashion-mnist", replace(SOURCES["fashion-mnist"], files=digests))
     folder = tmp_path / "packages"
     folder.mkdir()
     for name, data in made.items():
@@ -35,13 +41,13 @@ def fashion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_list_tells_what_there_is_and_how_to_get_it(here: Cli, fashion: Path) -> None:
     told = reported(here("data", "--json"), "data")["datasets"]
-    assert [row["name"] for row in told] == ["mnist", "fashion-mnist", "strokes", "folder"]
+    assert [row["name"] for row in told] == NAMES
     states = {row["name"]: row["state"] for row in told}
-    assert states["mnist"] == "not downloaded: ddpmctl data fetch mnist"
+    assert states["mnist"] == "not downloaded (12 MB): ddpmctl data fetch mnist"
     assert states["strokes"] == "always available"
     told = reported(here("data", "ls", "--data-dir", fashion, "--json"), "data")["datasets"]
     assert {row["name"]: row["state"] for row in told}["fashion-mnist"] == "complete"
-    assert here("data", "-q").stdout.split() == ["mnist", "fashion-mnist", "strokes", "folder"]
+    assert here("data", "-q").stdout.split() == NAMES
 
 
 def test_packed_files_in_a_plain_folder_are_read_and_left_as_they_are(here: Cli, fashion: Path, tmp_path: Path) -> None:
@@ -165,8 +171,8 @@ def test_what_is_there_is_not_fetched_again(here: Cli, tmp_path: Path, monkeypat
 
     files = small_files()
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
-    monkeypatch.setattr(mnist, "MNIST", replace(mnist.MNIST, files=digests))
-    monkeypatch.setattr(mnist, "cached_root", lambda: tmp_path / "cache")
+    monkeypatch.setitem(SOURCES, "mnist", replace(SOURCES["mnist"], files=digests))
+    monkeypatch.setattr(downloads, "cached_root", lambda: tmp_path / "cache")
     error, _ = complaint(here("data", "fetch", "mnist"), 1)
     assert error == "MNIST is not in the cache, and DDPMCTL_OFFLINE=1 forbids the download"
     (tmp_path / "cache").mkdir(exist_ok=True)

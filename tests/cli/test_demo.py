@@ -8,7 +8,7 @@ import pytest
 from ddpmctl import data
 from ddpmctl.cli.commands import demo
 from ddpmctl.cli.output import Output
-from ddpmctl.data import mnist
+from ddpmctl.data import downloads
 from ddpmctl.errors import DataError
 from ddpmctl.registry import Registry, last_of
 from tests.builders import point
@@ -149,25 +149,25 @@ def test_a_given_data_dir_is_looked_at_and_nothing_else(
     out: Output, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked: list[Path] = []
-    monkeypatch.setattr(mnist, "check_complete", looked.append)
-    monkeypatch.setattr(mnist, "is_complete", never)
-    monkeypatch.setattr(mnist, "download", never)
-    assert mnist.mnist_or_strokes(tmp_path) == "mnist"
+    monkeypatch.setattr(downloads, "check_complete", lambda root, source: looked.append(root))
+    monkeypatch.setattr(downloads, "is_complete", never)
+    monkeypatch.setattr(downloads, "download", never)
+    assert downloads.mnist_or_strokes(tmp_path) == "mnist"
     assert looked == [tmp_path]
 
 
 def test_cached_mnist_is_taken_without_a_look_at_the_network(out: Output, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mnist, "is_complete", lambda root: root == mnist.cached_root())
-    monkeypatch.setattr(mnist, "download", never)
-    assert mnist.mnist_or_strokes(None) == "mnist"
+    monkeypatch.setattr(downloads, "is_complete", lambda root, source: root == downloads.cached_root())
+    monkeypatch.setattr(downloads, "download", never)
+    assert downloads.mnist_or_strokes(None) == "mnist"
 
 
 def test_mnist_is_downloaded_where_it_can_be(out: Output, monkeypatch: pytest.MonkeyPatch) -> None:
     fetched: list[Path] = []
-    monkeypatch.setattr(mnist, "is_complete", lambda _: False)
-    monkeypatch.setattr(mnist, "download", fetched.append)
-    assert mnist.mnist_or_strokes(None) == "mnist"
-    assert fetched == [mnist.cached_root()]
+    monkeypatch.setattr(downloads, "is_complete", lambda root, source: False)
+    monkeypatch.setattr(downloads, "download", lambda root, source: fetched.append(root))
+    assert downloads.mnist_or_strokes(None) == "mnist"
+    assert fetched == [downloads.cached_root()]
 
 
 def test_without_an_answer_from_the_network_strokes_are_taken_and_it_is_said(
@@ -175,20 +175,20 @@ def test_without_an_answer_from_the_network_strokes_are_taken_and_it_is_said(
 ) -> None:
     monkeypatch.delenv("DDPMCTL_OFFLINE")
     asked: list[str] = []
-    monkeypatch.setattr(mnist, "answers", asked.append)
-    assert mnist.mnist_or_strokes(None) == "strokes"
+    monkeypatch.setattr(downloads, "answers", asked.append)
+    assert downloads.mnist_or_strokes(None) == "strokes"
     said = capsys.readouterr()
     assert said.out == ""
-    assert said.err.startswith("downloading MNIST\nMNIST is not in the cache and cannot be downloaded")
+    assert said.err.startswith("MNIST is not in the cache and cannot be downloaded")
     assert said.err.endswith("\nusing the built-in synthetic digits instead (dataset strokes)\n")
     assert asked
     assert all(url.startswith("http") for url in asked)
 
 
 def test_a_download_that_fails_ends_in_strokes_too(out: Output, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(_: Path) -> None:
+    def fail(*_: object) -> None:
         raise DataError("the download of MNIST failed: it stalled")
 
-    monkeypatch.setattr(mnist, "is_complete", lambda _: False)
-    monkeypatch.setattr(mnist, "download", fail)
-    assert mnist.mnist_or_strokes(None) == "strokes"
+    monkeypatch.setattr(downloads, "is_complete", lambda root, source: False)
+    monkeypatch.setattr(downloads, "download", fail)
+    assert downloads.mnist_or_strokes(None) == "strokes"

@@ -26,7 +26,7 @@ def test_everything_that_matters_is_told(tiny: Cli, tiny_home: Path) -> None:
     size = sum(path.lstat().st_size for path in Registry(tiny_home).models.rglob("*") if path.is_file())
     assert models == {"path": str(tiny_home / "models"), "exists": True, "bytes": size}
     assert told["settings"]["DDPMCTL_DATA_DIR"] == "/data"
-    assert set(told["extras"]) == {"eval", "images", "tensorboard"}
+    assert set(told["extras"]) == {"eval", "images", "tensorboard", "svhn"}
     assert told["terminal"]["size"] == "no terminal"
 
 

@@ -23,7 +23,8 @@ from ddpmctl.cli.training import graceful_end
 from ddpmctl.cli.training_display import Display
 from ddpmctl.config import load_preset
 from ddpmctl.core.diffusion import Diffusion
-from ddpmctl.data import mnist
+from ddpmctl.data import downloads
+from ddpmctl.data.sources import SOURCES
 from ddpmctl.plan import Plan, RateSegment
 from ddpmctl.registry import Registry, last_of
 from ddpmctl.registry.pointers import open_pointer
@@ -558,13 +559,13 @@ def small_mnist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     raw.mkdir(parents=True)
     images = torch.randint(256, (60, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(60, dtype=torch.uint8) % 10
-    for name in mnist.MNIST.files:
+    for name in SOURCES["mnist"].files:
         values = images if "images" in name else labels
         header = [8 * 256 + values.ndim, *values.shape]
         data = b"".join(number.to_bytes(4, "big") for number in header) + values.numpy().tobytes()
         (raw / name).write_bytes(data)
-    digests = {name: tree(raw)[name] for name in mnist.MNIST.files}
-    monkeypatch.setattr(mnist, "MNIST", replace(mnist.MNIST, files=digests))
+    digests = {name: tree(raw)[name] for name in SOURCES["mnist"].files}
+    monkeypatch.setitem(SOURCES, "mnist", replace(SOURCES["mnist"], files=digests))
     return tmp_path / "data"
 
 
@@ -576,7 +577,7 @@ def test_mnist_is_taken_from_where_it_lies_and_nothing_is_written_there(
     if way == "environment":
         monkeypatch.setenv("DDPMCTL_DATA_DIR", str(small_mnist))
     if way == "cache":
-        monkeypatch.setattr(mnist, "cached_root", lambda: small_mnist)
+        monkeypatch.setattr(downloads, "cached_root", lambda: small_mnist)
     before = tree(small_mnist)
     assert here("train", *QUICK, *option, "--epochs", 1).stdout == "mnist-quick-1\n"
     manifest = tiny_checkpoint(tmp_path, "mnist-quick-1").manifest
@@ -587,7 +588,7 @@ def test_mnist_is_taken_from_where_it_lies_and_nothing_is_written_there(
 def test_a_given_data_dir_never_falls_through_to_the_cache(
     here: Cli, tmp_path: Path, small_mnist: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mnist, "cached_root", lambda: small_mnist)
+    monkeypatch.setattr(downloads, "cached_root", lambda: small_mnist)
     (tmp_path / "empty").mkdir()
     error, hint = complaint(here("train", *QUICK, "--data-dir", "empty", "--epochs", 1), 1)
     assert error == "the folder empty is incomplete: MNIST/raw/train-images-idx3-ubyte is missing"

@@ -119,7 +119,11 @@ TYPED_WRONG: list[tuple[str, str, str]] = [
     ("train --preset kwick", "unknown preset 'kwick'", "did you mean quick?"),
     ("train --preset Standard", "unknown preset 'Standard'", "did you mean standard?"),
     ("train --dataset minst", "unknown dataset 'minst'", "did you mean mnist?"),
-    ("train --dataset cifar10", "unknown dataset 'cifar10'", "one of: mnist, fashion-mnist, strokes, folder"),
+    (
+        "train --dataset imagenet",
+        "unknown dataset 'imagenet'",
+        "one of: mnist, fashion-mnist, *",
+    ),
     ("generate", "missing argument LABEL", "ddpmctl generate 8, or ddpmctl generate --like IMAGE"),
     ("train --dataset strokes:5", "strokes:5: the count must be in 10..1000000", "--dataset strokes:20000"),
     ("train --dataset strokes:abc", "strokes:abc: the count must be in 10..1000000", "--dataset strokes:20000"),

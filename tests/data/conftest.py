@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from ddpmctl.data import mnist
+from ddpmctl.data import downloads
+from ddpmctl.data.sources import SOURCES
 
 from .support import small_files, write_mnist
 
@@ -19,7 +20,7 @@ def files(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
     """The small MNIST's files, by name; for this test they are the ones that are known."""
     made = small_files()
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in made.items()}
-    monkeypatch.setattr(mnist, "MNIST", replace(mnist.MNIST, files=digests))
+    monkeypatch.setitem(SOURCES, "mnist", replace(SOURCES["mnist"], files=digests))
     return made
 
 
@@ -33,7 +34,7 @@ def given(tmp_path: Path, files: dict[str, bytes]) -> Path:
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The cache, empty."""
     root = tmp_path / "cache" / "datasets"
-    monkeypatch.setattr(mnist, "cached_root", lambda: root)
+    monkeypatch.setattr(downloads, "cached_root", lambda: root)
     return root
 
 

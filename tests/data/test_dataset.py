@@ -76,7 +76,7 @@ def test_a_torchvision_of_another_build_is_explained(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(
-    ("typed", "hint"), [("mnst", "did you mean mnist?"), ("Strokes", "did you mean strokes?"), ("cifar:3", None)]
+    ("typed", "hint"), [("mnst", "did you mean mnist?"), ("Strokes", "did you mean strokes?"), ("imagenet:3", None)]
 )
 def test_an_unknown_dataset_is_refused(typed: str, hint: str | None) -> None:
     with pytest.raises(UsageError) as caught:

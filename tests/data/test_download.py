@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from torchvision import datasets
 
-from ddpmctl.data import load_dataset, mnist
+from ddpmctl.data import downloads, load_dataset
+from ddpmctl.data.sources import SOURCES
 
 from .support import TRAIN_IMAGES, check_is_small_mnist, refusal, write_mnist
 
@@ -71,16 +71,23 @@ def mirror(archives: dict[str, bytes]) -> Answer:
 
 @pytest.fixture
 def archives(files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
-    """The small MNIST as it is downloaded; for this test torchvision knows these archives, and we are on-line."""
+    """The small MNIST as it is downloaded; for this test these are the archives that are known, and we are on-line."""
     monkeypatch.setenv("DDPMCTL_OFFLINE", "0")
     made = {f"{name}.gz": gzip.compress(data, mtime=0) for name, data in files.items()}
-    known = [(name, hashlib.md5(data, usedforsecurity=False).hexdigest()) for name, data in made.items()]
-    monkeypatch.setattr(datasets.MNIST, "resources", known)
+    know(monkeypatch, archives=made)
     return made
 
 
-def use_mirrors(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
-    monkeypatch.setattr(datasets.MNIST, "mirrors", list(addresses))
+def know(monkeypatch: pytest.MonkeyPatch, name: str = "mnist", **files: dict[str, bytes]) -> None:
+    """Let these be the files or archives of a dataset, for this test."""
+    digests: dict[str, Any] = {
+        kind: {name: hashlib.sha256(data).hexdigest() for name, data in made.items()} for kind, made in files.items()
+    }
+    monkeypatch.setitem(SOURCES, name, replace(SOURCES[name], **digests))
+
+
+def use_mirrors(monkeypatch: pytest.MonkeyPatch, *addresses: str, name: str = "mnist") -> None:
+    monkeypatch.setitem(SOURCES, name, replace(SOURCES[name], mirrors=addresses))
 
 
 @contextmanager
@@ -128,7 +135,6 @@ def test_a_mirror_that_does_not_answer_is_passed_over(
     with serving(mirror({})) as empty, serving(mirror(archives)) as address:
         use_mirrors(monkeypatch, closed_port(), empty, address)
         check_is_small_mnist(load_dataset("mnist", 32))
-        assert len(datasets.MNIST.mirrors) == 3
 
 
 def speak(text: bytes) -> Answer:
@@ -179,7 +185,7 @@ def hang_in_the_middle(request: BaseHTTPRequestHandler) -> None:
 
 @pytest.mark.usefixtures("archives")
 def test_a_server_that_hangs_in_the_middle_is_given_up(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mnist, "TRANSFER_SECONDS", 0.5)
+    monkeypatch.setattr(downloads, "TRANSFER_SECONDS", 0.5)
     with serving(hang_in_the_middle) as address:
         use_mirrors(monkeypatch, address)
         started = time.monotonic()
@@ -215,7 +221,7 @@ def test_two_downloads_at_once_are_one(
 def test_archives_whose_content_is_not_mnist_are_refused_and_leave_nothing(
     cache: Path, archives: dict[str, bytes], files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mnist, "MNIST", replace(mnist.MNIST, files=dict.fromkeys(files, "0" * 64)))
+    monkeypatch.setitem(SOURCES, "mnist", replace(SOURCES["mnist"], files=dict.fromkeys(files, "0" * 64)))
     with serving(mirror(archives)) as address:
         use_mirrors(monkeypatch, address)
         assert "does not match the checksum of the MNIST file of that name" in refusal().message
@@ -230,7 +236,6 @@ def test_a_download_does_not_change_how_others_use_the_network(
         use_mirrors(monkeypatch, address)
         load_dataset("mnist", 32)
     assert socket.getdefaulttimeout() == before
-    assert datasets.MNIST.mirrors == [address]
 
 
 @pytest.mark.usefixtures("archives")
@@ -259,7 +264,7 @@ def drip(request: BaseHTTPRequestHandler) -> None:
 def test_a_server_that_answers_a_letter_at_a_time_is_given_up_too() -> None:
     with serving(drip) as address:
         started = time.monotonic()
-        assert not mnist.answers(address, seconds=0.3)
+        assert not downloads.answers(address, seconds=0.3)
         assert time.monotonic() - started < HANGS
 
 
@@ -269,23 +274,22 @@ def test_a_server_that_does_not_speak_http_does_not_answer(monkeypatch: pytest.M
     died: list[object] = []
     monkeypatch.setattr(threading, "excepthook", died.append)
     with serving(answer) as address:
-        assert not mnist.answers(address)
+        assert not downloads.answers(address)
         assert died == []
 
 
 @pytest.mark.parametrize("address", ["http://", "nonsense", "http://127.0.0.1:99999/"])
 def test_an_address_that_is_none_does_not_answer(address: str) -> None:
-    assert not mnist.answers(address)
+    assert not downloads.answers(address)
 
 
 def test_the_real_mnist_is_downloaded(mnist_dir: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DDPMCTL_OFFLINE", "0")
     raw = mnist_dir / "MNIST" / "raw"
-    real = {f"{name}.gz": gzip.compress((raw / name).read_bytes(), compresslevel=1) for name in mnist.MNIST.files}
-    known = [(name, hashlib.md5(data, usedforsecurity=False).hexdigest()) for name, data in real.items()]
-    monkeypatch.setattr(datasets.MNIST, "resources", known)
+    real = {f"{name}.gz": gzip.compress((raw / name).read_bytes(), compresslevel=1) for name in SOURCES["mnist"].files}
+    know(monkeypatch, archives=real)
     with serving(mirror(real)) as address:
         use_mirrors(monkeypatch, address)
         data = load_dataset("mnist", 28)
     assert len(data) == 60_000
-    assert mnist.is_complete(cache)
+    assert downloads.is_complete(cache, SOURCES["mnist"])

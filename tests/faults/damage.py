@@ -131,17 +131,18 @@ def fuzzed_archives(trials: int, seed: int) -> Tally:
 
 def fuzzed_idx(trials: int, seed: int) -> Tally:
     """Files of MNIST's names and another content: refused before anything is parsed."""
-    from ddpmctl.data import mnist
+    from ddpmctl.data import load_dataset
+    from ddpmctl.data.sources import SOURCES
 
     tally, generator = Tally("a made-up IDX file", seed), np.random.default_rng(seed)
     with tempfile.TemporaryDirectory() as folder:
         raw = Path(folder) / "MNIST" / "raw"
         raw.mkdir(parents=True)
         for trial in range(trials):
-            for name in mnist.MNIST.files:
+            for name in SOURCES["mnist"].files:
                 magic = bytes([0, 0, 8, 3 if "images" in name else 1])
                 (raw / name).write_bytes(magic + generator.bytes(int(generator.integers(0, 64))))
-            taken = _try(tally, f"case {trial}", lambda: mnist.load_mnist(32, Path(folder)), DataError)
+            taken = _try(tally, f"case {trial}", lambda: load_dataset("mnist", 32, Path(folder)), DataError)
             tally.expect(not taken, f"case {trial}: taken for MNIST")
     return tally
 

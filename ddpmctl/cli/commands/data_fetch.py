@@ -6,7 +6,7 @@ from ddpmctl.data import catalogue
 
 
 def fetch(name: DatasetArgument = "mnist", as_json: Json = False, quiet: Quiet = False) -> None:
-    """Download a dataset into the cache.
+    """Download a dataset into the cache; the size is printed first.
 
     Example: ddpmctl data fetch mnist
     """

@@ -122,7 +122,7 @@ def write_images(out: Output, device: str, show: bool | None = None) -> list[str
 
 
 def _train(out: Output, data_dir: Path | None, device: str) -> None:
-    from ddpmctl.data.mnist import mnist_or_strokes
+    from ddpmctl.data.downloads import mnist_or_strokes
 
     spec = RunSpec(
         preset="quick",

@@ -1,4 +1,4 @@
-"""The real MNIST, from --data-dir or the cache."""
+"""Files of a published dataset, with the real MNIST: from --data-dir or the cache."""
 
 import os
 from collections.abc import Callable
@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from ddpmctl.data import load_dataset, mnist
+from ddpmctl.data import downloads, load_dataset
+from ddpmctl.data.sources import SOURCES
 
 from .support import TRAIN_IMAGES, check_is_small_mnist, refusal, snapshot, write_mnist
 
@@ -47,7 +48,7 @@ def make_folder(path: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_sockets")
-@pytest.mark.parametrize("name", mnist.MNIST.files)
+@pytest.mark.parametrize("name", SOURCES["mnist"].files)
 @pytest.mark.parametrize(
     ("damage", "complaint"),
     [
@@ -112,8 +113,8 @@ def test_a_cached_mnist_needs_no_network(cache: Path, files: dict[str, bytes], m
 
 
 def test_the_cache_is_the_users(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(mnist, "user_cache_path", lambda name, appauthor: tmp_path / name)
-    assert mnist.cached_root() == tmp_path / "ddpmctl" / "datasets"
+    monkeypatch.setattr(downloads, "user_cache_path", lambda name, appauthor: tmp_path / name)
+    assert downloads.cached_root() == tmp_path / "ddpmctl" / "datasets"
 
 
 @pytest.mark.usefixtures("no_sockets", "files")
