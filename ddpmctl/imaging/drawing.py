@@ -84,7 +84,7 @@ def prepare_drawing(
     whole = _composited(open_picture(picture) if isinstance(picture, Path) else picture)
     ink: Ink | None = None
     if invert is None or fit == "digit":
-        ink = find_ink(np.asarray(whole.convert("L"), np.float32) / 255, invert)
+        ink = find_ink(np.asarray(whole.convert("L")).astype(np.float32) / np.float32(255), invert)
     if ink is None and (fit == "digit" or invert is None):
         name = picture if isinstance(picture, Path) else "the picture"
         raise DataError(f"there is no ink in {name}", "pass a picture of one digit, dark on light or light on dark")
