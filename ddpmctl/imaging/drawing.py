@@ -54,8 +54,12 @@ class Drawing:
     thickened: bool = False
 
     def cut(self, other: Image.Image, size: int) -> Images:
-        """The same square of another picture of the same size, grey, 0 beyond its border: uint8[size,size]."""
-        return _cut(other.convert("L"), self.frame, size, Image.Resampling.BOX)
+        """The same square of another picture of the same size, grey, continued beyond its border: uint8[size,size]."""
+        left, top, side = self.frame
+        excess = (-left, -top, left + side - other.width, top + side - other.height)
+        room = max(0, int(np.ceil(max(excess))) + 1)
+        wider = Image.fromarray(np.pad(np.asarray(other.convert("L")), room, mode="edge"))
+        return _cut(wider, (left + room, top + room, side), size, Image.Resampling.BOX)
 
 
 def prepare_drawing(
