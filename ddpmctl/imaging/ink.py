@@ -9,7 +9,7 @@ from ddpmctl.imports import load_cv2
 
 Floats = NDArray[np.float32]
 
-SIDE = 768
+SIDE = 512
 """Longer side at which ink is looked for, in pixels."""
 
 COARSE = SIDE // 4
@@ -17,6 +17,8 @@ COARSE = SIDE // 4
 
 EVEN = 0.08
 """Brightness that varies in an evenly lit picture, of 1."""
+
+ONE_LEVEL = 1.5 / 255
 
 MIN_CONTRAST = 0.06
 """Difference between ink and paper, of 1; less is noise or an empty page."""
@@ -39,8 +41,6 @@ class Ink(NamedTuple):
 
 def find_ink(grey: Floats, dark: bool | None = None) -> Ink | None:
     """The ink of a picture; None if there is none.
-
-    What reaches in from the border, such as the table that the paper lies on, is ink only if there is nothing else.
 
     Args:
         grey: float32[H,W] in 0..1.
@@ -110,7 +110,10 @@ def _light_ink(light: Floats) -> Floats | None:
     full, noise = float(np.median(ink[marks])), 4 * float(np.median(np.abs(difference[~marks])))
     if full < max(MIN_CONTRAST, 1.5 * noise):
         return None
-    near = cv2.dilate(_without_specks(marks).astype(np.uint8), np.ones((5, 5), np.uint8))
+    marks = _without_specks(marks)
+    if not _is_even(light) and (marks[[0, -1]].any() or marks[:, [0, -1]].any()):
+        return None  # a shadow, or a gradient of light
+    near = cv2.dilate(marks.astype(np.uint8), np.ones((5, 5), np.uint8))
     return np.asarray(((ink - noise) / (full - noise)).clip(0, 1) * near, np.float32)
 
 
@@ -119,16 +122,16 @@ def _paper(light: Floats) -> Floats:
     cv2 = load_cv2()
     if _is_even(light):
         return np.full_like(light, np.median(_border(light)))
-    small = resized(cv2.GaussianBlur(light, (0, 0), 3), COARSE)
-    kernel = cv2.getStructuringElement(cv2.MORPH_RECT, (COARSE // 4, COARSE // 4))
-    opened = cv2.morphologyEx(small, cv2.MORPH_OPEN, kernel, borderType=cv2.BORDER_REPLICATE)
+    small, stroke = resized(cv2.GaussianBlur(light, (0, 0), 3), COARSE), COARSE // 4
+    square = np.ones((stroke, stroke), np.uint8)
+    opened = cv2.morphologyEx(small, cv2.MORPH_OPEN, square, borderType=cv2.BORDER_REPLICATE)
     return np.asarray(cv2.resize(cv2.GaussianBlur(opened, (0, 0), 3), light.shape[::-1]))
 
 
 def _is_even(light: Floats) -> bool:
-    """Whether paper of one brightness fills the picture."""
+    """Whether the border is paper of one brightness: exactly, in a drawing, or as most of the picture."""
     low, level, high = np.percentile(_border(light), (10, 50, 90))
-    return bool(high - low <= EVEN and abs(level - np.median(light)) <= EVEN)
+    return bool(high - low <= ONE_LEVEL or (high - low <= EVEN and abs(level - np.median(light)) <= EVEN))
 
 
 def _border(light: Floats) -> Floats:
@@ -137,13 +140,13 @@ def _border(light: Floats) -> Floats:
 
 
 def _without_specks(marks: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The marks that belong to a drawing: those that reach the border do if there is little else."""
+    """The marks of a drawing: not those that reach in from the border, as a table does, unless there is little else."""
     count, numbers, facts, _ = load_cv2().connectedComponentsWithStats(marks.astype(np.uint8))
     left, top, width, height, area = facts.T
-    outside = (left == 0) | (top == 0) | (left + width == marks.shape[1]) | (top + height == marks.shape[0])
-    outside[0] = True  # the paper
-    chosen = ~outside if area[~outside].sum() > SPECK * area[1:].sum() else np.arange(count) > 0
-    return np.asarray((chosen & (area >= SPECK * area[chosen].max()))[numbers])
+    inside = (left > 0) & (top > 0) & (left + width < marks.shape[1]) & (top + height < marks.shape[0])
+    inside[0] = False  # the paper
+    chosen = inside if area[inside].sum() > SPECK * area[1:].sum() else np.arange(count) > 0
+    return np.asarray((chosen & (area >= SPECK * area[chosen].max(initial=0)))[numbers])
 
 
 def _sides(marks: NDArray[np.generic]) -> NDArray[np.int64]:
