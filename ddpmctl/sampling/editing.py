@@ -87,7 +87,8 @@ def mixed(model: Denoiser, mix: Mix) -> Denoiser:
 def spherical(one: Tensor, other: Tensor, fractions: Sequence[float]) -> Tensor:
     """Spherical interpolation of noise float32[N,C,S,S], image k at fraction k (Shoemake 1985, "slerp")."""
     a, b = one.flatten(1).double(), other.flatten(1).double()
-    angle = torch.acos((a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1)).clamp(min=1e-12)).clamp(min=1e-6)[:, None]
+    cosine = torch.nn.functional.cosine_similarity(a, b).clamp(-1, 1)
+    angle = torch.acos(cosine).clamp(min=1e-6)[:, None]
     at = torch.tensor(fractions, dtype=torch.float64, device=one.device)[:, None]
     between = (torch.sin((1 - at) * angle) * a + torch.sin(at * angle) * b) / torch.sin(angle)
     return between.float().view_as(one)

@@ -113,7 +113,8 @@ class SamplingRequest:
         """Some of these images as a new request with the same batch size."""
         labels, variation = self.labels[start : start + count], self.variation.slice(start, count)
         # Interpolated images have one seed, that of the first end.
-        return replace(self, labels=labels, seed=self.seeds[start], variation=variation)
+        seed = self.seed if self.variation.between else self.seed + start
+        return replace(self, labels=labels, seed=seed, variation=variation)
 
     @property
     def seeds(self) -> Sequence[int]:
