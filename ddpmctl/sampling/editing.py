@@ -86,9 +86,9 @@ def mixed(model: Denoiser, mix: Mix) -> Denoiser:
 
 def spherical(one: Tensor, other: Tensor, fractions: Sequence[float]) -> Tensor:
     """Spherical interpolation of noise float32[N,C,S,S], image k at fraction k (Shoemake 1985, "slerp")."""
-    a, b = one.flatten(1).double(), other.flatten(1).double()
+    a, b = (noise.flatten(1).cpu().double() for noise in (one, other))  # MPS has no float64
     cosine = torch.nn.functional.cosine_similarity(a, b).clamp(-1, 1)
     angle = torch.acos(cosine).clamp(min=1e-6)[:, None]
-    at = torch.tensor(fractions, dtype=torch.float64, device=one.device)[:, None]
+    at = torch.tensor(fractions, dtype=torch.float64)[:, None]
     between = (torch.sin((1 - at) * angle) * a + torch.sin(at * angle) * b) / torch.sin(angle)
-    return between.float().view_as(one)
+    return between.float().view_as(one).to(one.device)

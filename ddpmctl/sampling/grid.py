@@ -66,7 +66,7 @@ def edit_grid(
     assert start is not None, "an edited image has a picture"
     drawing = start_pixels(start_image(start, engine.diffusion), engine.diffusion.pixel_range, images.shape[1])()
     cells = [*drawing, *images]
-    titles = ["drawing", *(f"{name}, {request.seed + k}" for k, name in enumerate(request.classes))]
+    titles = ["drawing", *(f"seed {seed}" for seed in request.seeds)]
     rows = [range(first, min(first + COLUMNS, len(cells))) for first in range(0, len(cells), COLUMNS)]
     shown = [[cells[k] for k in row] for row in rows], [[titles[k] for k in row] for row in rows]
     argv = request.to_argv("edit", sheet=True, upscale=upscale)

@@ -66,6 +66,7 @@ class Start:
         manifest = checkpoint.manifest
         fit = fit or default_fit(manifest)
         drawing = prepare_for_model(manifest, path, fit, invert=invert)
+        changes = _read_mask(mask, drawing, manifest.config.model.sample_size) if mask else None
         record = PictureRecord(
             file=str(path),
             digest=file_digest(path),
@@ -75,7 +76,6 @@ class Start:
             mask=str(mask) if mask else "",
             mask_digest=file_digest(mask) if mask else "",
         )
-        changes = _read_mask(mask, drawing, manifest.config.model.sample_size) if mask else None
         return cls(record, drawing, changes)
 
 
