@@ -65,7 +65,7 @@ class SamplingArguments:
 class PictureArguments:
     """A picture to edit and how, as it was typed."""
 
-    path: Path
+    path: Path | None = None
     strength: float | None = None
     fit: str | None = None
     invert: bool | None = None
@@ -73,6 +73,8 @@ class PictureArguments:
 
     def read(self, out: Output, checkpoint: Checkpoint) -> Start:
         """Prepare it for a model, and print what was done to it."""
+        if self.path is None:
+            raise UsageError("--strength, --fit and --invert apply to a picture", "--from drawing.png")
         strength = (1.0 if self.mask else 0.6) if self.strength is None else self.strength
         start = Start.read(checkpoint, self.path, strength, self.fit, invert=self.invert, mask=self.mask)
         drawing = start.drawing

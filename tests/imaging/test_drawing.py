@@ -30,7 +30,7 @@ def ink(
     points = [(left + x * (right - left) / 100, top + y * (bottom - top) / 100) for x, y in THREE]
     drawn = np.zeros((height, width), np.uint8)
     cv2.polylines(drawn, [np.rint(np.array(points) * 8).astype(np.int32)], False, 255, pen, cv2.LINE_AA, 3)
-    return drawn.astype(np.float32) / 255
+    return np.asarray(drawn / 255, np.float32)
 
 
 def picture(levels: NDArray[np.floating]) -> Image.Image:

@@ -145,8 +145,10 @@ def masked(drawing: Path, engine: Engine, **settings: Any) -> tuple[np.ndarray, 
     mask[:, :16] = 255
     Image.fromarray(mask).save(drawing.with_name("mask.png"))
     variation = started(engine, drawing, 1.0, drawing.with_name("mask.png"))
-    assert variation.start.mask[:, :16].all()
-    assert not variation.start.mask[:, 16:].any()
+    mask_read = variation.start.mask
+    assert mask_read is not None
+    assert mask_read[:, :16].all()
+    assert not mask_read[:, 16:].any()
     return engine.generate([8, 3], 5, variation=variation, **settings), variation.start.drawing.pixels
 
 
@@ -186,7 +188,7 @@ def test_resampling_brings_the_new_part_in_agreement_with_the_known_one(monkeypa
     def best(x: Tensor, t: int) -> Tensor:
         alpha, sigma = float(schedule.alpha[t]), float(schedule.sigma[t])
         gain = alpha * covariance @ torch.linalg.inv(alpha**2 * covariance + sigma**2 * torch.eye(2))
-        return x @ gain.T
+        return torch.as_tensor(x @ gain.T)
 
     predict = keep_known(best, torch.full((1, 1, 1, 2), known, dtype=torch.float64), torch.tensor([[False, True]]))
     times = list(range(99, -1, -2))
@@ -210,7 +212,7 @@ def test_a_mix_is_a_weighted_sum_of_predictions_and_then_guided(engine: Engine, 
 
     def output(label: int) -> Tensor:
         with torch.no_grad():
-            return engine.network(x, times, torch.tensor([label, label]))
+            return torch.as_tensor(engine.network(x, times, torch.tensor([label, label])))
 
     mix, step = ((8, 0.3), (1, 0.2)), engine.sampling_step
     found = step.model_output(x, times, torch.tensor([3, 3]), scale, mix)

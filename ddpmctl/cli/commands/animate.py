@@ -82,32 +82,26 @@ def animate(
         device=device, precision=precision,
     )  # fmt: skip
     drawn = (plays, None if not no_show else False)
-    edited = (strength, fit, invert) != (None, None, None)
+    edit = PictureArguments(path=picture, strength=strength, fit=fit, invert=invert)
     if training is not None:
-        usual = (label, show, interpolation, picture, between) == (None, "x", "nearest", None, None)
-        if not usual or edited or sampling != SamplingArguments():
+        usual = (label, show, interpolation, between) == (None, "x", "nearest", None)
+        if not usual or edit != PictureArguments() or sampling != SamplingArguments():
             raise UsageError("--training takes no label and no sampling options", "ddpmctl animate --training MODEL")
         _animate_training(out, training, output, timing, upscale, drawn)
         return
     if label is None:
         raise UsageError("missing argument LABEL", "ddpmctl animate 3, or ddpmctl animate --training MODEL")
-    if edited and picture is None:
-        raise UsageError("--strength, --fit and --invert apply to a picture", "--from drawing.png")
-    if between and (picture or show != "x"):
-        raise UsageError("--between cannot be combined with --from or --show", f"ddpmctl animate {label} --between 1 2")
-    edit = PictureArguments(path=picture, strength=strength, fit=fit, invert=invert) if picture else None
-    _animate_sampling(out, sampling, label, edit or between, output, timing, show, (upscale, interpolation), drawn)
+    _animate_sampling(out, sampling, label, (edit, between), output, timing, (show, upscale, interpolation), drawn)
 
 
 def _animate_sampling(
     out: Output,
     sampling: SamplingArguments,
     label: str,
-    varied: "PictureArguments | tuple[int, int] | None",
+    varied: tuple[PictureArguments, tuple[int, int] | None],
     output: Path | None,
     timing: "Timing",
-    view: str,
-    enlarged: tuple[int, str],
+    look: tuple[str, int, str],
     drawn: tuple[bool, bool | None],
 ) -> None:
     """Animate the denoising of one image, or the images between two seeds."""
@@ -115,14 +109,17 @@ def _animate_sampling(
     from ddpmctl.sampling.animation import VIEWS, animate, interpolate
     from ddpmctl.sampling.files import Enlargement
 
-    choose("view", view, VIEWS)
-    checkpoint, enlargement = open_model(sampling.model), Enlargement(*enlarged)
+    view, enlargement = choose("view", look[0], VIEWS), Enlargement(*look[1:])
+    picture, between = varied
+    if between and (picture.path or view != "x"):
+        raise UsageError("--between cannot be combined with --from or --show", f"ddpmctl animate {label} --between 1 2")
+    checkpoint = open_model(sampling.model)
     config, variation, count = checkpoint.manifest.config, PLAIN, 1
-    if isinstance(varied, tuple):
-        sampling, count = interpolated(sampling, varied), timing.frames
-        variation = Variation(between=Between.spread(varied, count))
-    elif varied:
-        variation = Variation(start=varied.read(out, checkpoint))
+    if between:
+        sampling, count = interpolated(sampling, between), timing.frames
+        variation = Variation(between=Between.spread(between, count))
+    elif picture != PictureArguments():
+        variation = Variation(start=picture.read(out, checkpoint))
     if count == 1 and sampling.sampler is None and sampling.steps is None:
         strength = variation.start.record.strength if variation.start else 1.0
         steps = min(math.ceil(timing.frames / strength), config.diffusion.timesteps)

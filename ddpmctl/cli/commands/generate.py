@@ -51,11 +51,9 @@ def generate(
 
     Image k of a request is generated from seed + k, so each can be reproduced alone.
 
-    Show how an image was generated: ddpmctl inspect eight.png
+    Show how an image was generated, and reproduce it: ddpmctl inspect eight.png; ddpmctl generate --like eight.png
 
     Halfway between two classes: ddpmctl generate 3 --mix 8:0.5
-
-    Reproduce it: ddpmctl generate --like eight.png
 
     Prompt for labels; the model stays loaded: ddpmctl generate --interactive
 
