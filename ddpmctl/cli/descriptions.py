@@ -28,6 +28,16 @@ def describe_image(path: Path, provenance: "Provenance") -> Iterator[tuple[str, 
     yield "digest", provenance.digest
     yield "seed", str(provenance.seed)
     yield "sampling", describe_sampling(provenance)
+    if provenance.mix:
+        yield "mix", ", ".join(f"{weight:g} of class {label}" for label, weight in provenance.mix)
+    if provenance.between:
+        yield "noise", "interpolated from seed {} to seed {}".format(*provenance.between)
+    if picture := provenance.picture:
+        inverted = ", inverted" if picture.inverted else ""
+        how = f"strength {picture.strength:g}, fit {picture.fit}{inverted}, sha256 {picture.digest[:12]}"
+        yield "picture", f"{picture.file}, {how}"
+        if picture.mask:
+            yield "mask", f"{picture.mask}, sha256 {picture.mask_digest[:12]}"
     yield "device", f"{provenance.device} in {provenance.precision}, batch size {provenance.batch}"
     upscaling = f"x {provenance.upscale} ({provenance.interpolation})"
     yield "upscaling", upscaling if provenance.upscale > 1 else "none"

@@ -13,6 +13,7 @@ SUMMARIES = {
     "train": "Train a model and save it in the registry.",
     "distill": "Train a copy of a model that samples in a few steps.",
     "generate": "Generate images of the classes you name.",
+    "edit": "Turn a drawing or a photograph of one into images of a class.",
     "grid": "Generate a grid with titled samples of every class.",
     "animate": "Animate the denoising of an image, or a model's training.",
     "lessons": "Reproduce three classic mistakes and compare them with their fixes.",

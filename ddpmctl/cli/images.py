@@ -12,6 +12,7 @@ from ddpmctl.cli.streams import stdout_is_closed, written_to_stdout
 from ddpmctl.cli.terminal_images import draw
 from ddpmctl.errors import UsageError
 from ddpmctl.registry import open_model
+from ddpmctl.sampling.variation import Variation, parse_mix
 
 if TYPE_CHECKING:
     from ddpmctl.imaging.upscale import Images
@@ -34,6 +35,7 @@ class ImageArguments:
     output: Path | None
     like: Path | None
     show: bool | None
+    mix: list[str]
 
 
 def generate_images(out: Output, sampling: SamplingArguments, options: ImageArguments, *, interactive: bool) -> None:
@@ -51,12 +53,14 @@ def generate_images(out: Output, sampling: SamplingArguments, options: ImageArgu
     if target and sampling.seed is None:
         sampling = replace(sampling, seed=target.provenance.seed)
     checkpoint = target.find_checkpoint() if target and not sampling.model else open_model(sampling.model)
-    request = sampling.request(checkpoint, [label for label in options.labels for _ in range(options.count)], target)
+    variation = Variation(mix=parse_mix(options.mix, checkpoint.manifest.classes))
+    labels = [label for label in options.labels for _ in range(options.count)]
+    request = sampling.request(checkpoint, labels, target, variation)
     default = (target.provenance.upscale, target.provenance.interpolation) if target else (1, "cubic")
     factor = default[0] if options.upscale is None else options.upscale
     enlargement = Enlargement(factor, options.interpolation or default[1])
     if not interactive:
-        _generate(out, sampling, request, enlargement, options, target)
+        write_images(out, sampling, request, enlargement, options.output, options.show, target)
         return
     if options.labels or target or out.as_json:
         raise UsageError(
@@ -66,19 +70,19 @@ def generate_images(out: Output, sampling: SamplingArguments, options: ImageArgu
     run_interactive(out, sampling, request, enlargement, options.count, options.output, options.show)
 
 
-def _generate(
+def write_images(
     out: Output,
     sampling: SamplingArguments,
     request: "SamplingRequest",
     enlargement: "Enlargement",
-    options: ImageArguments,
-    target: "ReproductionTarget | None",
+    output: Path | None,
+    show: bool | None,
+    target: "ReproductionTarget | None" = None,
 ) -> None:
-    """Sample, write and report, and compare with the image to reproduce."""
+    """Sample, write and report the images of a request, and compare them with those to reproduce."""
     from ddpmctl.imaging.files import free_path
     from ddpmctl.sampling.files import plan_files, save_images
 
-    output = options.output
     if output is None and target and target.provenance.kind == "images":
         output = free_path(Path("images.npz"))
     enlargement.check(request.checkpoint.manifest.config.model, len(request.labels))
@@ -86,14 +90,14 @@ def _generate(
         _check_stdout(len(request.labels))
     paths = [STDOUT] if output == STDOUT else plan_files(output, request)
     engine, request = sampling.load(out, request)
-    with steps_bar(out, request.sampling.steps * len(request.labels)) as on_step:
+    with steps_bar(out, engine.step_count(request) * len(request.labels)) as on_step:
         samples = engine.run(request, on_step)
     images = enlargement.apply(samples)
     if output == STDOUT:
         _write_to_stdout(images, request, enlargement)
     else:
         save_images(paths, images, request, enlargement)
-    draw(out, samples, options.show)
+    draw(out, samples, show)
     same = _compare(out, target, request, enlargement, images) if target else None
     if output != STDOUT:
         files = [str(path) for path in paths]

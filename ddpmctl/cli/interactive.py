@@ -46,7 +46,8 @@ def run_interactive(
         started = time.perf_counter()
         try:
             labels = [label for label in line.split() for _ in range(count)]
-            one = engine.request(labels, request.seed + generated, **request.options)
+            varied = request.variation
+            one = engine.request(labels, request.seed + generated, variation=varied, **request.options)
             enlargement.check(engine.config.model, len(labels))
             paths = plan_files(output, one)
             samples = engine.run(one)

@@ -33,6 +33,7 @@ def model_names(incomplete: str) -> list[str]:
 _model_argument = partial(typer.Argument, metavar="MODEL", autocompletion=model_names)
 _data = partial(typer.Option, rich_help_panel="Data")
 _sampling = partial(typer.Option, rich_help_panel="Sampling")
+_editing = partial(typer.Option, rich_help_panel="Editing")
 _shards = partial(typer.Option, rich_help_panel="Shards, with --all")
 _animation = partial(typer.Option, rich_help_panel="Animation")
 _inspection = partial(typer.Option, rich_help_panel="Tables")
@@ -133,7 +134,10 @@ Count = Annotated[
     int | None,
     _sampling("--count", "-n", min=1, help="Images per label; with --all, images in total.", show_default="1"),
 ]
-Rows = Annotated[int, _sampling(min=1, max=1000, help="Samples per class.")]
+Rows = Annotated[
+    int | None,
+    _sampling("--rows", min=1, max=1000, help="Samples per class.", show_default="1; 7 with --between"),
+]
 Sampler = Annotated[
     str | None, _sampling(metavar="<dpmpp|dpmpp-sde|ddim|ddpm>", help="Sampler.", show_default=OF_MODEL)
 ]
@@ -170,6 +174,37 @@ Like = Annotated[
     ),
 ]
 Interactive = Annotated[bool, _sampling("--interactive", "-i", help="Prompt for labels; the model stays loaded.")]
+
+Between = Annotated[
+    tuple[int, int] | None,
+    _sampling(
+        metavar="<seed> <seed>", help="Interpolate between the noise of two seeds, with a deterministic sampler."
+    ),
+]
+
+# Editing
+
+Strength = Annotated[
+    float | None,
+    _editing(
+        metavar="<0..1>",
+        help="How much a picture changes: it is noised to this fraction of the timesteps.",
+        show_default="0.6; 1 with a mask",
+    ),
+]
+PictureFit = Annotated[
+    str | None,
+    _editing(
+        "--fit",
+        metavar="<digit|crop|pad>",
+        help="Place a picture as MNIST's digits are, or crop or pad it to a square.",
+        show_default="digit for models of digits, otherwise crop",
+    ),
+]
+Invert = Annotated[
+    bool | None,
+    _editing("--invert/--no-invert", help="Exchange light and dark in a picture.", show_default="recognized"),
+]
 
 # Shards
 

@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ddpmctl.cli.output import Output
 from ddpmctl.errors import UsageError
 from ddpmctl.registry import Checkpoint
 from ddpmctl.sampling.request import Labels, SamplingOptions, SamplingRequest
+from ddpmctl.sampling.variation import PLAIN, Start, Variation
 
 if TYPE_CHECKING:
     from ddpmctl.sampling.engine import Engine
@@ -29,12 +31,17 @@ class SamplingArguments:
     precision: str = "auto"
 
     def request(
-        self, checkpoint: Checkpoint, labels: Labels = (), target: "ReproductionTarget | None" = None
+        self,
+        checkpoint: Checkpoint,
+        labels: Labels = (),
+        target: "ReproductionTarget | None" = None,
+        variation: Variation = PLAIN,
     ) -> SamplingRequest:
         """The request for a model, or for an image to reproduce."""
         interval = None if self.interval is None else parse_interval(self.interval)
         options: SamplingOptions = {
             "sampler": self.sampler, "steps": self.steps, "guidance": self.guidance, "guidance_interval": interval,
+            "variation": variation,
         }  # fmt: skip
         resolve = target.request if target else SamplingRequest.resolve
         request = resolve(checkpoint, labels, seed=self.seed, device=self.device, precision=self.precision, **options)
@@ -52,6 +59,43 @@ class SamplingArguments:
             out.note(f"seed {request.seed}")
         engine = Engine(request.checkpoint, request.device, request.precision)
         return engine, engine.resolve(request)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PictureArguments:
+    """A picture to edit and how, as it was typed."""
+
+    path: Path | None = None
+    strength: float | None = None
+    fit: str | None = None
+    invert: bool | None = None
+    mask: Path | None = None
+
+    def read(self, out: Output, checkpoint: Checkpoint) -> Start:
+        """Prepare it for a model, and print what was done to it."""
+        if self.path is None:
+            raise UsageError("--strength, --fit and --invert apply to a picture", "--from drawing.png")
+        strength = (1.0 if self.mask else 0.6) if self.strength is None else self.strength
+        start = Start.read(checkpoint, self.path, strength, self.fit, invert=self.invert, mask=self.mask)
+        drawing = start.drawing
+        done = {
+            "taken as it is": drawing.kept,
+            "dark on light, inverted": drawing.inverted and self.invert is None,
+            "placed as MNIST's digits are": not drawing.kept and start.record.fit == "digit",
+            "thin strokes thickened": drawing.thickened,
+        }
+        if any(done.values()):
+            out.note(f"{self.path}: {'; '.join(text for text, applies in done.items() if applies)}")
+        if start.mask is not None:
+            out.note(f"{self.mask}: changes {start.mask.mean():.0%} of the picture")
+        return start
+
+
+def interpolated(sampling: SamplingArguments, between: tuple[int, int]) -> SamplingArguments:
+    """The options with the first of two seeds, which replace ``--seed``."""
+    if sampling.seed is not None:
+        raise UsageError("--between names both seeds, and --seed a third", f"omit --seed {sampling.seed}")
+    return replace(sampling, seed=between[0])
 
 
 def parse_interval(text: str) -> tuple[float, float]:

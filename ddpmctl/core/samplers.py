@@ -35,7 +35,8 @@ class Step:
 
 
 Sampler = Callable[[PredictX0, Schedule, Tensor, list[int], Noise], Iterator[Step]]
-"""``sampler(predict_x0, schedule, x, timesteps, noise)`` with ``x`` pure noise and timesteps descending."""
+"""``sampler(predict_x0, schedule, x, timesteps, noise)`` with timesteps descending and ``x`` at the first of them: pure
+noise, unless a picture is edited."""
 
 
 def trailing_timesteps(timesteps: int, steps: int) -> list[int]:
@@ -51,10 +52,10 @@ def trailing_timesteps(timesteps: int, steps: int) -> list[int]:
 def ddpm(predict_x0: PredictX0, schedule: Schedule, x: Tensor, timesteps: list[int], noise: Noise) -> Iterator[Step]:
     """Ancestral sampling (Ho et al. 2020, algorithm 2).
 
-    The variance is ``beta_t`` with all timesteps and the posterior's (eq. 7) when timesteps are skipped, where
-    the larger one would leave noise in the image.
+    The variance is ``beta_t`` with all timesteps below the first and the posterior's (eq. 7) when timesteps are
+    skipped, where the larger one would leave noise in the image.
     """
-    full_chain = len(timesteps) == len(schedule)
+    full_chain = timesteps == list(range(len(timesteps)))[::-1]
     for index, (t, t_next) in enumerate(pairwise([*timesteps, -1])):
         alpha_bar, alpha_bar_next = schedule.signal(t), schedule.signal(t_next)
         beta = 1 - alpha_bar / alpha_bar_next

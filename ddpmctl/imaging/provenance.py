@@ -37,6 +37,29 @@ Kind = Literal["image", "images", "sheet", "animation"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PictureRecord:
+    """A person's picture that an image was edited from.
+
+    Attributes:
+        file: its path as it was typed.
+        digest: sha256 of the file.
+        strength: fraction of the timesteps that it was noised to.
+        fit: how it was made square.
+        inverted: whether light and dark were exchanged.
+        mask: path of the picture that is white where it was changed; empty for none.
+        mask_digest: sha256 of that file.
+    """
+
+    file: str
+    digest: str
+    strength: float
+    fit: str
+    inverted: bool
+    mask: str = ""
+    mask_digest: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
     """Everything that determines the pixels. No date, so that a request always produces the same bytes.
 
@@ -52,6 +75,9 @@ class Provenance:
         upscale: the upscaling factor.
         command: the command that reproduces it.
         versions: of Python and packages, by name.
+        mix: further labels and their weights; the label of an image has the rest.
+        picture: what the image was edited from.
+        between: the two seeds whose noise was interpolated.
     """
 
     kind: Kind
@@ -71,6 +97,9 @@ class Provenance:
     interpolation: str
     command: str
     versions: dict[str, str]
+    mix: tuple[tuple[int, float], ...] = ()
+    picture: PictureRecord | None = None
+    between: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[0-9a-f]{64}", self.digest):

@@ -1,7 +1,7 @@
 """Animations of the denoising process."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -59,7 +59,7 @@ def animate(
     from ddpmctl.sampling.loop import to_pixels
 
     choose("view", view, VIEWS)
-    kept = set(pick(request.sampling.steps, timing.frames))
+    kept = set(pick(engine.step_count(request), timing.frames))
     limits, size = engine.diffusion.pixel_range, engine.config.model.image_size
     frames = []
     for step in engine.steps(request):
@@ -71,4 +71,24 @@ def animate(
     factor, interpolation = enlargement.factor, enlargement.interpolation
     argv = request.to_argv("animate", **asdict(timing), show=view, interpolation=interpolation, upscale=factor)
     provenance = build_provenance(request, "animation", argv, upscale=factor, interpolation=interpolation)
+    return Animation(list(enlargement.apply(np.stack(frames))), frames, timing, provenance)
+
+
+def interpolate(
+    engine: "Engine",
+    request: SamplingRequest,
+    timing: Timing,
+    enlargement: Enlargement = ENLARGEMENT,
+    on_step: Callable[[int], None] | None = None,
+) -> Animation:
+    """Sample one image per frame, from noise between that of two seeds.
+
+    Args:
+        request: completed by `Engine.resolve`, with one label, and one fraction of `Between`, per frame.
+    """
+    frames = list(engine.run(request, on_step))
+    factor, interpolation = enlargement.factor, enlargement.interpolation
+    argv = request.to_argv("animate", **asdict(timing), interpolation=interpolation, upscale=factor)
+    one = replace(request, labels=request.labels[:1], variation=request.variation.slice(0, 1))
+    provenance = build_provenance(one, "animation", argv, upscale=factor, interpolation=interpolation)
     return Animation(list(enlargement.apply(np.stack(frames))), frames, timing, provenance)

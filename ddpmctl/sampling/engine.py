@@ -17,6 +17,7 @@ from ddpmctl.cuda_graphs import graphs_of
 from ddpmctl.devices import choose_device, choose_precision, is_out_of_memory
 from ddpmctl.errors import CheckpointError, DdpmctlError, Setting, UsageError
 from ddpmctl.registry import Checkpoint, Registry
+from ddpmctl.sampling.editing import step_count
 from ddpmctl.sampling.loop import SMALLEST_BATCH, Images, SamplingStep, sample_trajectory, start_pixels
 from ddpmctl.sampling.request import Labels, SamplingOptions, SamplingRequest
 
@@ -121,9 +122,8 @@ class Engine:
             chunk = labels[start : start + size]
             # A smaller last batch uses the CUDA graph of the previous ones.
             together = min(size, len(labels)) if self.sampling_step.captures else len(chunk)
-            seeds = range(request.seed + start, request.seed + start + len(chunk))
             try:
-                for step in self._chain(chunk, seeds, request.sampling, together):
+                for step in self._chain(request, start, len(chunk), together):
                     last = step
                     if on_step:
                         on_step(len(chunk))
@@ -147,8 +147,11 @@ class Engine:
 
     def steps(self, request: SamplingRequest) -> Iterator[Step]:
         """The steps of a request, all images in one batch: ``x`` and ``x0`` are float32[N,C,S,S]."""
-        labels = _checked_labels(request)
-        return self._chain(labels, range(request.seed, request.seed + len(labels)), request.sampling)
+        return self._chain(request, 0, len(_checked_labels(request)))
+
+    def step_count(self, request: SamplingRequest) -> int:
+        """Sampling steps of one image of a request."""
+        return step_count(len(self.diffusion.schedule), request.sampling, request.variation)
 
     @torch.inference_mode()
     def predict_x0(self, x: Tensor, t: int, labels: Sequence[int]) -> Tensor:
@@ -176,10 +179,13 @@ class Engine:
         return len(scales) + sum(scale != 1.0 for scale in scales)
 
     def _chain(
-        self, labels: list[int], seeds: range, sampling: SamplingConfig, at_least: int = SMALLEST_BATCH
+        self, request: SamplingRequest, start: int, count: int, at_least: int = SMALLEST_BATCH
     ) -> Iterator[Step]:
+        """The steps of some of the images of a request."""
+        labels, seeds = list(request.labels[start : start + count]), request.seeds[start : start + count]
+        variation = request.variation.slice(start, count)
         return sample_trajectory(
-            self.sampling_step, self.diffusion, self.config.model, sampling, labels, seeds, at_least
+            self.sampling_step, self.diffusion, self.config.model, request.sampling, labels, seeds, at_least, variation
         )
 
     def _smaller_batch(self, size: int, *, fixed: bool) -> int:

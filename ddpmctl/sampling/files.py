@@ -46,7 +46,8 @@ def plan_files(output: Path | None, request: SamplingRequest) -> list[Path]:
         output: a .png or .npz file, a folder, or None for the current folder. Default names never overwrite.
     """
     given = output is not None and not is_folder(output)
-    stem = safe_stem(request.classes[0]) if len(set(request.labels)) == 1 else "images"
+    mixed = [request.checkpoint.manifest.classes[label] for label, _ in request.variation.mix]
+    stem = safe_stem("-".join([request.classes[0], *mixed])) if len(set(request.labels)) == 1 else "images"
     path = output if output is not None and given else (output or Path()) / f"{stem}.png"
     if isinstance(output, FolderPath) and not output.is_dir():
         check_folder(output)
@@ -67,7 +68,7 @@ def plan_files(output: Path | None, request: SamplingRequest) -> list[Path]:
 def image_provenance(request: SamplingRequest, enlargement: Enlargement, *, archive: bool = False) -> Provenance:
     """The provenance of the one image of a request, or of an archive of all its images."""
     # An archive contains its labels, which may be too many for a command line.
-    typed = replace(request, labels=()) if archive else request
+    typed = replace(request, labels=()) if archive and not request.variation.start else request
     factor, interpolation = enlargement.factor, enlargement.interpolation
     argv = typed.to_argv("generate", interpolation=interpolation if factor > 1 else None, upscale=factor)
     kind: Kind = "images" if archive else "image"

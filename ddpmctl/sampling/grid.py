@@ -4,8 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ddpmctl.errors import Setting, UsageError
-from ddpmctl.imaging.grid import class_grid
+from ddpmctl.imaging.grid import class_grid, labelled_grid
 from ddpmctl.imaging.provenance import Provenance
 from ddpmctl.imaging.upscale import Images
 from ddpmctl.sampling.reproduce import build_provenance
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from ddpmctl.sampling.engine import Engine
 
 MAX_ROWS = 1000
+COLUMNS = 10
+"""Pictures per row of a sheet of edits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,3 +50,25 @@ def sample_grid(
     argv = request.to_argv("grid", rows=rows, upscale=upscale)
     provenance = build_provenance(request, "sheet", argv, upscale=upscale)
     return SampleGrid(class_grid(images, engine.classes, upscale), images, provenance)
+
+
+def edit_grid(
+    engine: "Engine", request: SamplingRequest, upscale: int = 4, on_step: Callable[[int], None] | None = None
+) -> SampleGrid:
+    """A picture as it was prepared, and images that were edited from it.
+
+    Args:
+        request: completed by `Engine.resolve`, with a picture.
+    """
+    from ddpmctl.sampling.loop import start_image, start_pixels
+
+    start, images = request.variation.start, engine.run(request, on_step)
+    assert start is not None, "an edited image has a picture"
+    drawing = start_pixels(start_image(start, engine.diffusion), engine.diffusion.pixel_range, images.shape[1])()
+    cells = [*drawing, *images]
+    titles = ["drawing", *(f"seed {seed}" for seed in request.seeds)]
+    rows = [range(first, min(first + COLUMNS, len(cells))) for first in range(0, len(cells), COLUMNS)]
+    shown = [[cells[k] for k in row] for row in rows], [[titles[k] for k in row] for row in rows]
+    argv = request.to_argv("edit", sheet=True, upscale=upscale)
+    provenance = build_provenance(request, "sheet", argv, upscale=upscale)
+    return SampleGrid(labelled_grid(*shown, upscale), np.stack(cells), provenance)

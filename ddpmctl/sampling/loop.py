@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import count
 
 import numpy as np
@@ -14,9 +15,11 @@ from ddpmctl.config import ModelConfig, SamplingConfig
 from ddpmctl.core.diffusion import Denoiser, Diffusion
 from ddpmctl.core.guidance import guided, scale_at
 from ddpmctl.core.noise import key_words, normal, normal_from_key
-from ddpmctl.core.samplers import SAMPLERS, Sampler, Step, trailing_timesteps
+from ddpmctl.core.samplers import SAMPLERS, PredictX0, Sampler, Step
 from ddpmctl.cuda_graphs import CapturedCall, Graphs
-from ddpmctl.data.dataset import resized
+from ddpmctl.data.dataset import resized, to_model_range
+from ddpmctl.sampling.editing import chain_timesteps, keep_known, mixed, resample, spherical
+from ddpmctl.sampling.variation import PLAIN, Mix, Start, Variation
 
 Images = NDArray[np.uint8]
 
@@ -49,12 +52,12 @@ class SamplingStep:
         self._output = CapturedCall(_guided_output(network, null_label, device, precision), graphs)
         self._normal = CapturedCall(normal_from_key, graphs)
 
-    def model_output(self, x: Tensor, times: Tensor, label: Tensor, scale: float) -> Tensor:
+    def model_output(self, x: Tensor, times: Tensor, label: Tensor, scale: float, mix: Mix = ()) -> Tensor:
         """The model output, float32[N,C,S,S], for x float32[N,C,S,S], times and label int64[N], guidance scale."""
         guidance = () if scale == 1.0 else (torch.full((), scale, device=self.device),)
         # A graph does not notice that BatchNorm was switched between running and batch statistics.
         training = tuple(module.training for module in self._modules)
-        return self._output(x, times, label, *guidance, training=training)
+        return self._output(x, times, label, *guidance, training=training, mix=mix)
 
     def noise(self, seeds: Sequence[int], shape: tuple[int, ...]) -> Callable[[], Tensor]:
         """A function that draws noise of these seeds, float32[N, *shape] on the device: draw 0, then 1, and so on."""
@@ -83,8 +86,16 @@ def _guided_output(network: Denoiser, null_label: int, device: torch.device, pre
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16", cache_enabled=False):
             return network(x, times, label).float()
 
-    def output(x: Tensor, times: Tensor, label: Tensor, scale: float | Tensor = 1.0, *, training: object) -> Tensor:
-        return guided(plain, scale, null_label)(x, times, label)
+    def output(
+        x: Tensor, times: Tensor, label: Tensor, scale: float | Tensor = 1.0, *, training: object, mix: Mix = ()
+    ) -> Tensor:
+        if not mix:
+            return guided(plain, scale, null_label)(x, times, label)
+        cond = mixed(plain, mix)(x, times, label)
+        if not isinstance(scale, Tensor):
+            return cond
+        uncond = plain(x, times, torch.full_like(label, null_label))
+        return uncond + scale * (cond - uncond)
 
     return output
 
@@ -96,32 +107,56 @@ def sample_trajectory(
     model: ModelConfig,
     sampling: SamplingConfig,
     labels: list[int],
-    seeds: range,
+    seeds: Sequence[int],
     at_least: int = SMALLEST_BATCH,
+    variation: Variation = PLAIN,
 ) -> Iterator[Step]:
     """The steps from noise to one image per label, all in one batch: ``x`` and ``x0`` are float32[N,C,S,S].
 
     Each image draws all its noise from its own seed and does not depend on the others. A batch of fewer than
     ``at_least`` images is padded by repeating its last one.
+
+    Args:
+        variation: of these images, with one fraction for each if their noise is interpolated.
     """
     length, device, images = len(diffusion.schedule), step.device, len(labels)
     padding = max(0, max(at_least, SMALLEST_BATCH) - images)
     label = torch.tensor([*labels, *labels[-1:] * padding], device=device)
-    draw = step.noise(seeds, (model.channels, model.sample_size, model.sample_size))
+    shape, start, between = (model.channels, model.sample_size, model.sample_size), variation.start, variation.between
+    draw = step.noise(seeds, shape)
 
-    def noise() -> Tensor:
-        drawn = draw()
+    def padded(drawn: Tensor) -> Tensor:
         together = torch.cat([drawn, drawn[-1:].expand(padding, -1, -1, -1)]) if padding else drawn
         return together.contiguous(memory_format=torch.channels_last)
+
+    def noise() -> Tensor:
+        return padded(draw())
 
     def predict_x0(x: Tensor, t: int) -> Tensor:
         times = torch.full((len(x),), t, device=device)
         scale = scale_at(t / length, sampling.guidance, sampling.guidance_interval)
-        return diffusion.predict_x0(x, times, step.model_output(x, times, label, scale))
+        return diffusion.predict_x0(x, times, step.model_output(x, times, label, scale, variation.mix))
 
-    run, timesteps = find_sampler(sampling.sampler), trailing_timesteps(length, sampling.steps)
-    for result in run(predict_x0, diffusion.schedule, noise(), timesteps, noise):
+    run, timesteps = find_sampler(sampling.sampler), chain_timesteps(length, sampling.steps, variation)
+    predict: PredictX0 = predict_x0
+    x = draw()
+    if between:
+        x = spherical(x, step.noise([between.seeds[1]] * images, shape)(), between.fractions)
+    x = padded(x)
+    if start:
+        x0 = start_image(start, diffusion).to(device)
+        x = diffusion.add_noise(x0, torch.full((len(x),), timesteps[0], device=device), x)
+        if start.mask is not None:
+            predict, run = keep_known(predict_x0, x0, torch.from_numpy(start.mask).to(device)), partial(resample, run)
+    for result in run(predict, diffusion.schedule, x, timesteps, noise):
         yield replace(result, x=result.x[:images], x0=result.x0[:images])
+
+
+def start_image(start: Start, diffusion: Diffusion) -> Tensor:
+    """The picture that images are edited from, float32[1,C,S,S] in the range of the pixels."""
+    pixels = start.drawing.pixels
+    bands = torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1).copy()).permute(2, 0, 1)
+    return to_model_range(bands[None], diffusion.pixel_range)
 
 
 def find_sampler(name: str) -> Sampler:

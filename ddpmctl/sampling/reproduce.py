@@ -2,7 +2,7 @@
 
 import shlex
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self, Unpack
 
@@ -13,7 +13,8 @@ from ddpmctl.errors import CheckpointError, DataError, Setting, UsageError
 from ddpmctl.imaging.provenance import Kind, Provenance, read_provenance
 from ddpmctl.imaging.upscale import Images
 from ddpmctl.registry import Checkpoint, Registry
-from ddpmctl.sampling.request import Labels, SamplingOptions, SamplingRequest, public_name
+from ddpmctl.sampling.request import Labels, SamplingOptions, SamplingRequest, SamplingSettings, public_name
+from ddpmctl.sampling.variation import PLAIN, Start, Variation, file_digest
 from ddpmctl.versions import versions
 
 
@@ -33,7 +34,7 @@ def build_provenance(
         argv: the command line that reproduces it, as from `SamplingRequest.to_argv`.
     """
     shown = () if kind == "images" else request.labels
-    sampling = request.sampling
+    sampling, variation = request.sampling, request.variation
     return Provenance(
         kind=kind,
         model=public_name(request.checkpoint),
@@ -52,10 +53,13 @@ def build_provenance(
         interpolation=interpolation,
         command=shlex.join(argv),
         versions=versions(),
+        mix=variation.mix,
+        picture=variation.start.record if variation.start else None,
+        between=variation.between.seeds if variation.between else None,
     )
 
 
-def recorded_options(provenance: Provenance) -> SamplingOptions:
+def recorded_options(provenance: Provenance) -> SamplingSettings:
     """The sampling of an image as the options of a request."""
     return {
         "sampler": provenance.sampler,
@@ -131,8 +135,10 @@ class ReproductionTarget:
             changed["guidance"] = before.guidance
             if changed.get("guidance_interval") is None and before.guidance != 1.0:
                 changed["guidance_interval"] = before.guidance_interval
+        checkpoint = checkpoint or self.find_checkpoint()
+        changed["variation"] = self._variation(checkpoint, changed.get("variation", PLAIN))
         return SamplingRequest.resolve(
-            checkpoint or self.find_checkpoint(),
+            checkpoint,
             [*labels] or self.labels,
             seed=before.seed if seed is None else seed,
             device=before.device if device == "auto" else device,
@@ -143,8 +149,8 @@ class ReproductionTarget:
     def matches_request(self, request: SamplingRequest, upscale: int) -> bool:
         """Whether a request has the same settings that determine the pixels, so that the images can be compared."""
         before = self.provenance
-        now = (request.options, request.seed, list(request.labels), upscale)
-        return now == (recorded_options(before), before.seed, self.labels, before.upscale)
+        now = (request.options, request.seed, list(request.labels), upscale, request.variation.mix)
+        return now == (recorded_options(before), before.seed, self.labels, before.upscale, before.mix)
 
     def difference(self, images: Images) -> int | None:
         """The largest difference from the image in grey levels; None if the sizes differ.
@@ -172,6 +178,29 @@ class ReproductionTarget:
             f"the model that generated {self.path} was not found: '{name}', digest {digest}",
             "use another model: ", Setting("model", "NAME"), "; list models: ddpmctl models",
         )  # fmt: skip
+
+    def _variation(self, checkpoint: Checkpoint, given: Variation) -> Variation:
+        """The recorded variation, with another mix if one is given; reads the picture that was edited again."""
+        record = self.provenance.picture
+        mix = given.mix or self.provenance.mix
+        if record is None:
+            return replace(given, mix=mix)
+        mask = self._recorded_file(record.mask, record.mask_digest) if record.mask else None
+        picture = self._recorded_file(record.file, record.digest)
+        start = Start.read(checkpoint, picture, record.strength, record.fit, invert=record.inverted, mask=mask)
+        return replace(given, mix=mix, start=start)
+
+    def _recorded_file(self, name: str, digest: str) -> Path:
+        """A file that the image was edited from, where it was or beside the image."""
+        candidates = [path for path in (Path(name), self.path.with_name(Path(name).name)) if path.is_file()]
+        for path in candidates:
+            if file_digest(path) == digest:
+                return path
+        problem = "has changed since" if candidates else "was not found"
+        raise DataError(
+            f"{self.path} was edited from {name} (sha256 {digest[:12]}), which {problem}",
+            f"put that file beside {self.path}, or edit another one: ddpmctl edit",
+        )
 
     def _pixels(self) -> Images:
         if self.provenance.kind == "images":

@@ -12,15 +12,19 @@ from ddpmctl.config import PRECISIONS, SamplingConfig, check_seed, choose, resol
 from ddpmctl.errors import Setting, UsageError
 from ddpmctl.labels import resolve_label, resolves_to_index, typed_label
 from ddpmctl.registry import Checkpoint
+from ddpmctl.sampling.variation import PLAIN, Variation
 
 log = logging.getLogger("ddpmctl")
 
 Labels = Iterable[SupportsIndex | str]
 
+STOCHASTIC = ("ddpm", "dpmpp-sde")
+"""Built-in samplers that draw noise in each step."""
+
 _SHORT_OPTIONS = {"count": "-n", "output": "-o"}
 
 
-class SamplingOptions(TypedDict, total=False):
+class SamplingSettings(TypedDict, total=False):
     """Overrides of the recommended sampling of a model; None keeps the recommendation.
 
     ``sampler`` is a built-in one (``ddpm``, ``ddim``, ``dpmpp``, ``dpmpp-sde``) or a plugin's. A ``guidance`` of 1.0
@@ -33,6 +37,12 @@ class SamplingOptions(TypedDict, total=False):
     guidance_interval: tuple[float, ...] | None
 
 
+class SamplingOptions(SamplingSettings, total=False):
+    """`SamplingSettings`, and a mix of classes, a picture to edit, or interpolated noise."""
+
+    variation: Variation
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingRequest:
     """Images of a model. Image ``k`` shows class ``labels[k]`` and draws all its noise from ``seed + k``.
@@ -42,6 +52,7 @@ class SamplingRequest:
         sampling: sampler, steps, guidance and its interval of t/T, complete.
         device: ``auto`` until an engine resolves it; likewise ``precision``.
         batch_size: maximum number of images sampled together; None depends on the device.
+        variation: a mix of classes, a picture that is edited, or interpolated noise.
     """
 
     checkpoint: Checkpoint
@@ -51,6 +62,7 @@ class SamplingRequest:
     device: str = "auto"
     precision: str = "auto"
     batch_size: int | None = None
+    variation: Variation = PLAIN
 
     def __post_init__(self) -> None:
         choose("precision", self.precision, PRECISIONS)
@@ -68,7 +80,8 @@ class SamplingRequest:
         device: str = "auto",
         precision: str = "auto",
         batch_size: int | None = None,
-        **options: Unpack[SamplingOptions],
+        variation: Variation = PLAIN,
+        **options: Unpack[SamplingSettings],
     ) -> Self:
         """Complete and check a request.
 
@@ -82,20 +95,32 @@ class SamplingRequest:
         """
         if isinstance(labels, str):
             raise UsageError(f"labels must be a sequence, not the string '{labels}'", f"engine.generate(['{labels}'])")
-        extra = plugins.available(plugins.SAMPLERS)
+        config, extra = checkpoint.manifest.config, plugins.available(plugins.SAMPLERS)
+        if variation.between:
+            options |= {"sampler": _deterministic(options.get("sampler"), config.sampling.sampler)}
         return cls(
             checkpoint=checkpoint,
-            sampling=resolve_sampling(checkpoint.manifest.config, **options, extra_samplers=extra),
+            sampling=resolve_sampling(config, **options, extra_samplers=extra),
             labels=tuple(_indices(list(labels), checkpoint.manifest.classes)),
             seed=secrets.randbelow(2**31) if seed is None else seed,
             device=device,
             precision=precision,
             batch_size=batch_size,
+            variation=variation,
         )
 
     def slice(self, start: int, count: int = 1) -> Self:
         """Some of these images as a new request with the same batch size."""
-        return replace(self, labels=self.labels[start : start + count], seed=self.seed + start)
+        labels, variation = self.labels[start : start + count], self.variation.slice(start, count)
+        # Interpolated images have one seed, that of the first end.
+        seed = self.seed if self.variation.between else self.seed + start
+        return replace(self, labels=labels, seed=seed, variation=variation)
+
+    @property
+    def seeds(self) -> Sequence[int]:
+        """The seed of each image."""
+        count = len(self.labels)
+        return [self.seed] * count if self.variation.between else range(self.seed, self.seed + count)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -103,9 +128,9 @@ class SamplingRequest:
         return tuple(self.checkpoint.manifest.classes[label] for label in self.labels)
 
     @property
-    def options(self) -> SamplingOptions:
+    def options(self) -> SamplingSettings:
         """Its sampling as the options of another request."""
-        return cast(SamplingOptions, asdict(self.sampling))
+        return cast(SamplingSettings, asdict(self.sampling))
 
     @property
     def device_type(self) -> str:
@@ -113,9 +138,15 @@ class SamplingRequest:
         return self.device.partition(":")[0]
 
     def to_dict(self) -> dict[str, object]:
-        """Model, seed, sampling, device and precision as plain values for JSON."""
+        """Model, seed, sampling, device, precision and variation as plain values for JSON."""
         model = {"model": self.checkpoint.name, "digest": self.checkpoint.digest, "seed": self.seed}
-        return {**model, **asdict(self.sampling), "device": self.device, "precision": self.precision}
+        mix, start, between = self.variation.mix, self.variation.start, self.variation.between
+        varied: dict[str, object] = (
+            {"mix": [{"label": label, "weight": weight} for label, weight in mix]} if mix else {}
+        )
+        varied |= {"picture": asdict(start.record)} if start else {}
+        varied |= {"between": list(between.seeds)} if between else {}
+        return {**model, **asdict(self.sampling), "device": self.device, "precision": self.precision, **varied}
 
     def to_argv(self, command: str, *, upscale: int | None = None, **settings: object) -> list[str]:
         """A command line that reproduces this request.
@@ -126,14 +157,20 @@ class SamplingRequest:
         """
         sampling, positional = self.sampling, command == "evaluate"
         model, names = public_name(self.checkpoint), self.checkpoint.manifest.classes
-        arguments = [typed_label(k, names) for k in self.labels] if command in ("generate", "animate") else []
+        if self.variation.start and command == "generate":
+            command = "edit"
+        labels = self.labels[:1] if command == "animate" else self.labels  # interpolated frames share their label
+        arguments = [typed_label(k, names) for k in labels] if command in ("generate", "animate") else []
+        if self.variation.start and command == "edit":
+            arguments = [self.variation.start.record.file]
         guided = sampling.guidance != 1.0
         return command_line(
             command,
             *([model] if positional else arguments),
+            **self._varied(command),
             **settings,
             model=None if positional else model,
-            seed=self.seed,
+            seed=None if self.variation.between else self.seed,
             sampler=sampling.sampler,
             steps=sampling.steps,
             guidance=sampling.guidance,
@@ -142,6 +179,39 @@ class SamplingRequest:
             precision=self.precision,
             upscale=upscale,
         )
+
+    def _varied(self, command: str) -> dict[str, object]:
+        """The options of the variation."""
+        names, start = self.checkpoint.manifest.classes, self.variation.start
+        varied: dict[str, object] = {
+            "mix": [f"{typed_label(label, names)}:{weight!r}" for label, weight in self.variation.mix],
+            "between": self.variation.between.seeds if self.variation.between else None,
+        }
+        if start is None:
+            return varied
+        record, edits = start.record, command == "edit"
+        return {
+            **({"label": typed_label(self.labels[0], names)} if edits else {"from": record.file}),
+            "count": len(self.labels) if edits and len(self.labels) > 1 else None,
+            "strength": repr(record.strength),
+            "fit": record.fit,
+            "invert" if record.inverted else "no_invert": True,
+            "mask": record.mask or None,
+            **varied,
+        }
+
+
+def _deterministic(requested: str | None, recommended: str) -> str:
+    """The sampler of interpolated images, which change smoothly only without noise of their own."""
+    if requested in STOCHASTIC:
+        raise UsageError(
+            f"the sampler {requested} draws noise in each step, and interpolation needs one that does not",
+            Setting("sampler", "dpmpp"), " or ", Setting("sampler", "ddim"),
+        )  # fmt: skip
+    if requested is None and recommended in STOCHASTIC:
+        log.info(f"the model's own sampler {recommended} draws noise in each step: using dpmpp")
+        return "dpmpp"
+    return requested or recommended
 
 
 def check_timesteps(checkpoint: Checkpoint, timesteps: Sequence[int]) -> None:
@@ -165,13 +235,18 @@ def _indices(labels: list[SupportsIndex | str], classes: tuple[str, ...]) -> Ite
 
 
 def command_line(command: str, *arguments: object, **settings: object) -> list[str]:
-    """The words of a ``ddpmctl`` command; None is omitted, True is a flag, a list is repeated."""
+    """The words of a ``ddpmctl`` command.
+
+    None is omitted, True is a flag, a list repeats the option, a tuple is several words after it.
+    """
     words = ["ddpmctl", command, *map(str, arguments)]
     for name, setting in settings.items():
         option = _SHORT_OPTIONS.get(name, f"--{name.replace('_', '-')}")
         for value in setting if isinstance(setting, list) else [setting]:
             if value is True:
                 words.append(option)
+            elif isinstance(value, tuple):
+                words += [option, *map(str, value)]
             elif value is not None:
                 words += [option, f"{value:g}" if isinstance(value, float) else str(value)]
     return words

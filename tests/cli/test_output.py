@@ -22,6 +22,7 @@ EXAMPLES = {
     "train": "ddpmctl train --preset quick",
     "distill": "ddpmctl distill quick --steps 4",
     "generate": "ddpmctl generate 8 --upscale 4 -o eight.png",
+    "edit": "ddpmctl edit drawing.png --label 8 --strength 0.6 -o eight.png",
     "grid": "ddpmctl grid -o sheet.png --rows 3",
     "animate": "ddpmctl animate 3 -o three.gif",
     "lessons": "ddpmctl lessons range --budget 30s",
@@ -42,8 +43,10 @@ EXAMPLES = {
     "export": "ddpmctl export demo demo.html",
 }
 
-LONG = ("export", "distill", "demo", "train", "lessons", "evaluate", "models use", "models mv", "data fetch")
-"""What takes minutes, a network or a model of that name; its own tests run it in small."""
+LONG = (
+    "export", "distill", "edit", "demo", "train", "lessons", "evaluate", "models use", "models mv", "data fetch",
+)  # fmt: skip
+"""What takes minutes, a network, a picture or a model of that name; its own tests run it in small."""
 
 
 def paragraphs(page: str) -> list[str]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image, ImageDraw
 
 from tests.conftest import ROOT, Cli, clean_environment, run_cli
 from tests.original import random_state, save
@@ -114,6 +115,10 @@ def furnished(tiny_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
         assert running.finish().returncode == 130
     assert run_cli(home, "export", "demo", "demo.zip").returncode == 0
     assert run_cli(home, "generate", 8, "-m", "demo", "--seed", 1, "-o", "eight.png").returncode == 0
+    drawing = Image.new("L", (200, 200), 255)
+    ImageDraw.Draw(drawing).line([(60, 40), (140, 50), (80, 160)], 0, 12)
+    drawing.save(home / "drawing.png")
+    drawing.crop((0, 0, 100, 200)).resize((200, 200)).save(home / "mask.png")
     save(home / "best_mnist_ddpm.pt", random_state())
     return home
 

@@ -1,10 +1,23 @@
 """``ddpmctl generate``."""
 
+from typing import Annotated
+
+import typer
+
 from ddpmctl.cli import options
 from ddpmctl.cli.images import ImageArguments, generate_images
 from ddpmctl.cli.output import Output
 from ddpmctl.cli.sampling import SamplingArguments
 from ddpmctl.cli.shards import ShardArguments, generate_shards
+
+Mix = Annotated[
+    list[str] | None,
+    typer.Option(
+        rich_help_panel="Sampling",
+        metavar="<label:weight>",
+        help="Mix predictions of another class into those of the label, which has the rest; repeatable.",
+    ),
+]
 
 
 def generate(
@@ -15,6 +28,7 @@ def generate(
     steps: options.Steps = None,
     guidance: options.Guidance = None,
     guidance_interval: options.Interval = None,
+    mix: Mix = None,
     seed: options.Seed = None,
     like: options.Like = None,
     interactive: options.Interactive = False,
@@ -37,9 +51,9 @@ def generate(
 
     Image k of a request is generated from seed + k, so each can be reproduced alone.
 
-    Show how an image was generated: ddpmctl inspect eight.png
+    Show how an image was generated, and reproduce it: ddpmctl inspect eight.png; ddpmctl generate --like eight.png
 
-    Reproduce it: ddpmctl generate --like eight.png
+    Halfway between two classes: ddpmctl generate 3 --mix 8:0.5
 
     Prompt for labels; the model stays loaded: ddpmctl generate --interactive
 
@@ -52,7 +66,7 @@ def generate(
     )  # fmt: skip
     sharded = ShardArguments(output=output, count=count, shard_size=shard_size, batch_size=batch_size, share=share)
     if every_class:
-        unused = {"labels": labels, "like": like, "interactive": interactive, "upscale": upscale}
+        unused = {"labels": labels, "like": like, "interactive": interactive, "mix": mix, "upscale": upscale}
         generate_shards(out, sharded, sampling, {**unused, "interpolation": interpolation, "show": show})
         return
     sharded.check_unused()
@@ -61,7 +75,7 @@ def generate(
         sampling,
         ImageArguments(
             labels=labels or [], count=1 if count is None else count, upscale=upscale, interpolation=interpolation,
-            output=output, like=like, show=show,
+            output=output, like=like, show=show, mix=mix or [],
         ),
         interactive=interactive,
     )  # fmt: skip
