@@ -1,7 +1,8 @@
-"""The images that a model was trained on, and grids of the images of a dataset."""
+"""The images that a model was trained on, grids of the images of a dataset, and pictures prepared like them."""
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,10 +11,19 @@ from ddpmctl.errors import DataError
 from ddpmctl.registry import Manifest
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from ddpmctl.data.dataset import Dataset
+    from ddpmctl.imaging.drawing import Drawing
     from ddpmctl.imaging.upscale import Images
 
 log = logging.getLogger("ddpmctl")
+
+DIGITS = ("mnist", "strokes", "emnist", "qmnist")
+"""Datasets whose images are scaled and centred as MNIST's."""
+
+LIGHT_ON_DARK = (*DIGITS, "fashion-mnist", "kmnist")
+"""Datasets of light objects on black."""
 
 SHEET_ROWS = 5
 """Images of each class in a grid."""
@@ -47,6 +57,47 @@ def load_training_data(
             "restore its folders, or train a new model: ddpmctl train",
         )
     return data
+
+
+def default_fit(manifest: Manifest) -> str:
+    """How a picture is prepared for a model: ``digit`` for digits of MNIST's kind, otherwise ``crop``."""
+    return "digit" if manifest.dataset.name.partition(":")[0] in DIGITS else manifest.dataset.fit or "crop"
+
+
+def prepare_for_model(
+    manifest: Manifest,
+    picture: "Image.Image | Path",
+    fit: str | None = None,
+    *,
+    invert: bool | None = None,
+    keep: bool = True,
+) -> "Drawing":
+    """Prepare a person's picture as the images that a model was trained on; see `imaging.drawing.prepare_drawing`.
+
+    Args:
+        fit: ``digit``, ``crop`` or ``pad``; None for `default_fit`.
+        invert: exchange light and dark; None recognizes a picture that is dark on light, if the images are known to be
+            light on dark.
+        keep: take a light on dark picture of 28x28 pixels or of the model's own size as it is.
+
+    Returns:
+        The drawing, with pixels at the resolution of the network: uint8[S,S], or uint8[S,S,3] for colour.
+    """
+    import torch
+
+    from ddpmctl.data.dataset import resized
+    from ddpmctl.imaging.drawing import FIELD, prepare_drawing
+
+    model, fit = manifest.config.model, fit or default_fit(manifest)
+    light_on_dark = manifest.dataset.name.partition(":")[0] in LIGHT_ON_DARK
+    if invert is None and not light_on_dark and fit != "digit":
+        invert = False
+    native = FIELD if light_on_dark or fit == "digit" else model.sample_size
+    sizes = (native, model.image_size, model.sample_size) if keep else ()
+    drawing = prepare_drawing(picture, native, model.channels, fit, invert=invert, keep=sizes)
+    pixels = torch.from_numpy(drawing.pixels.reshape(*drawing.pixels.shape[:2], -1).copy())
+    small = resized(pixels.permute(2, 0, 1)[None], model.sample_size)[0].permute(1, 2, 0)
+    return replace(drawing, pixels=small.numpy().reshape(*small.shape[:2], *drawing.pixels.shape[2:]))
 
 
 def sheet_rows(data: "Dataset") -> "tuple[list[list[Images]], list[list[str]]]":
