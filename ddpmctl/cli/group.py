@@ -18,6 +18,7 @@ SUMMARIES = {
     "lessons": "Reproduce three classic mistakes and compare them with their fixes.",
     "report": "Write an HTML page about one or more models.",
     "inspect": "Describe a model, or show how an image was generated.",
+    "classify": "Classify pictures by how well a model denoises them as each class.",
     "evaluate": "Measure the quality of a model against real images.",
     "models": "List and manage the models in the registry.",
     "data": "List, download, verify and show datasets.",
