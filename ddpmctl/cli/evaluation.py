@@ -122,17 +122,12 @@ def likelihood_table(evaluation: "LikelihoodOfImages") -> Table:
         table.add_row(f"  {name}", f"{float(getattr(result, name).mean()):.4f}  {text}")
     table.add_row("of", evaluation.pixels)
     table.add_row("images", f"{len(images.data):,} test images of {images.data.name}, given their labels")
-    order = evaluation.order()
-    for name, ends in (("least surprising", order), ("most surprising", order[::-1])):
-        shown = [
-            f"{images.data.classes[int(images.data.labels[k])]} {float(result.bits[k]):.2f} (test image {images.ids[k]})"
-            for k in ends[:3]
-        ]
+    order, classes, labels = evaluation.order(), images.data.classes, images.data.labels.tolist()
+    for name, ends in (("least surprising", order[:3]), ("most surprising", order[:-4:-1])):
+        shown = [f"{classes[labels[k]]} {float(result.bits[k]):.2f} (test image {images.ids[k]})" for k in ends]
         table.add_row(name, ", ".join(shown))
     speed = len(images.data) / evaluation.seconds
-    table.add_row(
-        "cost", f"NFE {result.timesteps + 1} per image, {speed:,.1f} images/s in {images.engine.precision}"
-    )
+    table.add_row("cost", f"NFE {result.timesteps + 1} per image, {speed:,.1f} images/s in {images.engine.precision}")
     return table
 
 

@@ -110,7 +110,7 @@ def survivors(errors: Tensor, keep: int) -> Tensor:
 
 
 def _classification(table: Tensor, remaining: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Labels, errors and evaluations of images by their errors float64[N,draws,K] and the class bool[N,K] that remains."""
+    """Labels, errors and evaluations of images, by errors float64[N,draws,K] and the class bool[N,K] that remains."""
     labels = remaining.int().argmax(dim=1)
     winner = table.gather(2, labels[:, None, None].expand(-1, table.shape[1], 1))
     errors = winner.nanmean(dim=1) + (table - winner).nanmean(dim=1)
@@ -164,11 +164,10 @@ def noise_errors(
         noise: of each draw, float32[draws,C,S,S] on the device.
     """
     diffusion, device = denoising.engine.diffusion, x0.device
-    snr, pixels = diffusion.schedule.snr, math.prod(denoising.shape)
     errors = []
     for image, draw, label in zip(*(index.split(denoising.batch) for index in rows), strict=True):
         clean, time = x0[image.to(device)], t[draw].to(device)
         x = diffusion.add_noise(clean, time, noise[draw.to(device)])
         squares = (clean - denoising.predict_x0(x, time, label.to(device))).square().mean(dim=(1, 2, 3))
-        errors.append(squares.double().cpu() * snr[t[draw]])
+        errors.append(squares.double().cpu() * diffusion.schedule.snr[t[draw]])
     return torch.cat(errors)

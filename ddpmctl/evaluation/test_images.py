@@ -225,7 +225,10 @@ def classify_test_images(images: EvaluationImages, progress: Progress) -> Classi
     """Classify them by the model's own errors, see `diffusion_classifier`."""
     started = time.perf_counter()
     result = classify(
-        images.engine, images.data.images, images.seed, progress=lambda done, total: progress("classifying", done, total)
+        images.engine,
+        images.data.images,
+        images.seed,
+        progress=lambda done, total: progress("classifying", done, total),
     )
     return ClassifiedImages(images, result, time.perf_counter() - started)
 

@@ -3,15 +3,17 @@
 import json
 import shlex
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from ddpmctl.config import DistillationConfig
+from ddpmctl.config import DistillationConfig, load_preset
 from ddpmctl.data import load_dataset
 from ddpmctl.data.dataset import DIGITS
+from ddpmctl.data.strokes import draw
 from ddpmctl.registry import Registry
 from tests.builders import register_random, tiny_config
 from tests.conftest import Cli
@@ -25,9 +27,8 @@ def pictures(tmp_path: Path) -> Path:
     drawing = Image.new("L", (200, 300), 250)
     ImageDraw.Draw(drawing).line([(110, 40), (95, 260)], fill=10, width=18)
     drawing.save(tmp_path / "drawn.png")
-    data = load_dataset("strokes", 28, train=False)
-    for k in range(3):
-        Image.fromarray(data.images[k, 0].numpy()).save(tmp_path / f"{k}.png")
+    for k, digit in enumerate(draw(3, seed=1)[0]):
+        Image.fromarray(digit).save(tmp_path / f"{k}.png")
     Image.new("L", (64, 64), 255).save(tmp_path / "blank.png")
     (tmp_path / "text.png").write_text("no picture")
     return tmp_path
@@ -85,9 +86,7 @@ def test_the_errors_are_drawn_by_class_and_timestep(tiny_here: Cli, pictures: Pa
         ("1.png -m tni", 1, "unknown model 'tni'"),
     ],
 )
-def test_what_cannot_be_classified_is_refused(
-    tiny_here: Cli, pictures: Path, typed: str, code: int, said: str
-) -> None:
+def test_what_cannot_be_classified_is_refused(tiny_here: Cli, pictures: Path, typed: str, code: int, said: str) -> None:
     before = sorted(path.name for path in pictures.iterdir())
     assert complaint(tiny_here("classify", *typed.split()), code)[0].startswith(said)
     assert sorted(path.name for path in pictures.iterdir()) == before
@@ -102,10 +101,7 @@ def student(tiny_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         teacher="tiny", digest="0" * 64, steps=4, substeps=3, parameterization="v", clip_x0=True, guidance=1.5,
         guidance_interval=(0.0, 1.0),
     )  # fmt: skip
-    values = {"distillation": distilled, "sampling": {"sampler": "ddim", "steps": 4, "guidance": 1.0}}
-    config = tiny_config(sampling=values["sampling"])  # type: ignore[arg-type]
-    from dataclasses import replace
-
+    config = tiny_config(sampling={"sampler": "ddim", "steps": 4, "guidance": 1.0})
     register_random(Registry(tmp_path / "home"), "student", replace(config, distillation=distilled))
 
 
@@ -119,8 +115,6 @@ def test_a_distilled_model_is_refused_and_its_teacher_named(here: Cli, pictures:
 
 
 def test_a_classic_model_classifies(here: Cli, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ddpmctl.config import load_preset
-
     monkeypatch.setenv("DDPMCTL_HOME", str(pictures))
     register_random(Registry(pictures), "classic", load_preset("classic").config, scale=0.02)
     (found,) = reported(here("classify", "1.png", "--json"), "classify")["images"]
@@ -155,7 +149,7 @@ def test_the_likelihood_of_the_test_images_says_of_which_pixels_it_is(tiny_here:
     result = reported(tiny_here(*typed, "-o", "ends.png", "--json"), "evaluate")
     parts = sum(result[name] for name in ("prior", "diffusion", "decoder"))
     assert result["bits_per_dim"] == pytest.approx(parts)
-    assert 0 < result["standard_error"] < result["bits_per_dim"] < 12
+    assert 0 < result["standard_error"] < result["bits_per_dim"]
     assert (result["pixels"], result["native_size"], result["nfe"]) == ([1, 32, 32], 28, 17)
     least, most = result["least_surprising"], result["most_surprising"]
     assert least[0]["bits_per_dim"] < result["bits_per_dim"] < most[0]["bits_per_dim"]

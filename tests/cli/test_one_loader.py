@@ -17,6 +17,8 @@ READERS = [
     ("animate", "3"),
     ("inspect",),
     ("evaluate", "-n", "100"),
+    ("evaluate", "--classify"),
+    ("classify", "drawing.png"),
     ("models", "export", "tiny", "x.zip"),
     ("train", "--resume", "tiny"),
     ("train", "--resume", "latest"),

@@ -26,6 +26,7 @@ EXAMPLES = {
     "animate": "ddpmctl animate 3 -o three.gif",
     "lessons": "ddpmctl lessons range --budget 30s",
     "inspect": "ddpmctl inspect --schedule",
+    "classify": "ddpmctl classify drawing.png",
     "evaluate": "ddpmctl evaluate -n 1000",
     "models": "ddpmctl models",
     "models ls": "ddpmctl models ls --json",
@@ -41,8 +42,8 @@ EXAMPLES = {
     "report": "ddpmctl report -o report.html",
 }
 
-LONG = ("distill", "demo", "train", "lessons", "evaluate", "models use", "models mv", "data fetch")
-"""What takes minutes, a network or a model of that name; its own tests run it in small."""
+LONG = ("distill", "demo", "train", "lessons", "classify", "evaluate", "models use", "models mv", "data fetch")
+"""What takes minutes, a network, a drawing or a model of that name; its own tests run it in small."""
 
 
 def paragraphs(page: str) -> list[str]:

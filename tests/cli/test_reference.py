@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image, ImageDraw
 
 from tests.conftest import ROOT, Cli, clean_environment, run_cli
 from tests.original import random_state, save
@@ -115,6 +116,9 @@ def furnished(tiny_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     assert run_cli(home, "models", "export", "demo", "demo.zip").returncode == 0
     assert run_cli(home, "generate", 8, "-m", "demo", "--seed", 1, "-o", "eight.png").returncode == 0
     save(home / "best_mnist_ddpm.pt", random_state())
+    drawing = Image.new("L", (200, 300), 250)
+    ImageDraw.Draw(drawing).line([(110, 40), (95, 260)], fill=10, width=18)
+    drawing.save(home / "drawing.png")
     return home
 
 
