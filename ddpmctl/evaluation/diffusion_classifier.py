@@ -165,9 +165,9 @@ def noise_errors(
     """
     diffusion, device = denoising.engine.diffusion, x0.device
     errors = []
-    for image, draw, label in zip(*(index.split(denoising.batch) for index in rows), strict=True):
+    for image, draw, label in zip(*(torch.split(index, denoising.batch) for index in rows), strict=True):
         clean, time = x0[image.to(device)], t[draw].to(device)
         x = diffusion.add_noise(clean, time, noise[draw.to(device)])
         squares = (clean - denoising.predict_x0(x, time, label.to(device))).square().mean(dim=(1, 2, 3))
-        errors.append(squares.double().cpu() * diffusion.schedule.snr[t[draw]])
+        errors.append(squares.cpu().double() * diffusion.schedule.snr[t[draw]])
     return torch.cat(errors)

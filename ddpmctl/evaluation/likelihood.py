@@ -85,14 +85,17 @@ def likelihood(
         t = torch.cat([t.new_zeros(len(ids), 1), t], dim=1).flatten()
         epsilon = normal([seed + k for k in ids.tolist()], 0, (count + 1, *denoising.shape)).flatten(0, 1)
         rows = torch.arange(len(ids), device=engine.device).repeat_interleave(count + 1)
-        nats = torch.cat([
+        batches = zip(*(torch.split(each, denoising.batch) for each in (rows, t, epsilon)), strict=True)
+        terms = [
             step_nats(denoising, x0[row], time.to(engine.device), noise.to(engine.device), label[row])
-            for row, time, noise in zip(*(each.split(denoising.batch) for each in (rows, t, epsilon)), strict=True)
-        ]).view(len(ids), -1)  # fmt: skip
+            for row, time, noise in batches
+        ]
+        nats = torch.cat(terms).view(len(ids), -1)
         parts.append(torch.stack([prior_nats(denoising, x0), (weight * nats[:, 1:]).sum(dim=1), nats[:, 0]]))
         progress(start + len(ids), len(images))
     bits = torch.cat(parts, dim=1) / (math.prod(denoising.shape) * math.log(2))
-    return Likelihood(*bits, timesteps=count)
+    prior, diffusion, decoder = bits
+    return Likelihood(prior, diffusion, decoder, count)
 
 
 def random_timesteps(alpha_bar: Tensor, ids: Tensor, seed: int, count: int) -> tuple[Tensor, Tensor]:
@@ -121,12 +124,12 @@ def step_nats(denoising: Denoising, x0: Tensor, t: Tensor, epsilon: Tensor, labe
     """
     diffusion, schedule = denoising.engine.diffusion, denoising.engine.diffusion.schedule
     predicted = denoising.predict_x0(diffusion.add_noise(x0, t, epsilon), t, labels)
-    squares = (x0 - predicted).double().square().sum(dim=(1, 2, 3)).cpu()
+    squares = (x0 - predicted).cpu().double().square().sum(dim=(1, 2, 3))
     t = t.cpu()
     nats = (schedule.snr[(t - 1).clamp(min=0)] - schedule.snr[t]) / 2 * squares
     if (first := t == 0).any():
         variance = schedule.betas[1] * schedule.betas[0] / (1 - schedule.alpha_bar[1])
-        x0, predicted = (each[first.to(each.device)].double().cpu() for each in (x0, predicted))
+        x0, predicted = (each[first.to(each.device)].cpu().double() for each in (x0, predicted))
         nats[first] = discretized_nll(x0, predicted, float(variance.sqrt()), diffusion.pixel_range)
     return nats
 
@@ -144,11 +147,12 @@ def discretized_nll(x0: Tensor, mean: Tensor, deviation: float, pixel_range: tup
     mirrored = above + below > 0
     above, below = torch.where(mirrored, -below, above), torch.where(mirrored, -above, below)
     log_above, log_below = torch.special.log_ndtr(above), torch.special.log_ndtr(below)
-    return -(log_above + torch.log1p(-(log_below - log_above).exp())).sum(dim=(1, 2, 3))
+    log_difference: Tensor = log_above + torch.log1p(-(log_below - log_above).exp())
+    return -log_difference.sum(dim=(1, 2, 3))
 
 
 def prior_nats(denoising: Denoising, x0: Tensor) -> Tensor:
     """L_T: the KL divergence of q(x_T | x_0) from pure noise, float64[B] on the CPU."""
     alpha_bar = denoising.engine.diffusion.schedule.alpha_bar[-1]
-    squares, pixels = x0.double().square().sum(dim=(1, 2, 3)).cpu(), math.prod(denoising.shape)
+    squares, pixels = x0.cpu().double().square().sum(dim=(1, 2, 3)), math.prod(denoising.shape)
     return (alpha_bar * squares - pixels * (alpha_bar + torch.log1p(-alpha_bar))) / 2

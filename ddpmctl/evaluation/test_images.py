@@ -111,7 +111,7 @@ class ClassifiedImages:
     @property
     def wrong(self) -> list[int]:
         """The images whose class is not their label."""
-        return (self.result.labels != self.images.data.labels).nonzero()[:, 0].tolist()  # type: ignore[no-any-return]
+        return (self.result.labels != self.images.data.labels).nonzero()[:, 0].tolist()
 
     @property
     def accuracy(self) -> float:
@@ -133,7 +133,7 @@ class ClassifiedImages:
         """Images by label (rows) and predicted class (columns)."""
         classes = len(self.images.data.classes)
         pairs = self.images.data.labels * classes + self.result.labels
-        return torch.bincount(pairs, minlength=classes**2).view(classes, classes).tolist()  # type: ignore[no-any-return]
+        return torch.bincount(pairs, minlength=classes**2).view(classes, classes).tolist()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -185,7 +185,7 @@ class LikelihoodOfImages:
 
     def order(self) -> list[int]:
         """The images from the least to the most surprising."""
-        return self.result.bits.argsort().tolist()  # type: ignore[no-any-return]
+        return self.result.bits.argsort().tolist()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

@@ -107,15 +107,16 @@ def _evaluate_test_images(out: Output, images: "EvaluationImages", output: Path 
     with task_bars(out) as progress:
         if classify:
             classified = classify_test_images(images, progress)
-            data, tables, sheet = classified.to_dict(), classified_tables(classified), classified.sheet
+            data, sheet = classified.to_dict(), classified.sheet() if output else None
+            shown: RenderableType = classified_tables(classified)
         else:
             likely = likelihood_of_test_images(images, progress)
-            data, tables, sheet = likely.to_dict(), likelihood_table(likely), likely.sheet
+            data, sheet, shown = likely.to_dict(), likely.sheet() if output else None, likelihood_table(likely)
     files: list[str] = []
-    if output and (picture := sheet()):
-        write_atomic(output, picture)
+    if output and sheet:
+        write_atomic(output, sheet)
         files = [str(output)]
         out.note(f"wrote {output}")
     elif output:
         out.note(f"{output} is not written: no image is classified wrongly")
-    out.result({**data, "files": files}, tables)
+    out.result({**data, "files": files}, shown)
