@@ -1,18 +1,21 @@
 """Evaluations as tables and bars."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from ddpmctl.cli.output import Output, encodes
+from ddpmctl.cli.output import Output, encodes, escaped
 from ddpmctl.cli.sampling import parse_interval
 from ddpmctl.errors import UsageError
 
 if TYPE_CHECKING:
     from ddpmctl.evaluation.api import Evaluation, SamplingResult
     from ddpmctl.evaluation.evaluator import Distance
+    from ddpmctl.evaluation.pictures import ClassifiedPicture
+    from ddpmctl.evaluation.test_images import ClassifiedImages, LikelihoodOfImages
 
 PARSERS: dict[str, Callable[[str], object]] = {
     "sampler": str,
@@ -22,6 +25,9 @@ PARSERS: dict[str, Callable[[str], object]] = {
 }
 WORST_CLASSES = 5
 """Classes whose accuracy is printed."""
+
+MAX_CONFUSION = 20
+"""Classes up to which the whole confusion matrix is printed; with more, its largest entries."""
 
 NOT_MEASURED = "not measured: too few images"
 BAR_WIDTH = 40
@@ -58,6 +64,71 @@ def cas_sentence(score: float, real: float, count: int) -> str:
         f"\nclassification accuracy score: {score:.2%} (classifier trained on {count:,} generated images); "
         f"{real:.2%} (trained on real images)"
     )
+
+
+def pictures_table(pictures: "Sequence[ClassifiedPicture]") -> Table:
+    """One picture per row: its class, and the class of the next larger error."""
+    table = Table("picture", "class", "error", "next", "its error", "NFE", "prepared", box=None)
+    for picture in pictures:
+        ranked = sorted(picture.errors, key=lambda name: picture.errors[name])
+        following = ranked[1] if len(ranked) > 1 else ""
+        excess = picture.errors[following] / picture.errors[picture.label] - 1 if following else math.nan
+        drawing = picture.drawing
+        done = {"as it is": drawing.kept, "inverted": drawing.inverted, "thickened": drawing.thickened}
+        table.add_row(
+            escaped(str(picture.path)), picture.label, f"{picture.errors[picture.label]:.5f}", following,
+            f"+{excess:.1%}" if following else "", str(picture.nfe),
+            ", ".join(text for text, applies in done.items() if applies),
+        )  # fmt: skip
+    return table
+
+
+def classified_tables(evaluation: "ClassifiedImages") -> Group:
+    """Accuracy and confusion matrix of test images."""
+    images, classes, confusion = evaluation.images, evaluation.images.data.classes, evaluation.confusion
+    count = len(images.data)
+    facts = Table.grid(padding=(0, 2))
+    facts.add_row("images", f"{count:,} test images of {images.data.name}")
+    facts.add_row("accuracy", f"{evaluation.accuracy:.2%} +- {evaluation.standard_error:.2%}")
+    facts.add_row("wrong", f"{len(evaluation.wrong):,}")
+    speed = count / evaluation.seconds
+    facts.add_row("cost", f"NFE {evaluation.nfe:.1f} per image, {speed:,.1f} images/s in {images.engine.precision}")
+    if len(classes) > MAX_CONFUSION:
+        pairs = [
+            (number, classes[row], classes[column])
+            for row, counts in enumerate(confusion)
+            for column, number in enumerate(counts)
+            if number and row != column
+        ]
+        table = Table("images", "label", "predicted class", box=None)
+        for number, label, predicted in sorted(pairs, key=lambda pair: -pair[0])[:MAX_CONFUSION]:
+            table.add_row(f"{number:,}", label, predicted)
+        return Group(facts, "\nlargest entries of the confusion matrix:", table)
+    table = Table("label", *classes, box=None)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, counts in zip(classes, confusion, strict=True):
+        table.add_row(name, *(f"{number:,}" if number else "." for number in counts))
+    return Group(facts, "\nconfusion matrix, one row per label and one column per predicted class:", table)
+
+
+def likelihood_table(evaluation: "LikelihoodOfImages") -> Table:
+    """Bits per dimension of test images and their parts."""
+    images, result = evaluation.images, evaluation.result
+    table = Table.grid(padding=(0, 2))
+    error = "" if math.isnan(result.standard_error) else f" +- {result.standard_error:.4f}"
+    table.add_row("bits per dimension", f"{result.mean:.4f}{error}, at most (variational bound)")
+    for name, text in (("prior", "L_T"), ("diffusion", "L_1 .. L_T-1"), ("decoder", "L_0, to 8-bit pixels")):
+        table.add_row(f"  {name}", f"{float(getattr(result, name).mean()):.4f}  {text}")
+    table.add_row("of", evaluation.pixels)
+    table.add_row("images", f"{len(images.data):,} test images of {images.data.name}, given their labels")
+    order, classes, labels = evaluation.order(), images.data.classes, images.data.labels.tolist()
+    for name, ends in (("least surprising", order[:3]), ("most surprising", order[:-4:-1])):
+        shown = [f"{classes[labels[k]]} {float(result.bits[k]):.2f} (test image {images.ids[k]})" for k in ends]
+        table.add_row(name, ", ".join(shown))
+    speed = len(images.data) / evaluation.seconds
+    table.add_row("cost", f"NFE {result.timesteps + 1} per image, {speed:,.1f} images/s in {images.engine.precision}")
+    return table
 
 
 def _metrics(evaluation: "Evaluation") -> Table:

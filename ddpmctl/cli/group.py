@@ -19,6 +19,7 @@ SUMMARIES = {
     "lessons": "Reproduce three classic mistakes and compare them with their fixes.",
     "report": "Write an HTML page about one or more models.",
     "inspect": "Describe a model, or show how an image was generated.",
+    "classify": "Classify pictures by how well a model denoises them as each class.",
     "evaluate": "Measure the quality of a model against real images.",
     "export": "Export a model to a file: a web page, ONNX, an archive or weights.",
     "models": "List and manage the models in the registry.",

@@ -39,6 +39,7 @@ _animation = partial(typer.Option, rich_help_panel="Animation")
 _inspection = partial(typer.Option, rich_help_panel="Tables")
 _probe = partial(typer.Option, rich_help_panel="Denoising probe, with --at")
 _evaluation = partial(typer.Option, rich_help_panel="Evaluation")
+_test_images = partial(typer.Option, rich_help_panel="Test images")
 _files = partial(typer.Option, rich_help_panel="Files")
 _output_file = partial(_files, "-o", "--output", parser=typed_file, metavar="<path>")
 _hardware = partial(typer.Option, rich_help_panel="Hardware")
@@ -306,7 +307,15 @@ ProbeOutput = Annotated[
     ),
 ]
 EvaluationCount = Annotated[
-    int, _evaluation("-n", "--count", min=100, max=MOST_IMAGES, help="Images to generate and compare.")
+    int | None,
+    _evaluation(
+        "-n",
+        "--count",
+        min=100,
+        max=MOST_IMAGES,
+        help="Images to generate and compare, or test images.",
+        show_default="2000, or all test images",
+    ),
 ]
 Cas = Annotated[
     bool,
@@ -329,4 +338,20 @@ Sweep = Annotated[
 Plot = Annotated[
     Path | None,
     _evaluation(parser=typed_file, metavar="<path>", help="Write a plot of quality against cost, as a .png file."),
+]
+ClassifyTestImages = Annotated[
+    bool, _test_images("--classify", help="Classify the test images by the model's own errors, class by class.")
+]
+LikelihoodOfTestImages = Annotated[
+    bool, _test_images("--likelihood", help="Bits per dimension of the test images, by the variational bound.")
+]
+TestSheet = Annotated[
+    Path | None,
+    _test_images(
+        "-o",
+        "--output",
+        parser=typed_file,
+        metavar="<path>",
+        help="Write a .png sheet: images classified wrongly, or the least and most surprising ones.",
+    ),
 ]

@@ -18,6 +18,8 @@ READERS = [
     ("inspect",),
     ("evaluate", "-n", "100"),
     ("export", "tiny", "x.zip"),
+    ("evaluate", "--classify"),
+    ("classify", "drawing.png"),
     ("train", "--resume", "tiny"),
     ("train", "--resume", "latest"),
 ]

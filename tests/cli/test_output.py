@@ -27,6 +27,7 @@ EXAMPLES = {
     "animate": "ddpmctl animate 3 -o three.gif",
     "lessons": "ddpmctl lessons range --budget 30s",
     "inspect": "ddpmctl inspect --schedule",
+    "classify": "ddpmctl classify drawing.png",
     "evaluate": "ddpmctl evaluate -n 1000",
     "models": "ddpmctl models",
     "models ls": "ddpmctl models ls --json",
@@ -44,7 +45,8 @@ EXAMPLES = {
 }
 
 LONG = (
-    "export", "distill", "edit", "demo", "train", "lessons", "evaluate", "models use", "models mv", "data fetch",
+    "export", "distill", "edit", "demo", "train", "lessons", "classify", "evaluate",
+    "models use", "models mv", "data fetch",
 )  # fmt: skip
 """What takes minutes, a network, a picture or a model of that name; its own tests run it in small."""
 

@@ -8,7 +8,7 @@ from typing import get_args
 
 import pytest
 
-from ddpmctl.cli.options import Plot, ShowNearest
+from ddpmctl.cli.options import Plot, ShowNearest, TestSheet
 from ddpmctl.paths import typed_file
 from tests.conftest import Cli, clean_environment
 
@@ -139,8 +139,8 @@ def test_a_new_folder_under_a_file_is_refused(tiny_here: Cli, tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     "typed",
-    ["grid -o x/", "animate 3 -o x/", "report -o x/", "inspect --at 5 -o x/", "data show strokes -o x/",
-     "export tiny x/"],
+    ["grid -o x/", "classify 8.png -o x/", "animate 3 -o x/", "report -o x/", "inspect --at 5 -o x/",
+     "data show strokes -o x/", "export tiny x/"],
 )  # fmt: skip
 def test_a_folder_where_a_file_is_meant(tiny_here: Cli, tmp_path: Path, typed: str) -> None:
     assert complaint(tiny_here(*typed.split()), 2) == (
@@ -148,7 +148,7 @@ def test_a_folder_where_a_file_is_meant(tiny_here: Cli, tmp_path: Path, typed: s
         "append a file name",
     )
     assert list(tmp_path.iterdir()) == []
-    for option in (ShowNearest, Plot):
+    for option in (ShowNearest, Plot, TestSheet):
         assert get_args(option)[1].parser is typed_file  # evaluate takes too long to run here
 
 
