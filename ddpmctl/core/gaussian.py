@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from ddpmctl.core.diffusion import Parameterization
 from ddpmctl.core.schedule import Schedule
 
-MAX_COLUMNS = 1408
-"""Principal components of all classes together: with more classes, each has fewer."""
+MAX_VALUES = 1408 * 32 * 32
+"""Values of the principal components of all classes together: with more classes or pixels, each class has fewer."""
 
 MAX_IMAGES = 6000
 """Images of a class whose principal components are computed."""
@@ -48,7 +48,7 @@ class GaussianDenoiser(nn.Module):
     def __init__(self, schedule: Schedule, pixels: int, classes: int, rank: int) -> None:
         super().__init__()
         labels = classes + 1
-        self.rank = max(1, min(rank, MAX_COLUMNS // labels, pixels))
+        self.rank = max(1, min(rank, MAX_VALUES // (pixels * labels), pixels))
         self.register_buffer("mean", torch.zeros(labels, pixels))
         self.register_buffer("basis", torch.zeros(pixels, labels * self.rank))
         self.register_buffer("variance", torch.ones(labels, self.rank))

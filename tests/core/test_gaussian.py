@@ -7,7 +7,7 @@ from torch.testing import assert_close
 
 from ddpmctl.build import build_network
 from ddpmctl.core.diffusion import PARAMETERIZATIONS, Diffusion
-from ddpmctl.core.gaussian import MAX_COLUMNS, MIN_VARIANCE, GaussianDenoiser, GaussianResidual
+from ddpmctl.core.gaussian import MAX_VALUES, MIN_VARIANCE, GaussianDenoiser, GaussianResidual
 from ddpmctl.core.schedule import SCHEDULES
 from tests.builders import tiny_config
 
@@ -108,7 +108,8 @@ def test_equal_images_are_no_division_by_zero() -> None:
 
 def test_many_classes_share_the_components() -> None:
     assert GaussianDenoiser(SCHEDULE, 1024, 10, 128).rank == 128
-    assert GaussianDenoiser(SCHEDULE, 1024, 61, 128).rank == MAX_COLUMNS // 62
+    assert GaussianDenoiser(SCHEDULE, 1024, 61, 128).rank == 1408 // 62
+    assert GaussianDenoiser(SCHEDULE, 12288, 10, 128).rank == MAX_VALUES // (12288 * 11) == 10
     assert GaussianDenoiser(SCHEDULE, 1024, 5000, 128).rank == 1
 
 
