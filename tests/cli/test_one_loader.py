@@ -62,8 +62,12 @@ def test_nothing_else_reads_tensors_from_files() -> None:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(("safetensors", "pickle")):
                 readers |= {str(path.relative_to(package)) for name in node.names if name.name in suspects}
+            # CIFAR-10 is pickled: an unpickler that refuses all but arrays reads it, once its digest is right.
+            allowed = {"pickle"} if path.name == "readers.py" else set()
             if isinstance(node, ast.Import):
-                assert not {name.name for name in node.names} & {"pickle", "shelve", "marshal", "dill"}, path
+                assert not {name.name for name in node.names} & {"pickle", "shelve", "marshal", "dill"} - allowed, path
+            if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "pickle":
+                assert node.attr in ("Unpickler", "UnpicklingError")
     # The evaluation keeps a classifier of its own making, checked by its digest.
     assert readers == {"registry/checkpoint.py", "evaluation/cache.py"}
 
