@@ -172,7 +172,7 @@ class Denoiser {
       const [alpha, sigma] = [Math.sqrt(this.signal(t)), Math.sqrt(1 - this.signal(t))];
       const x = combine([alpha, x0], [sigma, this.noise(0n, draw)]);
       for (let label = 0; label < classes; label++) {
-        const predicted = this.toX0(x, t, this.output(x, t, label));
+        const predicted = this.clip(this.toX0(x, t, this.output(x, t, label)));
         let sum = 0;
         for (let i = 0; i < x0.length; i++) sum += (predicted[i] - x0[i]) ** 2;
         // (x0 - predicted) / sigma is the error of the velocity.
