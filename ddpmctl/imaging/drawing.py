@@ -91,7 +91,10 @@ def prepare_drawing(
         ink = find_ink(np.asarray(whole.convert("L")).astype(np.float32) / np.float32(255), invert)
     if ink is None and (fit == "digit" or invert is None):
         name = picture if isinstance(picture, Path) else "the picture"
-        raise DataError(f"there is no ink in {name}", "pass a picture of one digit, dark on light or light on dark")
+        raise DataError(
+            f"there is no ink in {name}",
+            "pass a picture of one digit, dark on light or light on dark, with paper around it",
+        )
     inverted = bool(invert) if ink is None else ink.dark
     if whole.width == whole.height in keep and not inverted:
         frame = (0.0, 0.0, float(whole.width))

@@ -18,7 +18,8 @@ COARSE = SIDE // 4
 EVEN = 0.08
 """Brightness that varies in an evenly lit picture, of 1."""
 
-ONE_LEVEL = 1.5 / 255
+ONE_LEVEL, DRAWN = 1.5 / 255, 0.35
+"""In a drawing, at least this fraction of the border has one grey level; the rest may be ink."""
 
 MIN_CONTRAST = 0.06
 """Difference between ink and paper, of 1; less is noise or an empty page."""
@@ -106,14 +107,14 @@ def _light_ink(light: Floats) -> Floats | None:
     marks = levels > cv2.threshold(levels, 0, 255, cv2.THRESH_BINARY | cv2.THRESH_OTSU)[0]
     if not marks.any() or marks.all():
         return None
+    drawn = _without_specks(marks)
     # Four median deviations: 2.7 standard deviations of normal noise.
-    full, noise = float(np.median(ink[marks])), 4 * float(np.median(np.abs(difference[~marks])))
+    full, noise = float(np.median(ink[drawn])), 4 * float(np.median(np.abs(difference[~marks])))
     if full < max(MIN_CONTRAST, 1.5 * noise):
         return None
-    marks = _without_specks(marks)
-    if not _is_even(light) and (marks[[0, -1]].any() or marks[:, [0, -1]].any()):
+    if not _is_even(light) and (drawn[[0, -1]].any() or drawn[:, [0, -1]].any()):
         return None  # a shadow, or a gradient of light
-    near = cv2.dilate(marks.astype(np.uint8), np.ones((5, 5), np.uint8))
+    near = cv2.dilate(drawn.astype(np.uint8), np.ones((5, 5), np.uint8))
     return np.asarray(((ink - noise) / (full - noise)).clip(0, 1) * near, np.float32)
 
 
@@ -129,9 +130,11 @@ def _paper(light: Floats) -> Floats:
 
 
 def _is_even(light: Floats) -> bool:
-    """Whether the border is paper of one brightness: exactly, in a drawing, or as most of the picture."""
-    low, level, high = np.percentile(_border(light), (10, 50, 90))
-    return bool(high - low <= ONE_LEVEL or (high - low <= EVEN and abs(level - np.median(light)) <= EVEN))
+    """Whether the paper at the border has one brightness: that of most of the picture, or exactly one in a drawing."""
+    border = _border(light)
+    low, level, high = np.percentile(border, (10, 50, 90))
+    exact = (np.abs(border - level) <= ONE_LEVEL).mean() > DRAWN
+    return bool(exact or (high - low <= EVEN and abs(level - np.median(light)) <= EVEN))
 
 
 def _border(light: Floats) -> Floats:

@@ -146,6 +146,16 @@ def test_a_sheet_that_lies_on_a_table_in_perspective() -> None:
     assert likeness(CLEAN, photograph) > 0.7  # perspective has changed its shape
 
 
+@pytest.mark.parametrize("dark", [True, False])
+def test_a_drawing_may_touch_every_side_of_its_picture(dark: bool) -> None:
+    drawn = ink()
+    rows, columns = (np.flatnonzero((drawn > 0.5).any(axis)) for axis in (1, 0))
+    tight = drawn[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    prepared = prepare_drawing(picture(255 - 255 * tight if dark else 255 * tight))
+    assert prepared.inverted is dark
+    assert likeness(CLEAN, prepared) > 0.98
+
+
 def test_dust_is_not_a_part_of_the_digit() -> None:
     dusty = 255 - 255 * ink()
     dusty[5:9, 5:9] = dusty[280:284, 390:394] = 0

@@ -20,9 +20,10 @@ from ddpmctl.registry import Registry
 from ddpmctl.sampling import editing
 from ddpmctl.sampling.editing import chain_timesteps, keep_known, resample, spherical
 from ddpmctl.sampling.engine import Engine
+from ddpmctl.sampling.loop import SamplingStep
 from ddpmctl.sampling.request import SamplingRequest
 from ddpmctl.sampling.variation import Between, Start, Variation, parse_mix
-from tests.builders import DIGITS, register_random, tiny_config
+from tests.builders import DIGITS, FakeGraphs, register_random, tiny_config
 
 SHAPE = (1, 32, 32)
 
@@ -291,3 +292,12 @@ def test_a_sampler_that_draws_noise_is_replaced_or_refused(engine: Engine, caplo
     with pytest.raises(UsageError, match="dpmpp-sde draws noise in each step") as caught:
         sampler(sampler="dpmpp-sde")
     assert caught.value.hint == "sampler='dpmpp' or sampler='ddim'"
+
+
+@pytest.mark.parametrize("guidance", [1.0, 2.0])
+def test_a_captured_mix_makes_the_same_images(engine: Engine, guidance: float) -> None:
+    captured = Engine(engine.checkpoint, "cpu", "fp32")
+    captured.sampling_step = SamplingStep(captured.network, 10, captured.device, "fp32", FakeGraphs())
+    for mix in (((8, 0.3),), ((8, 0.6),)):
+        settings: dict[str, Any] = {"steps": 8, "guidance": guidance, "variation": Variation(mix=mix)}
+        assert np.array_equal(captured.generate([3] * 8, 1, **settings), engine.generate([3] * 8, 1, **settings))
