@@ -120,9 +120,6 @@ def furnished(tiny_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     drawing.save(home / "drawing.png")
     drawing.crop((0, 0, 100, 200)).resize((200, 200)).save(home / "mask.png")
     save(home / "best_mnist_ddpm.pt", random_state())
-    drawing = Image.new("L", (200, 300), 250)
-    ImageDraw.Draw(drawing).line([(110, 40), (95, 260)], fill=10, width=18)
-    drawing.save(home / "drawing.png")
     return home
 
 
