@@ -5,6 +5,7 @@ centre of mass is the centre of the field (LeCun et al. 1998, section III.A). Fo
 `model_images.prepare_for_model`.
 """
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -115,7 +116,10 @@ def open_picture(path: Path) -> Image.Image:
     """Decode a picture and turn it upright."""
     hint = "pass a .png, .jpg or another image file"
     try:
-        with Image.open(path) as opened:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's, about files that are refused here or repaired
+            opened = Image.open(path)
+        with opened:
             if opened.width * opened.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
             upright = ImageOps.exif_transpose(opened)
