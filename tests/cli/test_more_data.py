@@ -9,8 +9,7 @@ from ddpmctl.data import strokes
 from ddpmctl.data.sources import SOURCES
 from ddpmctl.model_images import load_training_data
 from tests.conftest import Cli
-from tests.data.test_download import know
-from tests.data.test_sources import files_of
+from tests.data.test_sources import write_known
 
 from .support import complaint, pixels, reported, tiny_checkpoint, tree
 
@@ -21,12 +20,7 @@ FEW = ("--max-steps", 3, "--batch-size", 8, "--device", "cpu")
 def given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A data dir with small files of CIFAR-10 and of EMNIST's balanced split."""
     for name in ("cifar10", "emnist-balanced"):
-        files = files_of(name)
-        know(monkeypatch, name, files=files)
-        folder = tmp_path / "given" / SOURCES[name].folder
-        folder.mkdir(parents=True)
-        for file, data in files.items():
-            (folder / file).write_bytes(data)
+        write_known(monkeypatch, name, tmp_path / "given")
     return tmp_path / "given"
 
 

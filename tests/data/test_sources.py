@@ -122,6 +122,16 @@ def in_order(name: str, images: Bytes, labels: Bytes) -> tuple[Bytes, Bytes]:
     return images[order], labels[order]
 
 
+def write_known(monkeypatch: pytest.MonkeyPatch, name: str, data_dir: Path) -> None:
+    """Write small files of a dataset, which are the ones that are known."""
+    files = files_of(name)
+    know(monkeypatch, name, files=files)
+    folder = data_dir / SOURCES[name].folder
+    folder.mkdir(parents=True)
+    for file, data in files.items():
+        (folder / file).write_bytes(data)
+
+
 NEW = ("kmnist", "qmnist", "emnist-letters", "emnist-balanced", "cifar10", "svhn")
 
 
@@ -133,12 +143,7 @@ def name(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def given(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A data dir with small files of a dataset, which are the ones that are known."""
-    files = files_of(name)
-    know(monkeypatch, name, files=files)
-    folder = tmp_path / "given" / SOURCES[name].folder
-    folder.mkdir(parents=True)
-    for file, data in files.items():
-        (folder / file).write_bytes(data)
+    write_known(monkeypatch, name, tmp_path / "given")
     return tmp_path / "given"
 
 

@@ -11,19 +11,9 @@ from ddpmctl.errors import DdpmctlError
 from ddpmctl.exports.api import export
 from ddpmctl.registry import Registry
 from ddpmctl.sampling.engine import Engine
-from tests.builders import register
-from tests.exports.test_page import CONFIGS, halves
+from tests.exports.support import CONFIGS
 
 README = Path(__file__).parents[2] / "ddpmctl" / "exports" / "README.md"
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
-    registry = Registry(tmp_path_factory.mktemp("onnx"))
-    for name, config in CONFIGS.items():
-        classes = tuple("abcdefghij"[: config.model.num_classes])
-        register(registry, name, weights=halves(config), config=config, classes=classes)
-    return registry
 
 
 @pytest.mark.slow

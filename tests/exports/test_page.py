@@ -10,70 +10,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ddpmctl.config import Config
 from ddpmctl.errors import DdpmctlError, UsageError
 from ddpmctl.exports.api import export
 from ddpmctl.exports.page import build_page
 from ddpmctl.registry import Registry
 from ddpmctl.sampling.engine import Engine
-from tests.builders import random_weights, register, tiny_config, tiny_values
+from tests.builders import register
+from tests.exports.support import CONFIGS, halves
 from tests.report.test_page import REACHES_OUT
 
 WEB = Path(__file__).parents[2] / "ddpmctl" / "exports" / "web"
-
-STUDENT = {
-    "teacher": "tiny", "digest": "0" * 64, "steps": 4, "substeps": 12, "parameterization": "v", "clip_x0": True,
-    "guidance": 1.5, "guidance_interval": [0.0, 1.0],
-}  # fmt: skip
-
-
-def student_config() -> Config:
-    values = tiny_values()
-    values["sampling"] |= {"sampler": "ddim", "steps": 4, "guidance": 1.0}
-    return Config.from_dict(values | {"distillation": STUDENT})
-
-
-def classic_config() -> Config:
-    from ddpmctl.config import load_preset
-
-    return load_preset("classic").config
-
-
-CONFIGS = {
-    "guided": tiny_config(model={"widths": [16, 32, 32], "patch": 2}),
-    "gaussian": tiny_config(
-        model={"gaussian_rank": 8, "blocks": 2},
-        diffusion={"parameterization": "epsilon", "schedule": "linear", "clip_x0": False},
-    ),
-    "batch": tiny_config(
-        model={"norm": "batch", "sample_size": 28, "patch": 2, "widths": [16, 16, 16]},
-        diffusion={"parameterization": "x0", "pixel_range": [0, 1], "timesteps": 200},
-    ),
-    "colour": tiny_config(model={"channels": 3, "image_size": 64, "sample_size": 64, "num_classes": 3, "patch": 1}),
-    "student": student_config(),
-    "classic": classic_config(),
-}
-
-
-def halves(config: Config) -> dict[str, NDArray[Any]]:
-    """Random weights that half precision does not change."""
-    weights = {name: array.astype(np.float16).astype(np.float32) for name, array in random_weights(config).items()}
-    for name, array in weights.items():
-        if name.endswith(("running_var", "variance", "rest")):
-            weights[name] = np.abs(array) + np.float32(0.25)
-            weights[name] = weights[name].astype(np.float16).astype(np.float32)
-        if name.endswith(("embedding.label.weight", "label_embedding.weight")):
-            weights[name] *= 16  # classes that differ
-    return weights
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
-    registry = Registry(tmp_path_factory.mktemp("pages"))
-    for name, config in CONFIGS.items():
-        classes = tuple("abcdefghij"[: config.model.num_classes])
-        register(registry, name, weights=halves(config), config=config, classes=classes)
-    return registry
 
 
 def test_the_page_is_one_file_that_reaches_out_for_nothing(registry: Registry, tmp_path: Path) -> None:

@@ -18,25 +18,6 @@ MAX_MAPS = 20
 Pictures = Annotated[
     list[Path], typer.Argument(metavar="IMAGE", parser=typed_path, help="Pictures in any image format.")
 ]
-PictureFit = Annotated[
-    str | None,
-    typer.Option(
-        "--fit",
-        metavar="<digit|crop|pad>",
-        rich_help_panel="Data",
-        help="Place a picture as MNIST's digits are, or crop or pad it to a square.",
-        show_default="digit for models of digits, otherwise crop",
-    ),
-]
-Invert = Annotated[
-    bool | None,
-    typer.Option(
-        "--invert/--no-invert",
-        rich_help_panel="Data",
-        help="Exchange light and dark in a picture.",
-        show_default="recognized",
-    ),
-]
 NoiseSeed = Annotated[int, typer.Option("--seed", rich_help_panel="Sampling", help="Random seed of the noise.")]
 MapOutput = Annotated[
     Path | None,
@@ -53,8 +34,8 @@ MapOutput = Annotated[
 
 def classify(
     images: Pictures,
-    fit: PictureFit = None,
-    invert: Invert = None,
+    fit: options.PictureFit = None,
+    invert: options.Invert = None,
     model: options.Model = None,
     seed: NoiseSeed = 0,
     output: MapOutput = None,

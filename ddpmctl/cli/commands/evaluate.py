@@ -1,7 +1,8 @@
 """``ddpmctl evaluate``."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Group, RenderableType
 
@@ -14,6 +15,7 @@ from ddpmctl.registry import open_model
 
 if TYPE_CHECKING:
     from ddpmctl.evaluation.test_images import EvaluationImages
+    from ddpmctl.sampling.request import SamplingRequest
 
 DEFAULT_COUNT = 2000
 
@@ -48,7 +50,7 @@ def evaluate(
 
     The likelihood of the test images: ddpmctl evaluate --likelihood
     """
-    from ddpmctl.imaging.files import check_target, write_atomic
+    from ddpmctl.imaging.files import check_target
 
     out = Output("evaluate", as_json=as_json)
     for path in filter(None, (show_nearest, plot, output)):
@@ -73,15 +75,30 @@ def evaluate(
         return
     if output:
         raise UsageError("-o writes a sheet of test images", "add --classify or --likelihood")
-    count = DEFAULT_COUNT if count is None else count
-    request = sampling.request(open_model(model))
-    # Imported late: importing torch takes a second.
-    from ddpmctl.evaluation.api import evaluate as evaluate_model
+    request, count = sampling.request(open_model(model)), DEFAULT_COUNT if count is None else count
+    _evaluate_samples(out, request, count, swept, data_dir, (show_nearest, plot), cas=cas)
 
+
+def _evaluate_samples(
+    out: Output,
+    request: "SamplingRequest",
+    count: int,
+    swept: Mapping[str, Sequence[Any]],
+    data_dir: Path | None,
+    pictures: tuple[Path | None, Path | None],
+    *,
+    cas: bool,
+) -> None:
+    """Samples of a model compared with real images; ``pictures`` are the nearest neighbours and the plot."""
+    # Imported late: importing torch takes a second.
+    from ddpmctl.evaluation.api import evaluate
+    from ddpmctl.imaging.files import write_atomic
+
+    show_nearest, plot = pictures
     with task_bars(out) as progress:
-        evaluation = evaluate_model(
-            request.checkpoint, n=count, seed=seed, sweep=swept, data_dir=data_dir, device=device,
-            precision=precision, progress=progress, **request.options,
+        evaluation = evaluate(
+            request.checkpoint, n=count, seed=request.seed, sweep=swept, data_dir=data_dir, device=request.device,
+            precision=request.precision, progress=progress, **request.options,
         )  # fmt: skip
         data = evaluation.to_dict()
         parts: list[RenderableType] = [results_table(out, evaluation)]
