@@ -60,6 +60,21 @@ class Dataset:
             order[[place, other]] = order[[other, place]]
         return self._pick(order[count:]), self._pick(order[:count])
 
+    def proportional_labels(self, count: int) -> list[int]:
+        """Class indices in the proportions of this set, each class spread evenly over the list.
+
+        What is compared with all images of a set needs its proportions: a class that is rarer in the samples is a
+        difference of the two distributions, however good each sample is.
+        """
+        due = []
+        shares = torch.bincount(self.labels.cpu(), minlength=len(self.classes)).double() / max(1, len(self)) * count
+        whole = shares.floor().long()
+        remainders = (shares - whole).argsort(descending=True, stable=True)
+        whole[remainders[: count - int(whole.sum())]] += 1
+        for label, images in enumerate(whole.tolist()):
+            due += [((place + 0.5) / images, label) for place in range(images)]
+        return [label for _, label in sorted(due)]
+
     def _pick(self, ids: Tensor) -> Self:
         return replace(self, images=self.images[ids], labels=self.labels[ids])
 

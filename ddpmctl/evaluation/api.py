@@ -11,6 +11,7 @@ from typing import Any, Unpack
 
 from ddpmctl import plugins
 from ddpmctl.config import SamplingConfig, choose, resolve_sampling
+from ddpmctl.data.dataset import Dataset
 from ddpmctl.errors import Setting, UsageError
 from ddpmctl.evaluation.cache import cached_classifier
 from ddpmctl.evaluation.evaluator import Evaluator, Images, Metrics, as_tensor
@@ -165,7 +166,7 @@ def evaluate(
 
     Args:
         model: a name or path; the newest when None.
-        n: images per setting, cycling through all classes; image k has seed ``seed + k``.
+        n: images per setting, their classes in the proportions of the training set; image k has seed ``seed + k``.
         sweep: values of some of `SWEEPABLE`; every combination is evaluated.
         data_dir: the folder of the dataset; searched for when None.
         options: the seed, 0 by default, and settings that are not swept.
@@ -174,13 +175,16 @@ def evaluate(
         raise UsageError(f"n must be in {COUNTS.start}..{COUNTS.stop - 1}, not {n}", Setting("n", 2000))
     check_available()
     checkpoint = model if isinstance(model, Checkpoint) else Registry().open(model)
-    labels = [k % len(checkpoint.manifest.classes) for k in range(n)]
     options.setdefault("seed", 0)
-    request = SamplingRequest.resolve(checkpoint, labels, device=device, precision=precision, **options)
+    # The settings are checked before the data is read, which has the labels.
+    request = SamplingRequest.resolve(checkpoint, device=device, precision=precision, **options)
     settings = list(_settings(request, sweep or {}))
     engine = Engine(checkpoint, device, precision)
     request = engine.resolve(request)
-    evaluator = _evaluator(checkpoint, data_dir, engine, progress)
+    train, test = _real_images(checkpoint, data_dir)
+    labels = train.proportional_labels(n)
+    request = replace(request, labels=tuple(labels))
+    evaluator = _evaluator(train, test, engine, progress)
     engine.generate(labels[:GRID_COLUMNS], steps=1)  # warm-up
     results = []
     for sampling in settings:
@@ -205,15 +209,18 @@ def _settings(request: SamplingRequest, sweep: Mapping[str, Sequence[Any]]) -> I
         yield resolve_sampling(config, **asdict(request.sampling) | swept, extra_samplers=extra)
 
 
-def _evaluator(checkpoint: Checkpoint, data_dir: Path | None, engine: Engine, progress: Progress) -> Evaluator:
-    """The evaluator of the dataset that the model was trained on."""
+def _real_images(checkpoint: Checkpoint, data_dir: Path | None) -> tuple[Dataset, Dataset]:
+    """The training and the test set that the model was trained on, at its size."""
     manifest = checkpoint.manifest
     train = load_training_data(manifest, data_dir, notice=log.warning)
     test = load_training_data(manifest, data_dir, train=False)
     if manifest.dataset.digest and train.digest() != manifest.dataset.digest:
         log.warning("the dataset %s is not the one that this model was trained on", manifest.dataset.name)
     side = manifest.config.model.image_size
-    train, test = train.at_size(side), test.at_size(side)
+    return train.at_size(side), test.at_size(side)
+
+
+def _evaluator(train: Dataset, test: Dataset, engine: Engine, progress: Progress) -> Evaluator:
     cached = cached_classifier(
         train, test, engine.device, lambda done, total: progress("training the classifier", done, total)
     )
