@@ -37,7 +37,7 @@ def build_network(config: Config) -> "nn.Module":
             return network
         schedule = SCHEDULES[diffusion.schedule](diffusion.timesteps)
         pixels = model.channels * model.sample_size**2
-        gaussian = GaussianDenoiser(schedule, pixels, model.num_classes, model.gaussian_rank)
+        gaussian = GaussianDenoiser(schedule, pixels, model.num_classes, model.gaussian_rank, model.gaussian_clusters)
         return GaussianResidual(network, gaussian, PARAMETERIZATIONS[diffusion.parameterization])
 
 

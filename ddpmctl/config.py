@@ -58,6 +58,7 @@ WIDTH = Range(16, 2048)
 BLOCKS = Range(1, 8)
 EMBEDDING = Range(4, 2048)
 GAUSSIAN_RANK = Range(0, 1024)
+GAUSSIAN_CLUSTERS = Range(1, 256)
 TIMESTEPS = Range(2, 10_000)
 EPOCHS = Range(1, 1_000_000)
 STEPS = Range(1, 10**12)
@@ -102,7 +103,9 @@ class ModelConfig:
     norm: NormName
     """Normalization layer: GroupNorm or BatchNorm."""
     gaussian_rank: int
-    """Principal components per class of the Gaussian denoiser that the network corrects; 0 for none."""
+    """Principal components per cluster of the Gaussian denoiser that the network corrects; 0 for none."""
+    gaussian_clusters: int
+    """Clusters per class of the Gaussian denoiser, at most; those of all classes together are the null class."""
 
     def __post_init__(self) -> None:
         _check(self.channels in (1, 3), "channels must be 1 or 3")
@@ -113,6 +116,7 @@ class ModelConfig:
         _check(self.patch in (1, 2, 4), "patch must be 1, 2 or 4")
         _check(self.embedding in EMBEDDING and self.embedding % 2 == 0, f"embedding must be even and in {EMBEDDING}")
         GAUSSIAN_RANK.check("gaussian_rank", self.gaussian_rank)
+        GAUSSIAN_CLUSTERS.check("gaussian_clusters", self.gaussian_clusters)
         IMAGE_SIZE.check("image_size", self.image_size)
         smallest = 2 * self.patch * 2 ** (len(self.widths) - 2) if len(self.widths) > 1 else self.patch
         fits = smallest <= self.sample_size <= self.image_size and self.sample_size % self.patch == 0
@@ -180,6 +184,10 @@ class TrainingConfig:
     """Fraction of labels replaced by the null class, for classifier-free guidance."""
     stratified: bool
     """Stratified timesteps: spread evenly over a batch."""
+    timestep_focus: tuple[float, ...]
+    """Interval of t/T from which a part of the timesteps is drawn; the others are drawn from all."""
+    focus_share: float
+    """That part; 0 draws all timesteps alike. It excludes unstratified timesteps."""
     one_timestep: bool
     """Use one timestep for all images of a batch (experimental); excludes `stratified`."""
     flip: bool
@@ -202,6 +210,10 @@ class TrainingConfig:
         NEWTON_SCHULZ.check("newton_schulz", self.newton_schulz)
         _check(0 <= self.label_dropout < 1, "label_dropout must be in [0, 1)")
         _check(not (self.stratified and self.one_timestep), "one_timestep and stratified exclude each other")
+        low, high = self.timestep_focus if len(self.timestep_focus) == 2 else (1, 0)
+        _check(0 <= low < high <= 1, "timestep_focus must be two numbers in 0..1, the lower one first")
+        _check(0 <= self.focus_share <= 1, "focus_share must be in [0, 1]")
+        _check(self.stratified or self.focus_share == 0, "focus_share needs stratified timesteps")
         _check(self.validation_images >= 0, "validation_images must be at least 0")
         _check(self.patience >= 1, "patience must be at least 1")
 

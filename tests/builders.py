@@ -57,6 +57,7 @@ def tiny_values() -> dict[str, Any]:
             "embedding": 16,
             "norm": "group",
             "gaussian_rank": 0,
+            "gaussian_clusters": 1,
         },
         "diffusion": {
             "timesteps": 1000,
@@ -79,6 +80,8 @@ def tiny_values() -> dict[str, Any]:
             "ema_lag": 0.1,
             "label_dropout": 0.1,
             "stratified": True,
+            "timestep_focus": [0.1, 0.9],
+            "focus_share": 0.0,
             "one_timestep": False,
             "flip": False,
             "validation_images": 5000,

@@ -45,6 +45,7 @@ def test_the_classic_preset_is_the_original_recipe() -> None:
             "embedding": 256,
             "norm": "group",
             "gaussian_rank": 0,
+            "gaussian_clusters": 1,
         },
         "diffusion": {
             "timesteps": 1000,
@@ -67,6 +68,8 @@ def test_the_classic_preset_is_the_original_recipe() -> None:
             "ema_lag": 0.0,
             "label_dropout": 0.0,
             "stratified": False,
+            "timestep_focus": (0.0, 1.0),
+            "focus_share": 0.0,
             "flip": False,
             "one_timestep": False,
             "validation_images": 0,

@@ -42,7 +42,7 @@ GaussianRank = Annotated[
         metavar="INTEGER",
         min=config.GAUSSIAN_RANK.low,
         max=config.GAUSSIAN_RANK.high,
-        help="Components per class of the Gaussian denoiser that the network corrects; 0 for none.",
+        help="Components per cluster of the Gaussian denoiser that the network corrects; 0 for none.",
         show_default=OF_PRESET,
     ),
 ]

@@ -137,14 +137,38 @@ class Diffusion:
         return x0.clamp(*self.pixel_range) if self.clip_x0 else x0
 
 
-def stratified_timesteps(count: int, timesteps: int, generator: torch.Generator) -> Tensor:
-    """Timesteps spread evenly over 0..timesteps-1, one in each of ``count`` equal slices: int64[count], on its device.
+@dataclass(frozen=True, slots=True)
+class Focus:
+    """A distribution of t/T: this share of it is uniform in an interval, the rest in 0..1."""
 
-    Each is uniform on its own, as in Ho et al. 2020, algorithm 1; together they vary less, and so does the
-    loss (Kingma et al. 2021, appendix I.1).
+    interval: tuple[float, ...] = (0.0, 1.0)
+    share: float = 0.0
+
+    def quantile(self, u: Tensor) -> Tensor:
+        """The t/T, float[...] in 0..1, below which the share ``u`` of all draws lies."""
+        low, high = self.interval
+        outside = 1.0 - self.share
+        inside = outside + self.share / (high - low)
+        # Between the ends of the interval the distribution function rises by `inside`, elsewhere by `outside`.
+        first = outside * low
+        last = first + inside * (high - low)
+        middle = low + (u - first) / inside
+        if outside == 0:
+            return middle
+        return torch.where(u < first, u / outside, torch.where(u < last, middle, high + (u - last) / outside))
+
+
+UNIFORM = Focus()
+
+
+def stratified_timesteps(count: int, timesteps: int, generator: torch.Generator, focus: Focus = UNIFORM) -> Tensor:
+    """Timesteps spread evenly over their distribution, one in each of ``count`` parts: int64[count].
+
+    Each is distributed on its own as ``focus`` says: uniformly in 0..timesteps-1, as in Ho et al. 2020, algorithm 1, if
+    it says nothing. Together they vary less, and so does the loss (Kingma et al. 2021, appendix I.1).
     """
     device = generator.device
     offset = torch.rand((), generator=generator, dtype=torch.float32, device=device)
     # Not randperm: sorting can be captured in a CUDA graph on every version.
     shuffled = torch.rand(count, generator=generator, dtype=torch.float32, device=device).argsort()
-    return (((shuffled + offset) / count) * timesteps).long().clamp(max=timesteps - 1)
+    return (focus.quantile((shuffled + offset) / count) * timesteps).long().clamp(max=timesteps - 1)

@@ -1,4 +1,4 @@
-"""The best denoiser of images whose classes are Gaussian, in closed form, and a network that corrects it."""
+"""The best denoiser of images whose classes are mixtures of Gaussians, in closed form, and a network to correct it."""
 
 from typing import cast
 
@@ -9,68 +9,88 @@ from ddpmctl.core.diffusion import Parameterization
 from ddpmctl.core.schedule import Schedule
 
 MAX_VALUES = 1408 * 32 * 32
-"""Values of the principal components of all classes together: with more classes or pixels, each class has fewer."""
+"""Values of all means and principal components together: with more classes or pixels, each class has fewer."""
+
+IMAGES_PER_CLUSTER = 64
+"""Of a class with fewer images a cluster, fewer clusters are made; a cluster of less than a quarter is dissolved."""
+
+KMEANS_IMAGES = 2000
+KMEANS_ITERATIONS = 12
 
 MAX_IMAGES = 6000
-"""Images of a class whose principal components are computed."""
+"""Images of a cluster whose principal components are computed."""
 
 MIN_VARIANCE = 2e-3
 """Floor of the variances: an image is never exactly in the span of the others."""
 
-ITERATIONS = 4
+ITERATIONS = 2
 """Subspace iterations of the randomized decomposition."""
 
 
 class GaussianDenoiser(nn.Module):
-    """``E[v | x_t]`` if the images of each class were normal, ``x_0 ~ N(m, S)``: nothing in it is trained.
+    """``E[v | x_t]`` if the images of each class were a mixture of normal distributions: nothing in it is trained.
 
-    With the eigenvalues ``w`` of ``S`` and ``y = x_t - alpha m``,
+    With the weights ``w_k``, means ``m_k`` and covariances ``S_k = U_k diag(s_k) U_k^T`` of the clusters of a class,
+    and ``y_k = x_t - alpha m_k``,
 
-        v = -sigma m + U diag(alpha sigma (1 - w) / (alpha^2 w + sigma^2)) U^T y
+        v = sum_k p(k | x_t) (-sigma m_k + U_k diag(alpha sigma (1 - s_k) / (alpha^2 s_k + sigma^2)) U_k^T y_k)
+        p(k | x_t) ~ w_k N(x_t; alpha m_k, alpha^2 S_k + sigma^2 I)
 
-    (the conditional mean of a normal distribution, as a velocity: Salimans & Ho 2022). The components beyond the first
-    ``rank`` share their mean variance (Tipping & Bishop 1999). The null class is the distribution of all images. At
-    high noise levels this is nearly the optimal denoiser (Wang & Vastola 2024), which a network needs many steps to
-    find.
+    (the conditional mean of a mixture, as a velocity: Salimans & Ho 2022). The components beyond the first ``rank``
+    share their mean variance (Tipping & Bishop 1999). The null class is the mixture of all clusters. At high noise
+    levels this is nearly the optimal denoiser (Wang & Vastola 2024), which a network needs many steps to find.
 
     Args:
         pixels: values of an image, C * H * W.
         classes: without the null class.
-        rank: principal components per class, at most.
+        rank: principal components per cluster, at most.
+        clusters: per class, at most.
     """
 
     mean: Tensor
     basis: Tensor
     variance: Tensor
     rest: Tensor
+    weight: Tensor
     levels: Tensor
 
-    def __init__(self, schedule: Schedule, pixels: int, classes: int, rank: int) -> None:
+    def __init__(self, schedule: Schedule, pixels: int, classes: int, rank: int, clusters: int = 1) -> None:
         super().__init__()
-        labels = classes + 1
-        self.rank = max(1, min(rank, MAX_VALUES // (pixels * labels), pixels))
-        self.register_buffer("mean", torch.zeros(labels, pixels))
-        self.register_buffer("basis", torch.zeros(pixels, labels * self.rank))
-        self.register_buffer("variance", torch.ones(labels, self.rank))
-        self.register_buffer("rest", torch.ones(labels))
+        columns = MAX_VALUES // (pixels * classes)
+        self.classes = classes
+        self.clusters = max(1, min(clusters, columns // (1 + rank)))
+        self.rank = max(1, min(rank, columns // self.clusters - 1, pixels))
+        count = classes * self.clusters
+        self.register_buffer("mean", torch.zeros(count, pixels))
+        self.register_buffer("basis", torch.zeros(pixels, count * self.rank))
+        self.register_buffer("variance", torch.ones(count, self.rank))
+        self.register_buffer("rest", torch.ones(count))
+        self.register_buffer("weight", torch.full((count,), 1 / count))
         levels = torch.stack([schedule.alpha, schedule.sigma]).float().to(self.mean.device)
         self.register_buffer("levels", levels, persistent=False)
 
     @torch.no_grad()
     def fit(self, images: Tensor, labels: Tensor) -> None:
-        """Measure the mean and the principal components of each class and of all images.
+        """Find the clusters of each class by k-means, and measure the mean and the principal components of each.
 
         Args:
             images: in the range of the network, float32[N,C,H,W].
             labels: int64[N].
         """
-        flat, count = images.flatten(1), len(self.mean)
-        for label in range(count):
-            chosen = flat if label == count - 1 else flat[labels == label]
-            # A class of one image has no variance: it takes that of all images.
-            self._fit_class(label, chosen if len(chosen) > 1 else flat)
+        flat = images.flatten(1)
+        self.weight.zero_()
+        for label in range(self.classes):
+            chosen = flat[labels == label]
+            # A class of one image has no variance: it takes that of all images. One of none has a weight, too, of which
+            # the null class sees nothing.
+            share = max(len(chosen) / len(flat), 1e-9)
+            if len(chosen) < 2:
+                chosen = flat
+            for k, members in enumerate(_clustered(chosen, self.clusters)):
+                self._fit_cluster(label * self.clusters + k, members)
+                self.weight[label * self.clusters + k] = share * len(members) / len(chosen)
 
-    def _fit_class(self, label: int, images: Tensor) -> None:
+    def _fit_cluster(self, cluster: int, images: Tensor) -> None:
         mean = images.mean(0)
         spread = (images - mean)[:: -(-len(images) // MAX_IMAGES)]
         total = spread.square().sum() / len(spread)
@@ -80,31 +100,62 @@ class GaussianDenoiser(nn.Module):
         variance = values[:rank].square() / len(spread)
         left = max(1, images.shape[1] - rank)
         rest = ((total - variance.sum()) / left).clamp(min=MIN_VARIANCE)
-        columns = slice(label * self.rank, label * self.rank + rank)
-        self.mean[label] = mean
+        columns = slice(cluster * self.rank, cluster * self.rank + rank)
+        self.mean[cluster] = mean
         self.basis[:, columns] = vectors[:, :rank]
-        self.variance[label] = rest
-        self.variance[label, :rank] = variance.clamp(min=MIN_VARIANCE)
-        self.rest[label] = rest
+        self.variance[cluster] = rest
+        self.variance[cluster, :rank] = variance.clamp(min=MIN_VARIANCE)
+        self.rest[cluster] = rest
 
     @torch.no_grad()
     def forward(self, x: Tensor, t: Tensor, label: Tensor) -> Tensor:
         """The expected velocity float32[B,C,H,W] for x float[B,C,H,W], t int64[B] and label int64[B]."""
         with torch.autocast(x.device.type, enabled=False):
             alpha, sigma = self.levels[:, t, None]
-            mean, variance, rest = self.mean[label], self.variance[label], self.rest[label, None]
-            y = x.flatten(1).float() - alpha * mean
-            # All classes in one product, of which each image takes its own: cheaper than to gather a basis for each.
-            of_class = torch.arange(len(self.mean), device=x.device) == label[:, None]
-            components = (y @ self.basis).unflatten(1, (len(self.mean), self.rank))
-            shared = _gain(rest, alpha, sigma)
-            gains = (_gain(variance, alpha, sigma) - shared)[:, None] * of_class[..., None]
-            velocity: Tensor = shared * y - sigma * mean + (components * gains).flatten(1) @ self.basis.T
+            flat, basis = x.flatten(1).float(), self.basis.view(-1, *self.variance.shape)
+            # All clusters in one product: cheaper than to gather those of each image's class. [B,clusters,rank]
+            of_mean = (self.mean.T[..., None] * basis).sum(0)
+            components = (flat @ self.basis).view(-1, *self.variance.shape) - alpha[..., None] * of_mean
+            square = flat.square().sum(1, keepdim=True) - 2 * alpha * (flat @ self.mean.T)
+            square = square + alpha**2 * self.mean.square().sum(1)
+
+            spread = alpha[..., None] ** 2 * self.variance + sigma[..., None] ** 2
+            spread_rest = alpha**2 * self.rest + sigma**2
+            beyond = square - components.square().sum(2)
+            exponent = beyond / spread_rest + (components.square() / spread).sum(2)
+            exponent = exponent + spread.log().sum(2) + (flat.shape[1] - self.rank) * spread_rest.log()
+            belongs = torch.arange(len(self.mean), device=x.device) // self.clusters == label[:, None]
+            belongs = belongs | (label[:, None] == self.classes)
+            posterior = (self.weight.log() - exponent / 2).masked_fill(~belongs, -torch.inf).softmax(1)
+
+            shared = _gain(self.rest, alpha, sigma)
+            gains = _gain(self.variance, alpha[..., None], sigma[..., None]) - shared[..., None]
+            velocity: Tensor = (posterior * shared).sum(1, keepdim=True) * flat
+            velocity = velocity - (posterior * (sigma + shared * alpha)) @ self.mean
+            velocity = velocity + (posterior[..., None] * gains * components).flatten(1) @ self.basis.T
         return velocity.view_as(x)
 
 
 def _gain(variance: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
     return alpha * sigma * (1 - variance) / (alpha**2 * variance + sigma**2)
+
+
+def _clustered(images: Tensor, clusters: int) -> list[Tensor]:
+    """Split float32[N,pixels] by k-means (Lloyd 1982) into at most so many clusters."""
+    count = min(clusters, len(images) // IMAGES_PER_CLUSTER)
+    if count < 2:
+        return [images]
+    order = torch.randperm(len(images), generator=torch.Generator("cpu").manual_seed(0), device="cpu")
+    some = images[order[:KMEANS_IMAGES]]
+    centres = some[:count]
+    for _ in range(KMEANS_ITERATIONS):
+        nearest = torch.cdist(some, centres).argmin(1)
+        sizes = torch.bincount(nearest, minlength=count)
+        sums = torch.zeros_like(centres).index_add_(0, nearest, some)
+        centres = torch.where(sizes[:, None] > 0, sums / sizes.clamp(min=1)[:, None], centres)
+    sizes = torch.bincount(torch.cdist(images, centres).argmin(1), minlength=count)
+    nearest = torch.cdist(images, centres[sizes >= IMAGES_PER_CLUSTER // 4]).argmin(1)
+    return [images[nearest == k] for k in range(int(nearest.max()) + 1)]
 
 
 class GaussianResidual(nn.Module):

@@ -116,7 +116,7 @@ def _settings(checkpoint: Checkpoint, halves: Halves) -> dict[str, object]:
         "model": {
             name: getattr(model, name)
             for name in ("network", "image_size", "sample_size", "channels", "num_classes", "widths", "blocks", "patch",
-                         "embedding", "norm", "gaussian_rank")
+                         "embedding", "norm", "gaussian_rank", "gaussian_clusters")
         },
         "parameterization": diffusion.parameterization,
         "clip_x0": diffusion.clip_x0,

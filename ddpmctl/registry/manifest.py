@@ -14,7 +14,7 @@ from ddpmctl.labels import class_names_problem
 from ddpmctl.parsing import parse
 from ddpmctl.plan import Plan
 
-SCHEMA = 5
+SCHEMA = 6
 MAX_BYTES = 1_000_000
 """Maximum size of a manifest; a larger file is not read."""
 

@@ -20,7 +20,10 @@ def describe_model(checkpoint: Checkpoint, last: Manifest) -> Iterator[tuple[str
     yield "images", f"{size}, {model.num_classes} classes: {', '.join(manifest.classes[:12])}"
     norm = ", BatchNorm" if model.norm == "batch" else ""
     widths = "-".join(map(str, model.widths))
-    gaussian = f", corrects a Gaussian denoiser of rank {model.gaussian_rank}" if model.gaussian_rank else ""
+    gaussian = ""
+    if model.gaussian_rank:
+        clusters = "" if model.gaussian_clusters == 1 else f" and {model.gaussian_clusters} clusters a class"
+        gaussian = f", corrects a Gaussian denoiser of rank {model.gaussian_rank}{clusters}"
     yield "network", f"{model.network}, {checkpoint.trained_parameters():,} parameters, widths {widths}{norm}{gaussian}"
     pixels = "" if diffusion.pixel_range == (-1, 1) else ", pixels from {:g} to {:g}".format(*diffusion.pixel_range)
     prediction = f"{diffusion.parameterization}-prediction"

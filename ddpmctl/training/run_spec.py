@@ -65,7 +65,7 @@ class RunSpec:
         patience: epochs without improvement before early stopping.
         target: prediction type: ``epsilon``, ``v`` or ``x0``.
         pixel_range: ``-1..1`` or ``0..1``.
-        gaussian_rank: components per class of the Gaussian denoiser that the network corrects; 0 for none.
+        gaussian_rank: components per cluster of the Gaussian denoiser that the network corrects; 0 for none.
         one_timestep: use one timestep for all images of a batch.
         name: of the model; generated from dataset and preset by default.
         force: overwrite a model of that name.
@@ -154,7 +154,7 @@ class RunSpec:
         if self.pixel_range is not None:
             given["diffusion"]["pixel_range"] = PIXEL_RANGES[self.pixel_range]
         if self.one_timestep:
-            given["training"] |= {"one_timestep": True, "stratified": False}
+            given["training"] |= {"one_timestep": True, "stratified": False, "focus_share": 0.0}
         if self.flip:
             given["training"]["flip"] = True
         try:

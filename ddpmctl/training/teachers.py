@@ -78,6 +78,7 @@ def _student_config(teacher: Checkpoint, steps: int) -> Config:
         decay=1.0 - config.training.warmup,
         label_dropout=0.0,
         stratified=True,
+        focus_share=0.0,
         one_timestep=False,
     )
     return replace(

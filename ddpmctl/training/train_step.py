@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ddpmctl.build import build_diffusion, build_network
 from ddpmctl.config import Config
-from ddpmctl.core.diffusion import Denoiser, stratified_timesteps
+from ddpmctl.core.diffusion import Denoiser, Focus, stratified_timesteps
 from ddpmctl.core.distillation import Distillation, Teacher
 from ddpmctl.core.ema import EMA
 from ddpmctl.core.gaussian import GaussianResidual
@@ -75,6 +75,7 @@ class TrainStep:
         self.diffusion = build_diffusion(config.diffusion).to(device)
         self.objective: Objective = self.diffusion
         self.timesteps = torch.arange(config.diffusion.timesteps, device=device)
+        self.focus = Focus(config.training.timestep_focus, config.training.focus_share)
         network = build_network(config)
         if isinstance(network, GaussianResidual):
             # On the CPU, in every process from the same images.
@@ -232,7 +233,7 @@ class TrainStep:
         count, timesteps = len(ids), len(self.timesteps)
         epsilon = torch.randn(x0.shape, generator=generator, dtype=torch.float32, device=device)
         if settings.stratified:
-            t = stratified_timesteps(count, timesteps, generator)
+            t = stratified_timesteps(count, timesteps, generator, self.focus)
         else:
             different = 1 if settings.one_timestep else count
             t = torch.randint(timesteps, (different,), generator=generator, device=device).expand(count)

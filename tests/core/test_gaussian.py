@@ -1,8 +1,11 @@
-"""The Gaussian denoiser against the conditional mean of a normal distribution by matrix inversion, in float64."""
+"""The Gaussian denoiser against the conditional mean of a mixture by matrix inversion and Bayes, in float64."""
+
+import math
 
 import pytest
 import torch
 from torch import Tensor
+from torch.distributions import MultivariateNormal
 from torch.testing import assert_close
 
 from ddpmctl.build import build_network
@@ -24,9 +27,9 @@ def images(count: int = 400) -> tuple[Tensor, Tensor]:
     return (values + 0.5 * label[:, None] - 0.3).view(-1, 1, SIDE, SIDE), label
 
 
-def fitted(rank: int, classes: int = 2) -> GaussianDenoiser:
+def fitted(rank: int, classes: int = 2, clusters: int = 1) -> GaussianDenoiser:
     torch.manual_seed(0)
-    made = GaussianDenoiser(SCHEDULE, PIXELS, classes, rank)
+    made = GaussianDenoiser(SCHEDULE, PIXELS, classes, rank, clusters)
     made.fit(*images())
     return made
 
@@ -42,26 +45,88 @@ def moments(values: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     return mean, vectors @ torch.diag(variances) @ vectors.T
 
 
-def velocity(x: Tensor, t: int, mean: Tensor, covariance: Tensor) -> Tensor:
-    """``E[v | x_t]`` from ``E[x_0 | x_t] = m + alpha S (alpha^2 S + sigma^2 I)^-1 (x_t - alpha m)``."""
+Cluster = tuple[float, Tensor, Tensor]
+"""Weight, mean and covariance."""
+
+
+def clusters_of(gaussian: GaussianDenoiser) -> list[Cluster]:
+    """What was fitted."""
+    found = []
+    for k, weight in enumerate(gaussian.weight.tolist()):
+        basis = gaussian.basis[:, k * gaussian.rank : (k + 1) * gaussian.rank].double()
+        rest = gaussian.rest[k].double()
+        covariance = basis @ torch.diag(gaussian.variance[k].double() - rest) @ basis.T + rest * torch.eye(PIXELS)
+        found.append((weight, gaussian.mean[k].double(), covariance))
+    return found
+
+
+def velocity(x: Tensor, t: int, clusters: list[Cluster]) -> Tensor:
+    """``E[v | x_t]`` from ``E[x_0 | x_t, k] = m + alpha S (alpha^2 S + sigma^2 I)^-1 (x_t - alpha m)`` and Bayes."""
     alpha, sigma = SCHEDULE.alpha[t], SCHEDULE.sigma[t]
-    of_x = alpha**2 * covariance + sigma**2 * torch.eye(PIXELS, dtype=torch.float64)
-    y = x.flatten(1).double() - alpha * mean
-    x0 = mean + torch.linalg.solve(of_x, (alpha * y).T).T @ covariance
-    epsilon = (x.flatten(1).double() - alpha * x0) / sigma
+    noisy = x.flatten(1).double()
+    densities, images = [], []
+    for weight, mean, covariance in clusters:
+        of_x = alpha**2 * covariance + sigma**2 * torch.eye(PIXELS, dtype=torch.float64)
+        densities.append(math.log(weight) + MultivariateNormal(alpha * mean, of_x).log_prob(noisy))
+        images.append(mean + torch.linalg.solve(of_x, (alpha * (noisy - alpha * mean)).T).T @ covariance)
+    x0 = torch.einsum("kn,knp->np", torch.stack(densities).softmax(0), torch.stack(images))
+    epsilon = (noisy - alpha * x0) / sigma
     expected: Tensor = alpha * epsilon - sigma * x0
     return expected.view_as(x)
 
 
 @pytest.mark.parametrize("rank", [16, 5])
 @pytest.mark.parametrize("t", [5, 300, 700, 990])
-def test_it_is_the_conditional_mean_of_each_class_and_of_all_images(rank: int, t: int) -> None:
+def test_it_is_the_conditional_mean_of_each_class_and_of_their_mixture(rank: int, t: int) -> None:
     gaussian, (values, labels) = fitted(rank), images()
     x = torch.randn(7, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(t))
-    for label, chosen in ((0, values[labels == 0]), (1, values[labels == 1]), (2, values)):
-        expected = velocity(x, t, *moments(chosen, rank))
+    zero, one = ((0.5, *moments(values[labels == label], rank)) for label in (0, 1))
+    for label, clusters in enumerate(([zero], [one], [zero, one])):
         found = gaussian(x, torch.full((7,), t), torch.full((7,), label))
-        assert_close(found.double(), expected, atol=2e-3, rtol=2e-3)
+        assert_close(found.double(), velocity(x, t, clusters), atol=2e-3, rtol=2e-3)
+
+
+@pytest.mark.parametrize("t", [5, 300, 700, 990])
+def test_a_class_may_have_several_clusters(t: int) -> None:
+    gaussian = fitted(5, clusters=3)
+    fitted_clusters = clusters_of(gaussian)
+    assert len(fitted_clusters) == 6
+    assert_close(gaussian.weight.view(2, 3).sum(1), torch.tensor([0.5, 0.5]))
+    x = torch.randn(7, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(t))
+    for label, clusters in enumerate((fitted_clusters[:3], fitted_clusters[3:], fitted_clusters)):
+        found = gaussian(x, torch.full((7,), t), torch.full((7,), label))
+        assert_close(found.double(), velocity(x, t, clusters), atol=2e-3, rtol=2e-3)
+
+
+def test_the_clusters_are_those_that_are_there() -> None:
+    """Three groups far apart, of which one is too small to be a cluster of its own."""
+    torch.manual_seed(0)
+    values = 0.1 * torch.randn(410, 1, SIDE, SIDE)
+    values[:200] += 1
+    values[200:400] -= 1
+    values[400:] += torch.tensor([3.0, -3.0]).repeat(8).view(1, 1, SIDE, SIDE)
+    gaussian = GaussianDenoiser(SCHEDULE, PIXELS, 1, 2, clusters=5)
+    gaussian.fit(values, torch.zeros(len(values), dtype=torch.int64))
+    used = gaussian.weight > 0
+    assert_close(gaussian.weight.sum(), torch.tensor(1.0))
+    assert (gaussian.weight[used] * 410 >= 16).all()
+    for side in (1.0, -1.0):
+        assert any(abs(float(mean.mean()) - side) < 0.15 for mean in gaussian.mean[used])
+
+
+def test_more_clusters_are_a_better_denoiser_of_images_in_clusters() -> None:
+    generator = torch.Generator().manual_seed(0)
+    centres = torch.randn(4, PIXELS, generator=generator)
+    values = centres[torch.arange(800) % 4] + 0.2 * torch.randn(800, PIXELS, generator=generator)
+    values, labels = values.view(-1, 1, SIDE, SIDE), torch.zeros(800, dtype=torch.int64)
+    noise, diffusion = torch.randn(values.shape, generator=generator), Diffusion(SCHEDULE, "v", clip_x0=False)
+    times = torch.full((800,), 500)
+    errors = []
+    for clusters in (1, 4):
+        gaussian = GaussianDenoiser(SCHEDULE, PIXELS, 1, 2, clusters)
+        gaussian.fit(values, labels)
+        errors.append(float(diffusion.loss(gaussian, values, times, noise, labels).mean()))
+    assert errors[1] < 0.8 * errors[0]
 
 
 def test_the_images_of_a_batch_have_noise_levels_and_classes_of_their_own() -> None:
@@ -79,9 +144,9 @@ def test_no_other_linear_prediction_is_better_on_its_own_images() -> None:
     for t in (100, 500, 900):
         times = torch.full((len(values),), t)
         own = diffusion.loss(gaussian, values, times, noise, labels).mean()
-        pooled = diffusion.loss(gaussian, values, times, noise, torch.full_like(labels, 2)).mean()
+        other = diffusion.loss(gaussian, values, times, noise, 1 - labels).mean()
         scaled = diffusion.loss(lambda x, t, label: 1.05 * gaussian(x, t, label), values, times, noise, labels).mean()
-        assert own < pooled
+        assert own < other
         assert own < scaled
 
 
@@ -93,9 +158,11 @@ def test_a_class_of_one_image_is_as_all_images_and_one_of_none_too() -> None:
     labels[4] = 1
     gaussian.fit(values, labels)
     x, t = torch.randn(2, 1, SIDE, SIDE), torch.tensor([300, 600])
-    alone, of_none, of_all = (gaussian(x, t, torch.tensor([label, label])) for label in (1, 3, 4))
-    assert_close(alone, of_all, atol=1e-3, rtol=1e-3)
-    assert_close(of_none, of_all, atol=1e-3, rtol=1e-3)
+    alone, of_none = (gaussian(x, t, torch.tensor([label, label])) for label in (1, 3))
+    expected = torch.cat([velocity(x[k : k + 1], int(t[k]), [(1.0, *moments(values, 3))]) for k in range(2)])
+    for found in (alone, of_none):
+        assert_close(found.double(), expected, atol=1e-3, rtol=1e-3)
+    assert torch.isfinite(gaussian(x, t, torch.tensor([4, 4]))).all()
     assert all(torch.isfinite(tensor).all() for tensor in gaussian.state_dict().values())
 
 
@@ -107,10 +174,16 @@ def test_equal_images_are_no_division_by_zero() -> None:
 
 
 def test_many_classes_share_the_components() -> None:
-    assert GaussianDenoiser(SCHEDULE, 1024, 10, 128).rank == 128
-    assert GaussianDenoiser(SCHEDULE, 1024, 61, 128).rank == 1408 // 62
-    assert GaussianDenoiser(SCHEDULE, 12288, 10, 128).rank == MAX_VALUES // (12288 * 11) == 10
-    assert GaussianDenoiser(SCHEDULE, 1024, 5000, 128).rank == 1
+    def shape(pixels: int, classes: int) -> tuple[int, int]:
+        made = GaussianDenoiser(SCHEDULE, pixels, classes, 16, 8)
+        assert made.mean.numel() + made.basis.numel() <= max(MAX_VALUES, 2 * pixels * classes)
+        return made.clusters, made.rank
+
+    assert shape(1024, 10) == (8, 16)
+    assert shape(1024, 26) == (3, 16)
+    assert shape(1024, 47) == (1, 16)
+    assert shape(12288, 10) == (1, 10)
+    assert shape(1024, 5000) == (1, 1)
 
 
 @pytest.mark.parametrize("target", ["v", "epsilon", "x0"])

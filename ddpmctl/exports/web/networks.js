@@ -214,8 +214,8 @@ function maxPool(x) {
 }
 
 /**
- * A network that corrects the best denoiser of images whose classes are Gaussian: it is given the denoiser's velocity
- * as channels, and adds to it.
+ * A network that corrects the best denoiser of images whose classes are mixtures of Gaussians: it is given the denoiser's
+ * velocity as channels, and adds to it.
  */
 class GaussianResidual {
   /** @param {Multiplier} multiplier @param {Weights} weights @param {PageModel} page */
@@ -226,36 +226,73 @@ class GaussianResidual {
     this.basis = of.get("basis");
     this.variance = of.get("variance");
     this.rest = of.get("rest").data;
+    this.weight = of.get("weight").data;
     this.page = page;
   }
 
+  /** The clusters of a class; those of the null class are all. @param {number} label @returns {[number, number]} */
+  clustersOf(label) {
+    const [count, classes] = [this.mean.shape[0], this.page.model.num_classes];
+    const each = count / classes;
+    return label === classes ? [0, count] : [label * each, (label + 1) * each];
+  }
+
   /**
-   * The expected velocity: `v = -s m + U diag(a s (1 - w) / (a^2 w + s^2)) U^T (x - a m)`.
+   * The expected velocity, `sum_k p(k | x) (-s m + U diag(a s (1 - w) / (a^2 w + s^2)) U^T (x - a m))`.
    *
    * @param {Tensor} x @param {number} alpha @param {number} sigma @param {number} label @returns {Tensor}
    */
   velocity(x, alpha, sigma, label) {
-    const [labels, pixels] = this.mean.shape;
-    const rank = this.variance.shape[1];
+    const pixels = this.mean.shape[1];
+    const [count, rank] = this.variance.shape;
+    const [first, end] = this.clustersOf(label);
     /** @type {(w: number) => number} */
     const gain = (w) => (alpha * sigma * (1 - w)) / (alpha * alpha * w + sigma * sigma);
-    const shared = gain(this.rest[label]);
-    const mean = this.mean.data.subarray(label * pixels, (label + 1) * pixels);
-    const y = x.data.map((value, i) => value - alpha * mean[i]);
-    const components = new Float64Array(rank);
+    /** @type {(w: number) => number} */
+    const variance = (w) => alpha * alpha * w + sigma * sigma;
+    const width = (end - first) * rank;
+    const components = new Float64Array(width);
+    const square = new Float64Array(end - first);
     for (let i = 0; i < pixels; i++) {
-      const row = (i * labels + label) * rank;
-      for (let r = 0; r < rank; r++) components[r] += y[i] * this.basis.data[row + r];
+      const row = (i * count + first) * rank;
+      for (let k = first; k < end; k++) {
+        const y = x.data[i] - alpha * this.mean.data[k * pixels + i];
+        const at = (k - first) * rank;
+        square[k - first] += y * y;
+        for (let r = at; r < at + rank; r++) components[r] += y * this.basis.data[row + r];
+      }
     }
-    for (let r = 0; r < rank; r++) components[r] *= gain(this.variance.data[label * rank + r]) - shared;
-    const v = new Float32Array(pixels);
-    for (let i = 0; i < pixels; i++) {
-      const row = (i * labels + label) * rank;
-      let sum = shared * y[i] - sigma * mean[i];
-      for (let r = 0; r < rank; r++) sum += components[r] * this.basis.data[row + r];
-      v[i] = sum;
+    const exponents = square.map((all, k) => {
+      const rest = variance(this.rest[first + k]);
+      let beyond = all;
+      let exponent = (pixels - rank) * Math.log(rest);
+      for (let r = 0; r < rank; r++) {
+        const own = variance(this.variance.data[(first + k) * rank + r]);
+        const energy = components[k * rank + r] ** 2;
+        beyond -= energy;
+        exponent += energy / own + Math.log(own);
+      }
+      return Math.log(this.weight[first + k]) - (exponent + beyond / rest) / 2;
+    });
+    const highest = exponents.reduce((a, b) => Math.max(a, b));
+    const likely = exponents.map((exponent) => Math.exp(exponent - highest));
+    const total = likely.reduce((a, b) => a + b);
+    const v = new Float64Array(pixels);
+    for (let k = first; k < end; k++) {
+      const posterior = likely[k - first] / total;
+      if (posterior < 1e-9) continue;
+      const shared = gain(this.rest[k]);
+      const at = (k - first) * rank;
+      for (let r = 0; r < rank; r++) components[at + r] *= gain(this.variance.data[k * rank + r]) - shared;
+      for (let i = 0; i < pixels; i++) {
+        const mean = this.mean.data[k * pixels + i];
+        const row = (i * count + k) * rank;
+        let sum = shared * (x.data[i] - alpha * mean) - sigma * mean;
+        for (let r = 0; r < rank; r++) sum += components[at + r] * this.basis.data[row + r];
+        v[i] += posterior * sum;
+      }
     }
-    return new Tensor(v, x.channels, x.height, x.width);
+    return new Tensor(Float32Array.from(v), x.channels, x.height, x.width);
   }
 
   /** The model output. @param {Tensor} x @param {number} t @param {number} label @returns {Tensor} */

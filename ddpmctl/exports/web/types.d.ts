@@ -12,6 +12,7 @@ interface ModelSettings {
   embedding: number;
   norm: "group" | "batch";
   gaussian_rank: number;
+  gaussian_clusters: number;
 }
 
 interface SamplingSettings {
