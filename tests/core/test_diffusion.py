@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.testing import assert_close
 
-from ddpmctl.core.diffusion import PARAMETERIZATIONS, Diffusion, stratified_timesteps
+from ddpmctl.core.diffusion import PARAMETERIZATIONS, Diffusion, Focus, stratified_timesteps
 from ddpmctl.core.schedule import SCHEDULES, cosine, linear
 
 from . import oracle
@@ -149,6 +149,23 @@ def test_each_stratified_timestep_alone_is_uniform() -> None:
         counts = torch.bincount(draws[:, position], minlength=20).double()
         # Chi-squared with 19 degrees of freedom exceeds 50 once in 7,000 times.
         assert ((counts - 200) ** 2 / 200).sum() < 50
+
+
+def test_half_of_the_timesteps_are_drawn_from_the_focus_and_half_from_all() -> None:
+    generator = torch.Generator().manual_seed(0)
+    focus = Focus((0.2, 0.6), 0.5)
+    draws = torch.cat([stratified_timesteps(100, 1000, generator, focus) for _ in range(200)])
+    shares = torch.histc(draws.float(), 10, 0, 1000) / len(draws)
+    expected = torch.tensor([0.05, 0.05, *[0.05 + 0.5 / 4] * 4, 0.05, 0.05, 0.05, 0.05])
+    assert_close(shares, expected, atol=0.004, rtol=0)
+    assert (int(draws.min()), int(draws.max())) == (0, 999)
+    within = stratified_timesteps(1000, 1000, generator, Focus((0.2, 0.6), 1.0))
+    assert within.sort().values[[0, -1]].tolist() == pytest.approx([200, 599], abs=1)
+
+
+def test_a_focus_of_no_share_is_no_focus() -> None:
+    u = torch.rand(1000)
+    assert_close(Focus((0.3, 0.4), 0.0).quantile(u), u)
 
 
 def test_stratified_timesteps_are_in_no_order() -> None:

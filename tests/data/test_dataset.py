@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from torchvision import transforms
 
@@ -88,6 +90,24 @@ def test_an_unknown_dataset_is_refused(typed: str, hint: str | None) -> None:
 def test_mnist_takes_no_argument() -> None:
     with pytest.raises(UsageError, match=r"^the dataset mnist takes no argument, got '100'$"):
         load_dataset("mnist:100", 32)
+
+
+@given(st.lists(st.integers(0, 40), min_size=1, max_size=12).filter(any), st.integers(1, 500))
+def test_labels_are_drawn_in_the_proportions_of_the_set(sizes: list[int], count: int) -> None:
+    labels = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
+    images = torch.zeros(len(labels), 1, 1, 1, dtype=torch.uint8)
+    data = Dataset("made", images, labels, tuple(map(str, range(len(sizes)))))
+    drawn = data.proportional_labels(count)
+    assert len(drawn) == count
+    for label, size in enumerate(sizes):
+        assert abs(drawn.count(label) - count * size / len(labels)) < 1
+        # Any beginning of the list is mixed, too: sheets show it.
+        assert abs(drawn[: count // 2].count(label) - drawn.count(label) / 2) <= 1
+
+
+def test_equal_classes_take_turns() -> None:
+    data = load_dataset("strokes:100", 32)
+    assert data.proportional_labels(30) == [k % 10 for k in range(30)]
 
 
 @pytest.mark.parametrize("size", [28, 32, 64, 16])
