@@ -27,7 +27,7 @@ def classic_config() -> Config:
 CONFIGS = {
     "guided": tiny_config(model={"widths": [16, 32, 32], "patch": 2}),
     "gaussian": tiny_config(
-        model={"gaussian_rank": 8, "blocks": 2},
+        model={"gaussian_rank": 8, "gaussian_clusters": 3, "blocks": 2},
         diffusion={"parameterization": "epsilon", "schedule": "linear", "clip_x0": False},
     ),
     "batch": tiny_config(
@@ -44,7 +44,7 @@ def halves(config: Config) -> dict[str, NDArray[Any]]:
     """Random weights that half precision does not change."""
     weights = {name: array.astype(np.float16).astype(np.float32) for name, array in random_weights(config).items()}
     for name, array in weights.items():
-        if name.endswith(("running_var", "variance", "rest")):
+        if name.endswith(("running_var", "variance", "rest", "gaussian.weight")):
             weights[name] = np.abs(array) + np.float32(0.25)
             weights[name] = weights[name].astype(np.float16).astype(np.float32)
         if name.endswith(("embedding.label.weight", "label_embedding.weight")):
