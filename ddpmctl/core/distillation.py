@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ddpmctl.core.diffusion import PARAMETERIZATIONS, Denoiser, Diffusion
 from ddpmctl.core.guidance import guided
@@ -65,14 +66,15 @@ class Distillation:
         self._table = torch.cat([table, torch.tensor([[1.0], [0.0]])], dim=1).to(device)
 
     def loss(self, model: Denoiser, x0: Tensor, t: Tensor, epsilon: Tensor, label: Tensor) -> Tensor:
-        """The loss against the teacher's target: float32[B]; arguments as for `Diffusion.loss`."""
+        """Squared error of the model output, averaged over pixels: float32[B]; arguments as for `Diffusion.loss`."""
         alpha, sigma = self._alpha_sigma(t)
         x = alpha * x0 + sigma * epsilon
         with torch.no_grad():
             target_x0 = self.target(x, t, label)
+            of_noise = (x - alpha * target_x0) / sigma
             to_output = PARAMETERIZATIONS[self.diffusion.parameterization].to_model_output
-            target = to_output(target_x0, (x - alpha * target_x0) / sigma, alpha, sigma)
-        return self.diffusion.squared_error(model(x, t, label).float(), target, x, target_x0, alpha, sigma)
+            target = to_output(target_x0, of_noise, alpha, sigma)
+        return F.mse_loss(model(x, t, label).float(), target, reduction="none").mean(dim=(1, 2, 3))
 
     def target(self, x: Tensor, t: Tensor, label: Tensor) -> Tensor:
         """The clean images ``x~`` from which one DDIM step arrives where the teacher's steps do: float32[B,C,H,W]."""

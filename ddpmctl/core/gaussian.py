@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from ddpmctl.core.diffusion import Parameterization
 from ddpmctl.core.schedule import Schedule
 
-MAX_VALUES = 1408 * 32 * 32
+MAX_VALUES = 2816 * 32 * 32
 """Values of all means and principal components together: with more classes or pixels, each class has fewer."""
 
 IMAGES_PER_CLUSTER = 64
