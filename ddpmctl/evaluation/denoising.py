@@ -24,6 +24,16 @@ def check_denoiser(checkpoint: Checkpoint, task: str) -> None:
         )
 
 
+def check_classifier(checkpoint: Checkpoint) -> None:
+    """Check that a model tells classes apart by its denoising."""
+    check_denoiser(checkpoint, "classifier")
+    if len(checkpoint.manifest.classes) < 2:
+        raise UsageError(
+            f"'{public_name(checkpoint)}' has only one class, so there is nothing to classify",
+            "use a model of several classes: ddpmctl models",
+        )
+
+
 class Denoising:
     """The clean images that a model predicts from noisy ones at any timesteps, in batches.
 

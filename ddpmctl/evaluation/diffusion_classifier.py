@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ddpmctl.config import check_seed
 from ddpmctl.core.noise import normal
-from ddpmctl.evaluation.denoising import Denoising, check_denoiser
+from ddpmctl.evaluation.denoising import Denoising, check_classifier
 from ddpmctl.sampling.engine import Engine
 
 LOG_SNR = (0.5, -3.5)
@@ -71,7 +71,7 @@ def classify(
         seed: of the noise, which all images share: the class of an image does not depend on the others.
         progress: called with the number of finished images and their total.
     """
-    check_denoiser(engine.checkpoint, "classifier")
+    check_classifier(engine.checkpoint)
     denoising = Denoising(engine)
     t = torch.cat([timesteps_at(engine, LOG_SNR, draws) for draws, _ in rounds])
     noise = shared_noise(denoising, seed, len(t))
@@ -124,7 +124,7 @@ def error_map(engine: Engine, image: Tensor, seed: int = 0) -> tuple[Tensor, Ten
     Args:
         image: uint8[C,S,S] at the resolution of the network.
     """
-    check_denoiser(engine.checkpoint, "classifier")
+    check_classifier(engine.checkpoint)
     denoising, classes = Denoising(engine), engine.config.model.num_classes
     t = timesteps_at(engine, MAP_LOG_SNR, MAP_TIMESTEPS)
     noise = shared_noise(denoising, seed, len(t) * MAP_DRAWS)

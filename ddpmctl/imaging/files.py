@@ -3,7 +3,7 @@
 import io
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,10 +77,17 @@ def png(image: Images, provenance: Provenance | None = None) -> bytes:
     return data.getvalue()
 
 
-def npz(images: Images, labels: list[int], seeds: list[int], provenance: Provenance | None = None) -> bytes:
-    """Images uint8[N,..], labels int64[N] and seeds int64[N] as a compressed NumPy archive."""
+def npz(
+    images: Images,
+    labels: Sequence[int],
+    seeds: Sequence[int],
+    classes: Sequence[str],
+    provenance: Provenance | None = None,
+) -> bytes:
+    """Images uint8[N,..], labels int64[N], seeds int64[N] and the names by label as a compressed NumPy archive."""
     data = io.BytesIO()
     arrays: dict[str, Any] = {"labels": np.array(labels, np.int64), "seeds": np.array(seeds, np.int64)}
+    arrays["classes"] = np.array(classes, np.str_)
     if provenance:
         arrays[KEY] = np.array(provenance.to_json())
     np.savez_compressed(data, images=images, **arrays)

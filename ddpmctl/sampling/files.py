@@ -89,7 +89,8 @@ def save_images(
     if paths[0].suffix.lower() == ".npz":
         seeds = [request.seed + k for k in range(len(images))]
         provenance = image_provenance(request, enlargement, archive=True)
-        write_atomic(paths[0], npz(images, list(request.labels), seeds, provenance))
+        classes = request.checkpoint.manifest.classes
+        write_atomic(paths[0], npz(images, request.labels, seeds, classes, provenance))
         return
     for k, (path, image) in enumerate(zip(paths, images, strict=True)):
         write_atomic(path, png(image, image_provenance(request.slice(k), enlargement)))

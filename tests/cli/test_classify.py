@@ -114,6 +114,17 @@ def test_a_distilled_model_is_refused_and_its_teacher_named(here: Cli, pictures:
     assert "'tiny'" in hint
 
 
+def test_a_model_of_one_class_has_nothing_to_classify(
+    here: Cli, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DDPMCTL_HOME", str(pictures))
+    only = tiny_config(model={"num_classes": 1})
+    register_random(Registry(pictures), "only", only, classes=("one",))
+    error, hint = complaint(here("classify", "1.png"), 2)
+    assert error == "'only' has only one class, so there is nothing to classify"
+    assert hint == "use a model of several classes: ddpmctl models"
+
+
 def test_a_classic_model_classifies(here: Cli, pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DDPMCTL_HOME", str(pictures))
     register_random(Registry(pictures), "classic", load_preset("classic").config, scale=0.02)

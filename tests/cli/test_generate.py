@@ -107,7 +107,7 @@ def test_in_batches_of_one_size_an_image_is_the_same_bit_for_bit(tiny_here: Cli,
     assert np.array_equal(arrays(tmp_path / "one.npz")["images"][1], arrays(tmp_path / "other.npz")["images"][0])
 
 
-def test_an_archive_holds_images_labels_and_seeds(tiny_here: Cli, tmp_path: Path) -> None:
+def test_an_archive_holds_images_labels_seeds_and_the_names_of_classes(tiny_here: Cli, tmp_path: Path) -> None:
     done = tiny_here("generate", "8", "three", "-n", 2, "--seed", 9, "-o", "x.npz")
     assert done.stdout == "x.npz\n"
     assert list(tree(tmp_path)) == ["x.npz"]
@@ -118,7 +118,9 @@ def test_an_archive_holds_images_labels_and_seeds(tiny_here: Cli, tmp_path: Path
         "images": ((4, 32, 32), "uint8"),
         "labels": ((4,), "int64"),
         "seeds": ((4,), "int64"),
+        "classes": ((10,), "<U5"),
     }
+    assert held["classes"].tolist()[:4] == ["zero", "one", "two", "three"]
     assert held["labels"].tolist() == [8, 8, 3, 3]
     assert held["seeds"].tolist() == [9, 10, 11, 12]
 

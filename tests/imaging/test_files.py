@@ -24,13 +24,15 @@ def test_a_png_holds_the_pixels(shape: tuple[int, ...]) -> None:
 
 def test_an_array_holds_images_labels_and_seeds() -> None:
     images = noise(2, 32, 32)
-    with np.load(io.BytesIO(npz(images, [8, 3], [7, 2**62]))) as read:
+    with np.load(io.BytesIO(npz(images, [8, 3], [7, 2**62], ("zero", "été")))) as read:
         arrays = dict(read)
     assert {name: (array.dtype, array.shape) for name, array in arrays.items()} == {
         "images": (np.uint8, (2, 32, 32)),
         "labels": (np.int64, (2,)),
         "seeds": (np.int64, (2,)),
+        "classes": (np.dtype("U4"), (2,)),
     }
+    assert arrays["classes"].tolist() == ["zero", "été"]
     assert np.array_equal(arrays["images"], images)
     assert (arrays["labels"].tolist(), arrays["seeds"].tolist()) == ([8, 3], [7, 2**62])
 

@@ -60,11 +60,11 @@ def classify(
         check_target(output, [".png"])
     checkpoint = open_model(model)
     # Imported late: importing torch takes a second.
-    from ddpmctl.evaluation.denoising import check_denoiser
+    from ddpmctl.evaluation.denoising import check_classifier
     from ddpmctl.evaluation.pictures import classify_pictures, draw_error_maps, read_pictures
     from ddpmctl.sampling.engine import Engine
 
-    check_denoiser(checkpoint, "classifier")
+    check_classifier(checkpoint)
     drawings = read_pictures(checkpoint, images, fit, invert=invert)
     engine = Engine(checkpoint, device, precision)
     with task_bars(out) as progress:
