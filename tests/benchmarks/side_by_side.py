@@ -40,7 +40,7 @@ def compare(data_dir: Path, minutes: float, count: int, names: list[str]) -> Non
             ran = run(*command, "--minutes", minutes, "-n", count, "-o", archive)
             told = json.loads(ran.stdout.splitlines()[-1])
             images = np.load(archive)["images"]
-        report = evaluator.measure(images, labels_of(count))
+        report = evaluator.measure(images, evaluator.train.proportional_labels(count))
         row = [
             name, f"{told['trained'] / told['seconds']:.0f}", f"{report.accuracy:.1%}", f"{report.frechet.value:.3g}",
             f"{report.frechet.ratio:.2f}", told["sampler"], f"{told['sampled_per_second']:.3g}", f"{ran.peak:,.0f}",
@@ -52,9 +52,10 @@ def compare(data_dir: Path, minutes: float, count: int, names: list[str]) -> Non
 def one(data_dir: Path, name: str, minutes: float, count: int, archive: Path) -> None:
     """Train one contender, keep its digits, and print what it took."""
     contender = CONTENDERS[name](data_dir)
+    labels = load_dataset("mnist", 32, data_dir).proportional_labels(count)
     trained, seconds = contender.train(60 * minutes)
     started = time.perf_counter()
-    images = in_batches(contender, labels_of(count))
+    images = in_batches(contender, labels)
     per_second = count / (time.perf_counter() - started)
     np.savez(archive, images=images)
     told = {"trained": trained, "seconds": seconds, "sampled_per_second": per_second, "sampler": contender.sampler}

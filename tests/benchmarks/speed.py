@@ -130,7 +130,8 @@ def sampling(data_dir: Path, count: int) -> None:
         )
         checkpoint = Registry(Path(folder)).open(None)
         fast, full = Engine(checkpoint, "cpu"), Engine(checkpoint, "cpu", "fp32")
-        evaluator, labels = make_evaluator(data_dir), labels_of(count)
+        evaluator = make_evaluator(data_dir)
+        labels = evaluator.train.proportional_labels(count)
         way = fast.request([0]).sampling
         chain = full.request([0], sampler="ddpm", steps=1000).sampling
         rows, rates = [], []
