@@ -41,7 +41,8 @@ def test_what_the_model_is(tiny: Cli, tiny_home: Path, tmp_path: Path) -> None:
     assert re.fullmatch(r"tiny, created (just now|\d+ (s|min|h) ago)", said.pop("model"))
     assert said.pop("images") == ("32x32 grey, 10 classes: zero, one, two, three, four, five, six, seven, eight, nine")
     widths = "-".join(map(str, config.model.widths))
-    gaussian = f"corrects a Gaussian denoiser of rank {config.model.gaussian_rank}"
+    clusters = f"rank {config.model.gaussian_rank} and {config.model.gaussian_clusters} clusters a class"
+    gaussian = f"corrects a Gaussian denoiser of {clusters}"
     trained = sum(array.size for name, array in checkpoint.weights().items() if not name.startswith("gaussian."))
     assert said.pop("network") == f"unet, {trained:,} parameters, widths {widths}, {gaussian}"
     assert (

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from ddpmctl.registry.manifest import SCHEMA
 from tests.builders import rewrite_manifest
 from tests.conftest import Cli, Result, clean_environment
 
@@ -461,7 +462,7 @@ def test_weights_that_are_not_those_of_the_manifest(
         (lambda text: text[:400], ".+"),
         (lambda text: "", ".+"),
         (lambda text: "[]", "it is not a JSON object"),
-        (lambda text: text.replace('"schema": 5', '"schema": 99'), ".*schema 99.*upgrade ddpmctl"),
+        (lambda text: text.replace(f'"schema": {SCHEMA}', '"schema": 99'), ".*schema 99.*upgrade ddpmctl"),
         (lambda text: text.replace('"created"', '"erected"'), ".*missing required field `created`.*"),
         (
             lambda text: text.replace('"timesteps": 1000', '"timesteps": "many"'),

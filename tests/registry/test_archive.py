@@ -18,6 +18,7 @@ from ddpmctl.errors import CheckpointError, UsageError
 from ddpmctl.exports.api import export
 from ddpmctl.registry import Registry
 from ddpmctl.registry.archive import import_archive
+from ddpmctl.registry.manifest import SCHEMA
 from tests.builders import WEIGHTS, register, reseal
 
 from .support import tree
@@ -141,8 +142,8 @@ ONLY = "it must contain exactly weights.safetensors, manifest.json, history.csv"
         (manifest_with('"sha256": "', '"sha256": "0'), "sha256 must be 64 hexadecimal digits"),
         (manifest_with('"parameters": 6', '"parameters": 7'), "weights.safetensors: it does not contain 7 parameters"),
         (
-            manifest_with('"schema": 5', '"schema": 6'),
-            "it has schema 6 but this ddpmctl supports up to 5: upgrade ddpmctl",
+            manifest_with(f'"schema": {SCHEMA}', f'"schema": {SCHEMA + 1}'),
+            f"it has schema {SCHEMA + 1} but this ddpmctl supports up to {SCHEMA}: upgrade ddpmctl",
         ),
     ],
 )
@@ -193,7 +194,7 @@ def test_an_archive_is_plain(packed: Path) -> None:
 
     with zipfile.ZipFile(io.BytesIO(packed.read_bytes())) as archive:
         assert np.array_equal(load(archive.read("weights.safetensors"))["layer"], WEIGHTS["layer"])
-        assert json.loads(archive.read("manifest.json"))["schema"] == 5
+        assert json.loads(archive.read("manifest.json"))["schema"] == SCHEMA
         assert archive.read("history.csv") == b"epoch,step\n1,10\n"
 
 

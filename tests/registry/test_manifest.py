@@ -10,6 +10,7 @@ import pytest
 
 from ddpmctl.errors import CheckpointError
 from ddpmctl.registry import Manifest, Registry
+from ddpmctl.registry.manifest import SCHEMA
 from tests.builders import register, reseal
 
 from .test_checkpoint import truncated
@@ -82,11 +83,14 @@ def without(name: str) -> Callable[[dict[str, Any]], object]:
     ("edit", "complaint"),
     [
         (lambda values: [values], "it is not a JSON object"),
-        (edited(schema=6), "it has schema 6 but this ddpmctl supports up to 5: upgrade ddpmctl"),
-        (lambda values: {"schema": 99}, "it has schema 99 but this ddpmctl supports up to 5: upgrade ddpmctl"),
         (
-            edited(schema=4),
-            "it has schema 4 and was written by an earlier version of ddpmctl: train the model again",
+            edited(schema=SCHEMA + 1),
+            f"it has schema {SCHEMA + 1} but this ddpmctl supports up to {SCHEMA}: upgrade ddpmctl",
+        ),
+        (lambda values: {"schema": 99}, f"it has schema 99 but this ddpmctl supports up to {SCHEMA}: upgrade ddpmctl"),
+        (
+            edited(schema=SCHEMA - 1),
+            f"it has schema {SCHEMA - 1} and was written by an earlier version of ddpmctl: train the model again",
         ),
         (edited(schema=0), "it has no valid schema version"),
         (edited(schema="1"), "it has no valid schema version"),
