@@ -87,7 +87,10 @@ def without(name: str) -> Callable[[dict[str, Any]], object]:
             edited(schema=SCHEMA + 1),
             f"it has schema {SCHEMA + 1} but this ddpmctl supports up to {SCHEMA}: upgrade ddpmctl",
         ),
-        (lambda values: {"schema": 99}, f"it has schema 99 but this ddpmctl supports up to {SCHEMA}: upgrade ddpmctl"),
+        (
+            lambda values: {"schema": 99},
+            f"it has schema 99 but this ddpmctl supports up to {SCHEMA}: upgrade ddpmctl",
+        ),
         (
             edited(schema=SCHEMA - 1),
             f"it has schema {SCHEMA - 1} and was written by an earlier version of ddpmctl: train the model again",
