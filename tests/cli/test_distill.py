@@ -33,7 +33,7 @@ def test_a_student_is_a_model_like_any_other(at_school: Cli, school: Path, tmp_p
     teacher = tiny_checkpoint(school)
     shown = at_school("inspect", "tiny-4step-1").stdout
     digest = teacher.digest[:12]
-    assert f"tiny, digest {digest}, 3 steps of the teacher in each of its 4, guidance 1.5 built in" in shown
+    assert f"tiny, digest {digest}, 3 steps of the teacher in each of its 4, guidance 1.8 built in" in shown
     assert "ddim, 4 steps, no guidance" in shown
     settings = reported(at_school("inspect", "tiny-4step-1", "--json"), "inspect")["config"]["distillation"]
     assert (settings["teacher"], settings["digest"], settings["steps"]) == ("tiny", teacher.digest, 4)

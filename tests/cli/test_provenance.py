@@ -54,7 +54,7 @@ def test_every_picture_tells_all_that_made_it_and_its_command_makes_it_again(
 def test_a_person_reads_the_same(tiny_here: Cli) -> None:
     assert tiny_here(*MADE["eight.png"]).returncode == 0
     told = tiny_here("inspect", "eight.png").stdout
-    sampling = "dpmpp-sde, 12 steps, guidance 1.5"
+    sampling = "dpmpp-sde, 12 steps, guidance 1.8"
     for words in ("eight.png, image", "tiny, in the registry", "seed", sampling, "x 2 (cubic)"):
         assert words in told
 
