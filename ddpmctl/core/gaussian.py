@@ -113,8 +113,9 @@ class GaussianDenoiser(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             alpha, sigma = self.levels[:, t, None]
             flat, count = x.flatten(1).float(), len(self.mean)
-            if x.device.type == "cpu" and not torch.compiler.is_compiling():
-                # A class at a time, with its own clusters: a tenth of the arithmetic.
+            if self.training and x.device.type == "cpu" and not torch.compiler.is_compiling():
+                # A class at a time, with its own clusters: a tenth of the arithmetic. Not in sampling, where the bits
+                # of an image may not depend on the labels of the others.
                 velocity = torch.empty_like(flat)
                 for each in sorted(set(label.tolist())):
                     rows = (label == each).nonzero()[:, 0]
@@ -122,7 +123,7 @@ class GaussianDenoiser(nn.Module):
                     part = slice(0, count) if each == self.classes else slice(first, first + self.clusters)
                     velocity[rows] = self._velocity(flat[rows], alpha[rows], sigma[rows], part)
             else:
-                # All clusters in one product: a graph cannot depend on the labels.
+                # All clusters in one product, of a shape that does not depend on the labels: so a graph can hold it.
                 belongs = torch.arange(count, device=x.device) // self.clusters == label[:, None]
                 belongs = belongs | (label[:, None] == self.classes)
                 velocity = self._velocity(flat, alpha, sigma, slice(0, count), belongs)
