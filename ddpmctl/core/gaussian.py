@@ -81,9 +81,9 @@ class GaussianDenoiser(nn.Module):
         self.weight.zero_()
         for label in range(self.classes):
             chosen = flat[labels == label]
-            # A class of one image has no variance: it takes that of all images. One of none has a weight, too, of which
-            # the null class sees nothing.
-            share = max(len(chosen) / len(flat), 1e-9)
+            # A class of one image has no variance: it takes that of all images. One of none has a weight, too, too
+            # small for the null class to see it and large enough for half precision.
+            share = max(len(chosen) / len(flat), 1e-5)
             if len(chosen) < 2:
                 chosen = flat
             for k, members in enumerate(_clustered(chosen, self.clusters)):
