@@ -137,7 +137,11 @@ class GaussianDenoiser(nn.Module):
             alpha: float32[B,1], as ``sigma``.
             belongs: which of these clusters are those of the image, bool[B,K]; all when None.
         """
-        mean, variance, rest = self.mean[part], self.variance[part], self.rest[part]
+        # Images have much in common, their background above all. Without it the squares are a tenth, and so is what
+        # rounding does to the likelihoods, which divide them by small variances.
+        common = self.mean.mean(0)
+        mean, variance, rest = self.mean[part] - common, self.variance[part], self.rest[part]
+        x = x - alpha * common
         basis = self.basis[:, part.start * self.rank : part.stop * self.rank]
         # x - alpha m is never made for every cluster: its components and its square follow from products with x.
         of_mean = torch.bmm(mean[:, None], basis.view(-1, *variance.shape).permute(1, 0, 2))[:, 0]
@@ -156,7 +160,7 @@ class GaussianDenoiser(nn.Module):
 
         shared = _gain(rest, alpha, sigma)
         gains = _gain(variance, alpha[..., None], sigma[..., None]) - shared[..., None]
-        velocity: Tensor = (posterior * shared).sum(1, keepdim=True) * x
+        velocity: Tensor = (posterior * shared).sum(1, keepdim=True) * x - sigma * common
         velocity = velocity - (posterior * (sigma + shared * alpha)) @ mean
         return velocity + (posterior[..., None] * gains * components).flatten(1) @ basis.T
 
