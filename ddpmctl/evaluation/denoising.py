@@ -25,7 +25,7 @@ def check_denoiser(checkpoint: Checkpoint, task: str) -> None:
 
 
 def check_classifier(checkpoint: Checkpoint) -> None:
-    """Check that a model tells classes apart by its denoising."""
+    """Check that a model can classify: it is not distilled and has at least two classes."""
     check_denoiser(checkpoint, "classifier")
     if len(checkpoint.manifest.classes) < 2:
         raise UsageError(
