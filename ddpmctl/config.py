@@ -239,6 +239,27 @@ class SamplingConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClosedFormConfig:
+    """How the chain of a student begins: with steps of the Gaussian denoiser alone, without the network.
+
+    At high noise levels the denoiser is as good as a trained network (measured), and an image is decided there: a step
+    from pure noise is the hardest of all to distill (Wang & Vastola 2024, arXiv:2412.09726, skip it in the same way).
+    """
+
+    end: float
+    """The t/T at which the student takes over."""
+    steps: int
+    guidance: float
+    """Guidance scale of the first teacher, of which the denoiser is a part."""
+    guidance_interval: tuple[float, ...]
+    """Interval of t/T in which it is guided."""
+
+    def __post_init__(self) -> None:
+        _check(0 < self.end < 1, "end must be between 0 and 1")
+        _check(self.steps >= 1, "steps must be at least 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DistillationConfig:
     """What a distilled model, the student, was trained to repeat in fewer steps."""
 
@@ -258,9 +279,15 @@ class DistillationConfig:
     """Guidance scale of the teacher, which is built into the student."""
     guidance_interval: tuple[float, ...]
     """Interval of t/T in which the teacher is guided."""
+    closed_form: ClosedFormConfig | None = None
+    """None for a student whose own steps begin at pure noise."""
 
     def __post_init__(self) -> None:
         _check(self.steps >= 1 and self.substeps >= 1, "steps and substeps must be at least 1")
+
+    def length(self, timesteps: int) -> int:
+        """Of ``timesteps``, the number below which the student was trained."""
+        return round(self.closed_form.end * timesteps) if self.closed_form else timesteps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -275,14 +302,24 @@ class Config:
     """None for a model that was trained on images alone."""
 
     def __post_init__(self) -> None:
-        _check(self.sampling.steps <= self.diffusion.timesteps, "steps must be at most timesteps")
+        _check(self.sampling.steps <= self.chain_length, f"steps must be at most {self.chain_length}")
         if self.distillation:
-            fine = self.distillation.steps * self.distillation.substeps
-            _check(fine <= self.diffusion.timesteps, "steps times substeps must be at most timesteps")
+            fine, length = self.distillation.steps * self.distillation.substeps, self.chain_length
+            _check(fine <= length, f"steps times substeps must be at most {length}")
+            closed_form = self.distillation.closed_form
+            _check(closed_form is None or self.model.gaussian_rank > 0, "the closed form needs a Gaussian denoiser")
+            above = self.diffusion.timesteps - length
+            _check(closed_form is None or closed_form.steps <= above, f"the closed form has at most {above} timesteps")
         if not self.model.supports_guidance:
             _check(self.sampling.guidance == 1.0, "the classic network has no null class: its guidance must be 1.0")
             dropout = self.training.label_dropout
             _check(dropout == 0, "the classic network has no null class: its label_dropout must be 0")
+
+    @property
+    def chain_length(self) -> int:
+        """The timesteps that the network is evaluated at in sampling: all, but for a student that begins below."""
+        timesteps = self.diffusion.timesteps
+        return self.distillation.length(timesteps) if self.distillation else timesteps
 
     def to_dict(self) -> dict[str, Any]:
         """Nested plain values, ready for JSON."""
@@ -360,7 +397,7 @@ def resolve_sampling(
     Without ``steps``, a sampler other than the recommended one takes its default steps. ``extra_samplers`` are those of
     plugins.
     """
-    recommended, timesteps = config.sampling, config.diffusion.timesteps
+    recommended, timesteps = config.sampling, config.chain_length
     name = choose("sampler", sampler or recommended.sampler, [*SAMPLER_STEPS, *extra_samplers])
     if steps is None:
         usual = recommended.steps if name == recommended.sampler else SAMPLER_STEPS.get(name)

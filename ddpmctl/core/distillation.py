@@ -47,18 +47,22 @@ class Distillation:
 
         x~ = (x_s - (sigma_s / sigma_t) x_t) / (alpha_s - (sigma_s / sigma_t) alpha_t)
 
+    Args:
+        length: the student's chain begins at the timestep before it, T for pure noise.
+
     Attributes:
         timesteps: those that the student is trained at, int64[steps] on the device, descending.
     """
 
-    def __init__(self, teacher: Teacher, diffusion: Diffusion, steps: int, substeps: int, device: torch.device) -> None:
+    def __init__(
+        self, teacher: Teacher, diffusion: Diffusion, steps: int, substeps: int, length: int, device: torch.device
+    ) -> None:
         self.teacher = teacher
         self.diffusion = diffusion
-        length = len(diffusion.schedule)
         fine = [*trailing_timesteps(length, steps * substeps), -1]
         self.timesteps = torch.tensor(fine[:-1:substeps], device=device)
         # Row t: the teacher's timesteps from t to the student's next one; -1 is the clean image.
-        self._path = torch.full((length, substeps + 1), -1, device=device)
+        self._path = torch.full((len(diffusion.schedule), substeps + 1), -1, device=device)
         for start in range(0, steps * substeps, substeps):
             self._path[fine[start]] = torch.tensor(fine[start : start + substeps + 1], device=device)
         # alpha and sigma with those of the clean image at the end, which is where index -1 looks.

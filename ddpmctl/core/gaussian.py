@@ -1,6 +1,6 @@
 """The best denoiser of images whose classes are mixtures of Gaussians, in closed form, and a network to correct it."""
 
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,83 @@ MIN_VARIANCE = 2e-3
 
 ITERATIONS = 2
 """Subspace iterations of the randomized decomposition."""
+
+NEGLIGIBLE = 1e-9
+"""Smaller probabilities are zero: products with denormal numbers take eight times as long (measured)."""
+
+SMALLEST_PRODUCT = 16
+"""Matrix products with fewer rows sum in a different order (measured, MKL): in sampling they are padded, since the bits of
+an image may not depend on the others."""
+
+
+class Clusters(NamedTuple):
+    """Some clusters of a Gaussian denoiser, and what their velocity needs of them: K of them, R components each.
+
+    Images have much in common, their background above all. Without it the squares are a tenth, and so is what rounding
+    does to the likelihoods, which divide them by small variances.
+    """
+
+    common: Tensor
+    """The mean of all means, float32[pixels]."""
+    mean: Tensor
+    """What the means have beyond, float[K,pixels]."""
+    basis: Tensor
+    """Principal components, float[pixels,K*R]."""
+    mean_in_basis: Tensor
+    """Components of ``mean``, float32[K,R]."""
+    mean_square: Tensor
+    """Its squared length, float32[K]."""
+    variance: Tensor
+    """Of the components, float32[K,R]."""
+    rest: Tensor
+    """Variance of all other directions, float32[K]."""
+    weight: Tensor
+    """Of the cluster, float32[K]."""
+
+    def with_products_in(self, dtype: torch.dtype) -> "Clusters":
+        """The same with matrix products of another type, which suits high noise levels: their variances are large."""
+        return self._replace(mean=self.mean.to(dtype), basis=self.basis.to(dtype))
+
+    def velocity(
+        self,
+        x: Tensor,
+        alpha: Tensor,
+        sigma: Tensor,
+        belongs: Tensor | None = None,
+        scale: float | Tensor | None = None,
+    ) -> Tensor:
+        """The expected velocity float32[B,pixels].
+
+        Args:
+            x: float32[B,pixels].
+            alpha: float32[B,1], or float32[1,1] if all images have the same timestep; as ``sigma``.
+            belongs: which of the clusters are those of the image, bool[B,K]; all when None.
+            scale: of guidance away from all of the clusters.
+        """
+        pixels, rank = self.basis.shape[0], self.variance.shape[1]
+        x = x - alpha * self.common
+        # x - alpha m is never made for every cluster: its components and its square follow from products with x.
+        components = product(x, self.basis).view(len(x), -1, rank) - alpha[..., None] * self.mean_in_basis
+        energy = components.square()
+        square = x.square().sum(1, keepdim=True)
+        square = square - 2 * alpha * product(x, self.mean.T) + alpha**2 * self.mean_square
+
+        spread = alpha[..., None] ** 2 * self.variance + sigma[..., None] ** 2
+        spread_rest = alpha**2 * self.rest + sigma**2
+        exponent = (square - energy.sum(2)) / spread_rest + (energy / spread + spread.log()).sum(2)
+        exponent = exponent + (pixels - rank) * spread_rest.log()
+        likelihood = self.weight.log() - exponent / 2
+        posterior = likelihood.softmax(1)
+        if belongs is not None:
+            conditional = likelihood.masked_fill(~belongs, -torch.inf).softmax(1)
+            posterior = conditional if scale is None else posterior + scale * (conditional - posterior)
+        posterior = posterior.masked_fill(posterior.abs() < NEGLIGIBLE, 0)
+
+        shared = _gain(self.rest, alpha, sigma)
+        gains = _gain(self.variance, alpha[..., None], sigma[..., None]) - shared[..., None]
+        velocity = (posterior * shared).sum(1, keepdim=True) * x - sigma * self.common
+        velocity = velocity - product(posterior * (sigma + shared * alpha), self.mean)
+        return velocity + product((posterior[..., None] * gains * components).flatten(1), self.basis.T)
 
 
 class GaussianDenoiser(nn.Module):
@@ -107,62 +184,63 @@ class GaussianDenoiser(nn.Module):
         self.variance[cluster, :rank] = variance.clamp(min=MIN_VARIANCE)
         self.rest[cluster] = rest
 
+    def clusters_of(self, label: int | None = None) -> Clusters:
+        """The clusters of a class, or all of them."""
+        part = slice(None) if label is None else slice(label * self.clusters, (label + 1) * self.clusters)
+        columns = slice(None) if label is None else slice(part.start * self.rank, part.stop * self.rank)
+        common = self.mean.mean(0)
+        mean, basis, variance = self.mean[part] - common, self.basis[:, columns], self.variance[part]
+        by_cluster = basis.view(-1, *variance.shape).permute(1, 0, 2)
+        mean_in_basis = torch.bmm(mean[:, None], by_cluster)[:, 0]
+        mean_square = mean.square().sum(1)
+        return Clusters(
+            common, mean, basis, mean_in_basis, mean_square, variance, self.rest[part], self.weight[part]
+        )  # fmt: skip
+
     @torch.no_grad()
     def forward(self, x: Tensor, t: Tensor, label: Tensor) -> Tensor:
         """The expected velocity float32[B,C,H,W] for x float[B,C,H,W], t int64[B] and label int64[B]."""
         with torch.autocast(x.device.type, enabled=False):
+            if not self.training or x.device.type != "cpu" or torch.compiler.is_compiling():
+                return self.velocity(self.clusters_of(), x, t, label)
+            # A class at a time, with its own clusters: a tenth of the arithmetic. Not in sampling, where the bits of an
+            # image may not depend on the labels of the others.
             alpha, sigma = self.levels[:, t, None]
-            flat, count = x.flatten(1).float(), len(self.mean)
-            if self.training and x.device.type == "cpu" and not torch.compiler.is_compiling():
-                # A class at a time, with its own clusters: a tenth of the arithmetic. Not in sampling, where the bits
-                # of an image may not depend on the labels of the others.
-                velocity = torch.empty_like(flat)
-                for each in sorted(set(label.tolist())):
-                    rows = (label == each).nonzero()[:, 0]
-                    first = each * self.clusters
-                    part = slice(0, count) if each == self.classes else slice(first, first + self.clusters)
-                    velocity[rows] = self._velocity(flat[rows], alpha[rows], sigma[rows], part)
-            else:
-                # All clusters in one product, of a shape that does not depend on the labels: so a graph can hold it.
-                belongs = torch.arange(count, device=x.device) // self.clusters == label[:, None]
-                belongs = belongs | (label[:, None] == self.classes)
-                velocity = self._velocity(flat, alpha, sigma, slice(0, count), belongs)
+            flat = x.flatten(1).float()
+            velocity = torch.empty_like(flat)
+            for each in sorted(set(label.tolist())):
+                rows = (label == each).nonzero()[:, 0]
+                clusters = self.clusters_of(None if each == self.classes else each)
+                velocity[rows] = clusters.velocity(flat[rows], alpha[rows], sigma[rows])
         return velocity.view_as(x)
 
-    def _velocity(self, x: Tensor, alpha: Tensor, sigma: Tensor, part: slice, belongs: Tensor | None = None) -> Tensor:
-        """The expected velocity float32[B,pixels] if the clusters of an image are a part of all, K of them.
+    def velocity(
+        self, clusters: Clusters, x: Tensor, t: Tensor, label: Tensor, scale: float | Tensor | None = None
+    ) -> Tensor:
+        """The same from all clusters in one product, of a shape that does not depend on the labels: a graph can hold it.
 
-        Args:
-            x: float32[B,pixels].
-            alpha: float32[B,1], as ``sigma``.
-            belongs: which of these clusters are those of the image, bool[B,K]; all when None.
+        With a guidance scale it is ``uncond + scale * (cond - uncond)`` (Ho & Salimans 2022).
         """
-        # Images have much in common, their background above all. Without it the squares are a tenth, and so is what
-        # rounding does to the likelihoods, which divide them by small variances.
-        common = self.mean.mean(0)
-        mean, variance, rest = self.mean[part] - common, self.variance[part], self.rest[part]
-        x = x - alpha * common
-        basis = self.basis[:, part.start * self.rank : part.stop * self.rank]
-        # x - alpha m is never made for every cluster: its components and its square follow from products with x.
-        of_mean = torch.bmm(mean[:, None], basis.view(-1, *variance.shape).permute(1, 0, 2))[:, 0]
-        components = (x @ basis).view(-1, *variance.shape) - alpha[..., None] * of_mean
-        energy = components.square()
-        square = x.square().sum(1, keepdim=True) - 2 * alpha * (x @ mean.T) + alpha**2 * mean.square().sum(1)
+        flat, count = x.flatten(1).float(), len(x)
+        if x.device.type == "cpu" and not torch.compiler.is_compiling():
+            flat, label = at_least(SMALLEST_PRODUCT, flat), at_least(SMALLEST_PRODUCT, label)
+            # One row of what depends on the timestep alone.
+            t = t[:1] if (t == t[0]).all() else at_least(SMALLEST_PRODUCT, t)
+        alpha, sigma = self.levels[:, t, None]
+        belongs = torch.arange(len(self.mean), device=x.device) // self.clusters == label[:, None]
+        belongs = belongs | (label[:, None] == self.classes)
+        return clusters.velocity(flat, alpha, sigma, belongs, scale)[:count].view_as(x)
 
-        spread = alpha[..., None] ** 2 * variance + sigma[..., None] ** 2
-        spread_rest = alpha**2 * rest + sigma**2
-        exponent = (square - energy.sum(2)) / spread_rest + (energy / spread + spread.log()).sum(2)
-        exponent = exponent + (x.shape[1] - self.rank) * spread_rest.log()
-        likelihood = self.weight[part].log() - exponent / 2
-        if belongs is not None:
-            likelihood = likelihood.masked_fill(~belongs, -torch.inf)
-        posterior = likelihood.softmax(1)
 
-        shared = _gain(rest, alpha, sigma)
-        gains = _gain(variance, alpha[..., None], sigma[..., None]) - shared[..., None]
-        velocity: Tensor = (posterior * shared).sum(1, keepdim=True) * x - sigma * common
-        velocity = velocity - (posterior * (sigma + shared * alpha)) @ mean
-        return velocity + (posterior[..., None] * gains * components).flatten(1) @ basis.T
+def product(x: Tensor, matrix: Tensor) -> Tensor:
+    """``x @ matrix`` in the type of the matrix, as float32."""
+    return (x.to(matrix.dtype) @ matrix).float()
+
+
+def at_least(count: int, x: Tensor) -> Tensor:
+    """``x`` with its last row repeated until there are ``count`` rows."""
+    missing = max(0, count - len(x))
+    return torch.cat([x, x[-1:].expand(missing, *x.shape[1:])]) if missing else x
 
 
 def _gain(variance: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:

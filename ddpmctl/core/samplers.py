@@ -49,6 +49,11 @@ def trailing_timesteps(timesteps: int, steps: int) -> list[int]:
     return [round(timesteps - i * timesteps / steps) - 1 for i in range(steps)]
 
 
+def beginning_timesteps(timesteps: int, end: int, steps: int) -> list[int]:
+    """``steps`` timesteps from ``timesteps - 1`` down, evenly spaced, of which the next one would be ``end``."""
+    return [round(timesteps - 1 - i * (timesteps - 1 - end) / steps) for i in range(steps)]
+
+
 def ddpm(predict_x0: PredictX0, schedule: Schedule, x: Tensor, timesteps: list[int], noise: Noise) -> Iterator[Step]:
     """Ancestral sampling (Ho et al. 2020, algorithm 2).
 

@@ -8,12 +8,16 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 
 from ddpmctl import __version__
 from ddpmctl.build import build_diffusion
+from ddpmctl.config import Config
+from ddpmctl.core.gaussian import GaussianResidual
 from ddpmctl.errors import DdpmctlError
 from ddpmctl.registry import Checkpoint
 from ddpmctl.registry.card import NO_LICENCE
+from ddpmctl.sampling.editing import chain_timesteps
 from ddpmctl.sampling.engine import Engine
 from ddpmctl.sampling.request import public_name
 
@@ -40,7 +44,8 @@ def build_onnx(checkpoint: Checkpoint, licence: str | None = None) -> bytes:
     import onnx
 
     engine = Engine(checkpoint, "cpu", "fp32")
-    model = checkpoint.manifest.config.model
+    config = checkpoint.manifest.config
+    model = config.model
     x = torch.zeros(2, model.channels, model.sample_size, model.sample_size)
     # Two tensors: the exporter takes one that is passed twice for a single input.
     t, label = torch.zeros(2, dtype=torch.int64), torch.ones(2, dtype=torch.int64)
@@ -52,7 +57,7 @@ def build_onnx(checkpoint: Checkpoint, licence: str | None = None) -> bytes:
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         try:
             torch.onnx.export(
-                engine.network,
+                _Output(engine.network, config),
                 (x, t, label),
                 path,
                 input_names=["x", "t", "label"],
@@ -91,4 +96,25 @@ def _metadata(checkpoint: Checkpoint, licence: str | None) -> dict[str, object]:
         "steps": sampling.steps,
         "guidance": sampling.guidance,
         "guidance_interval": sampling.guidance_interval,
+        "ddim_timesteps": chain_timesteps(config, sampling.steps if config.distillation else min(50, config.chain_length)),
     }
+
+
+class _Output(nn.Module):
+    """The model output at every timestep: for those that a student begins with, that of the Gaussian denoiser alone."""
+
+    def __init__(self, network: nn.Module, config: Config) -> None:
+        super().__init__()
+        self.network = network
+        self.config = config
+
+    def forward(self, x: Tensor, t: Tensor, label: Tensor) -> Tensor:
+        output: Tensor = self.network(x, t, label)
+        closed_form = self.config.distillation and self.config.distillation.closed_form
+        if not closed_form or not isinstance(self.network, GaussianResidual):
+            return output
+        gaussian, relative = self.network.gaussian, t / self.config.diffusion.timesteps
+        low, high = closed_form.guidance_interval
+        scale = torch.where((relative >= low) & (relative <= high), closed_form.guidance, 1.0)[:, None]
+        alone = gaussian.velocity(gaussian.clusters_of(), x, t, label, scale)
+        return torch.where((t < self.config.chain_length).view(-1, 1, 1, 1), output, alone)

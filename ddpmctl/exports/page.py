@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from ddpmctl import __version__
 from ddpmctl.build import build_diffusion
-from ddpmctl.config import SAMPLER_STEPS, resolve_sampling
+from ddpmctl.config import SAMPLER_STEPS, Config, resolve_sampling
 from ddpmctl.errors import DdpmctlError, UsageError
 from ddpmctl.registry import Checkpoint
+from ddpmctl.sampling.editing import chain_timesteps
 from ddpmctl.sampling.request import public_name
 from ddpmctl.templates import load_template
 
@@ -107,7 +108,8 @@ def _settings(checkpoint: Checkpoint, halves: Halves) -> dict[str, object]:
     if sampling.sampler not in SAMPLER_STEPS:
         # The sampler of a plugin is Python.
         sampling = resolve_sampling(config, sampler="ddim")
-    samplers = {name: min(steps or diffusion.timesteps, diffusion.timesteps) for name, steps in SAMPLER_STEPS.items()}
+    length = config.chain_length
+    samplers = {name: min(steps or length, length) for name, steps in SAMPLER_STEPS.items()}
     return {
         "name": public_name(checkpoint),
         "classes": classes,
@@ -124,8 +126,20 @@ def _settings(checkpoint: Checkpoint, halves: Halves) -> dict[str, object]:
         "alpha_bar": build_diffusion(diffusion).schedule.alpha_bar.tolist(),
         "sampling": {name: getattr(sampling, name) for name in ("sampler", "steps", "guidance", "guidance_interval")},
         "samplers": samplers | {sampling.sampler: sampling.steps},
+        "chain_length": length,
+        "closed_form": _closed_form(config),
         "tensors": halves.shapes,
     }  # fmt: skip
+
+
+def _closed_form(config: Config) -> dict[str, object] | None:
+    """How the chain of a student begins."""
+    closed_form = config.distillation and config.distillation.closed_form
+    if not closed_form:
+        return None
+    timesteps = [t for t in chain_timesteps(config, config.sampling.steps) if t >= config.chain_length]
+    settings = {name: getattr(closed_form, name) for name in ("guidance", "guidance_interval")}
+    return {"timesteps": timesteps, **settings}
 
 
 def _embedded(value: object) -> str:

@@ -32,6 +32,9 @@ def describe_model(checkpoint: Checkpoint, last: Manifest) -> Iterator[tuple[str
         guidance = "" if student.guidance == 1 else f", guidance {student.guidance:g} built in"
         each = f"{student.substeps} steps of the teacher in each of its {student.steps}"
         yield "teacher", f"{student.teacher}, digest {student.digest[:12]}, {each}{guidance}"
+        if closed_form := student.closed_form:
+            count, end = closed_form.steps, closed_form.end
+            yield "beginning", f"{count} steps of the Gaussian denoiser alone, to t/T = {end:g}; no network evaluations"
     data = manifest.dataset
     images = f"{data.count:,} images, digest {data.digest[:12]}" if data.digest else "images not recorded"
     yield "dataset", f"{data.name}, {images}"

@@ -8,33 +8,54 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from ddpmctl.config import SamplingConfig
+from ddpmctl.config import Config, SamplingConfig
 from ddpmctl.core.diffusion import Denoiser
-from ddpmctl.core.samplers import Noise, PredictX0, Sampler, Step, trailing_timesteps
+from ddpmctl.core.samplers import Noise, PredictX0, Sampler, Step, beginning_timesteps, dpmpp, trailing_timesteps
 from ddpmctl.core.schedule import Schedule
-from ddpmctl.sampling.variation import Mix, Variation
+from ddpmctl.sampling.variation import PLAIN, Mix, Variation
 
 PARTS, REPEATS = 10, 4
 """RePaint divides a chain into this many parts, and samples each this many times."""
 
 
-def chain_timesteps(length: int, steps: int, variation: Variation) -> list[int]:
-    """The timesteps of a chain; of those for ``steps``, an edited picture takes the ones up to its strength.
+def chain_timesteps(config: Config, steps: int, variation: Variation = PLAIN) -> list[int]:
+    """The timesteps of a chain: ``steps`` of the network, after those of the closed form of a student.
 
-    Those with ``t <= round(strength * length) - 1``, at least the last one.
+    An edited picture takes those with ``t <= round(strength * T) - 1``, at least the last one.
     """
-    timesteps = trailing_timesteps(length, steps)
+    length, first = config.diffusion.timesteps, config.chain_length
+    timesteps = trailing_timesteps(first, steps)
+    if config.distillation and (closed_form := config.distillation.closed_form):
+        timesteps = [*beginning_timesteps(length, first - 1, closed_form.steps), *timesteps]
     if variation.start is None:
         return timesteps
     limit = round(variation.start.record.strength * length) - 1
     return [t for t in timesteps if t <= limit] or timesteps[-1:]
 
 
-def step_count(length: int, sampling: SamplingConfig, variation: Variation) -> int:
+def step_count(config: Config, sampling: SamplingConfig, variation: Variation) -> int:
     """Sampling steps of one image."""
-    timesteps = chain_timesteps(length, sampling.steps, variation)
+    timesteps = chain_timesteps(config, sampling.steps, variation)
     masked = variation.start is not None and variation.start.mask is not None
     return len(timesteps) * (REPEATS if masked else 1)
+
+
+def begin_in_closed_form(
+    first: int,
+    sampler: Sampler,
+    predict_x0: PredictX0,
+    schedule: Schedule,
+    x: Tensor,
+    timesteps: list[int],
+    noise: Noise,
+) -> Iterator[Step]:
+    """A chain whose steps down to timestep ``first``, those of the closed form, are DPM-Solver++(2M)'s."""
+    above = sum(t > first for t in timesteps)
+    for step in islice(dpmpp(predict_x0, schedule, x, timesteps[: above + 1], noise), above):
+        yield step
+        x = step.x
+    for step in sampler(predict_x0, schedule, x, timesteps[above:], noise):
+        yield replace(step, index=above + step.index)
 
 
 def keep_known(predict_x0: PredictX0, x0: Tensor, changes: Tensor) -> PredictX0:

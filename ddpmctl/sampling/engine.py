@@ -59,8 +59,9 @@ class Engine:
         for name, tensor in tensors.items():
             tensor.copy_(torch.from_numpy(weights[name]))
         self.network = network.to(self.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-        graphs, null_label = graphs_of(self.device), self.config.model.num_classes
-        self.sampling_step = SamplingStep(self.network, null_label, self.device, self.precision, graphs)
+        self.sampling_step = SamplingStep(
+            self.network, self.config.model.num_classes, self.device, self.precision, graphs_of(self.device)
+        )
 
     @classmethod
     def load(cls, name: str | None = None, device: str = "auto", precision: str = "auto") -> Self:
@@ -151,7 +152,7 @@ class Engine:
 
     def step_count(self, request: SamplingRequest) -> int:
         """Sampling steps of one image of a request."""
-        return step_count(len(self.diffusion.schedule), request.sampling, request.variation)
+        return step_count(self.config, request.sampling, request.variation)
 
     @torch.inference_mode()
     def predict_x0(self, x: Tensor, t: int, labels: Sequence[int]) -> Tensor:
@@ -185,7 +186,7 @@ class Engine:
         labels, seeds = list(request.labels[start : start + count]), request.seeds[start : start + count]
         variation = request.variation.slice(start, count)
         return sample_trajectory(
-            self.sampling_step, self.diffusion, self.config.model, request.sampling, labels, seeds, at_least, variation
+            self.sampling_step, self.diffusion, self.config, request.sampling, labels, seeds, at_least, variation
         )
 
     def _smaller_batch(self, size: int, *, fixed: bool) -> int:

@@ -11,14 +11,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ddpmctl import plugins
-from ddpmctl.config import ModelConfig, SamplingConfig
+from ddpmctl.config import Config, SamplingConfig
 from ddpmctl.core.diffusion import Denoiser, Diffusion
+from ddpmctl.core.gaussian import Clusters, GaussianResidual
 from ddpmctl.core.guidance import guided, scale_at
 from ddpmctl.core.noise import key_words, normal, normal_from_key
 from ddpmctl.core.samplers import SAMPLERS, PredictX0, Sampler, Step
 from ddpmctl.cuda_graphs import CapturedCall, Graphs
 from ddpmctl.data.dataset import resized, to_model_range
-from ddpmctl.sampling.editing import chain_timesteps, keep_known, mixed, resample, spherical
+from ddpmctl.sampling.editing import begin_in_closed_form, chain_timesteps, keep_known, mixed, resample, spherical
 from ddpmctl.sampling.variation import PLAIN, Mix, Start, Variation
 
 Images = NDArray[np.uint8]
@@ -50,6 +51,7 @@ class SamplingStep:
         self.captures = graphs is not None
         self._modules = tuple(network.modules()) if isinstance(network, nn.Module) else ()
         self._output = CapturedCall(_guided_output(network, null_label, device, precision), graphs)
+        self._closed_form = CapturedCall(_closed_form(network, device, precision), graphs)
         self._normal = CapturedCall(normal_from_key, graphs)
 
     def model_output(self, x: Tensor, times: Tensor, label: Tensor, scale: float, mix: Mix = ()) -> Tensor:
@@ -58,6 +60,10 @@ class SamplingStep:
         # A graph does not notice that BatchNorm was switched between running and batch statistics.
         training = tuple(module.training for module in self._modules)
         return self._output(x, times, label, *guidance, training=training, mix=mix)
+
+    def closed_form(self, x: Tensor, times: Tensor, label: Tensor, scale: float, mix: Mix = ()) -> Tensor:
+        """The velocity of the Gaussian denoiser alone, of high noise levels: float32[N,C,S,S]; as `model_output`."""
+        return self._closed_form(x, times, label, torch.full((), scale, device=self.device), mix=mix)
 
     def noise(self, seeds: Sequence[int], shape: tuple[int, ...]) -> Callable[[], Tensor]:
         """A function that draws noise of these seeds, float32[N, *shape] on the device: draw 0, then 1, and so on."""
@@ -75,6 +81,7 @@ class SamplingStep:
     def release(self) -> None:
         """Free the captured graphs."""
         self._output.release()
+        self._closed_form.release()
         self._normal.release()
 
 
@@ -100,11 +107,30 @@ def _guided_output(network: Denoiser, null_label: int, device: torch.device, pre
     return output
 
 
+def _closed_form(network: Denoiser, device: torch.device, precision: str) -> Callable[..., Tensor]:
+    """``velocity(x, times, label, scale)``, float32, of the Gaussian denoiser of a network."""
+    clusters: list[Clusters] = []
+
+    def output(x: Tensor, times: Tensor, label: Tensor, scale: Tensor, *, mix: Mix = ()) -> Tensor:
+        assert isinstance(network, GaussianResidual), "only such a network has a closed form"
+        gaussian = network.gaussian
+        if not clusters:
+            dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+            clusters.append(gaussian.clusters_of().with_products_in(dtype))
+
+        def velocity(x: Tensor, times: Tensor, label: Tensor) -> Tensor:
+            return gaussian.velocity(clusters[0], x, times, label, scale)
+
+        return (mixed(velocity, mix) if mix else velocity)(x, times, label)
+
+    return output
+
+
 @torch.inference_mode()
 def sample_trajectory(
     step: SamplingStep,
     diffusion: Diffusion,
-    model: ModelConfig,
+    config: Config,
     sampling: SamplingConfig,
     labels: list[int],
     seeds: Sequence[int],
@@ -119,7 +145,8 @@ def sample_trajectory(
     Args:
         variation: of these images, with one fraction for each if their noise is interpolated.
     """
-    length, device, images = len(diffusion.schedule), step.device, len(labels)
+    length, device, images, model = len(diffusion.schedule), step.device, len(labels), config.model
+    closed_form = config.distillation.closed_form if config.distillation else None
     padding = max(0, max(at_least, SMALLEST_BATCH) - images)
     label = torch.tensor([*labels, *labels[-1:] * padding], device=device)
     shape, start, between = (model.channels, model.sample_size, model.sample_size), variation.start, variation.between
@@ -134,10 +161,15 @@ def sample_trajectory(
 
     def predict_x0(x: Tensor, t: int) -> Tensor:
         times = torch.full((len(x),), t, device=device)
+        if closed_form and t >= config.chain_length:
+            scale = scale_at(t / length, closed_form.guidance, closed_form.guidance_interval)
+            return diffusion.predict_x0(x, times, step.closed_form(x, times, label, scale, variation.mix))
         scale = scale_at(t / length, sampling.guidance, sampling.guidance_interval)
         return diffusion.predict_x0(x, times, step.model_output(x, times, label, scale, variation.mix))
 
-    run, timesteps = find_sampler(sampling.sampler), chain_timesteps(length, sampling.steps, variation)
+    run, timesteps = find_sampler(sampling.sampler), chain_timesteps(config, sampling.steps, variation)
+    if closed_form:
+        run = partial(begin_in_closed_form, config.chain_length - 1, run)
     predict: PredictX0 = predict_x0
     x = draw()
     if between:

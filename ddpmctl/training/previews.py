@@ -126,7 +126,9 @@ def draw_preview(step: TrainStep) -> Images:
     model, execution = step.config.model, step.execution
     labels = [k % model.num_classes for k in range(COUNT)]
     denoise = SamplingStep(step.ema.module, model.num_classes, execution.device, execution.precision)
-    *_, last = sample_trajectory(denoise, step.diffusion, model, preview_sampling(step.config), labels, range(COUNT))
+    *_, last = sample_trajectory(
+        denoise, step.diffusion, step.config, preview_sampling(step.config), labels, range(COUNT)
+    )
     return to_pixels(last.x0, step.diffusion.pixel_range, model.image_size)
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from ddpmctl.config import Config, DistillationConfig, SamplingConfig
+from ddpmctl.config import ClosedFormConfig, Config, DistillationConfig, SamplingConfig
 from ddpmctl.errors import CheckpointError, Command, Setting, UsageError
 from ddpmctl.registry import Checkpoint, Registry
 from ddpmctl.training.run_spec import RunSpec
@@ -11,6 +11,11 @@ STUDENT_STEPS = (1, 2, 4)
 TEACHER_STEPS = 12
 """DDIM steps of a teacher that is not a student itself, over the whole chain: with 16 a student of the same minutes is
 worse, since each of its steps costs more (measured); with 8 it is less diverse."""
+
+CLOSED_FORM_END = {4: 0.75, 2: 0.65, 1: 0.6}
+"""By the steps of a student, the t/T at which it takes over from the Gaussian denoiser (measured)."""
+
+CLOSED_FORM_STEPS = 6
 
 LEARNING_RATE = 2 / 3
 """Peak learning rate of a student, relative to that of its teacher."""
@@ -95,5 +100,18 @@ def _student_config(teacher: Checkpoint, steps: int) -> Config:
             clip_x0=config.diffusion.clip_x0,
             guidance=config.sampling.guidance,
             guidance_interval=config.sampling.guidance_interval,
+            closed_form=_closed_form(config, steps),
         ),
+    )
+
+
+def _closed_form(teacher: Config, steps: int) -> ClosedFormConfig | None:
+    if teacher.distillation:
+        return teacher.distillation.closed_form
+    if not teacher.model.gaussian_rank:
+        return None
+    sampling = teacher.sampling
+    end, count = CLOSED_FORM_END[steps], CLOSED_FORM_STEPS
+    return ClosedFormConfig(
+        end=end, steps=count, guidance=sampling.guidance, guidance_interval=sampling.guidance_interval
     )

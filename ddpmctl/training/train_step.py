@@ -111,7 +111,9 @@ class TrainStep:
                 copy_into(tensor, teacher[name])
         diffusion, null_label = build_diffusion(of_teacher).to(device), self.config.model.num_classes
         guided = Teacher(network, diffusion, settings.guidance, settings.guidance_interval, null_label)
-        self.objective = Distillation(guided, self.diffusion, settings.steps, settings.substeps, device)
+        self.objective = Distillation(
+            guided, self.diffusion, settings.steps, settings.substeps, self.config.chain_length, device
+        )
         self.timesteps = self.objective.timesteps
 
     def __call__(self, ids: Tensor, step: int, lr: float) -> Tensor:

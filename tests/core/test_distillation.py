@@ -27,11 +27,16 @@ class Network:
 
 
 def distillation(
-    steps: int, substeps: int, network: Network, scale: float = 1.0, interval: tuple[float, float] = (0.0, 1.0)
+    steps: int,
+    substeps: int,
+    network: Network,
+    scale: float = 1.0,
+    interval: tuple[float, float] = (0.0, 1.0),
+    length: int = 1000,
 ) -> Distillation:
     diffusion = Diffusion(SCHEDULES["cosine"](1000), "v", clip_x0=True)
     teacher = Teacher(network, diffusion, scale, interval, null_label=10)
-    return Distillation(teacher, diffusion, steps, substeps, torch.device("cpu"))
+    return Distillation(teacher, diffusion, steps, substeps, length, torch.device("cpu"))
 
 
 def scheduler(substeps: int) -> Any:
@@ -76,6 +81,13 @@ def test_one_step_to_the_target_ends_where_the_steps_of_the_teacher_end(
         assert_close(unclipped.step(velocity, start, x_t).prev_sample, x, atol=2e-4, rtol=0)
 
 
+def test_a_student_may_begin_below_pure_noise() -> None:
+    below, whole = distillation(2, 4, Network(), length=500), distillation(4, 4, Network())
+    assert below.timesteps.tolist() == whole.timesteps.tolist()[2:] == [499, 249]
+    label, x, t = torch.tensor([1, 2, 3, 4]), noise(), torch.full((4,), 499)
+    assert_close(below.target(x, t, label), whole.target(x, t, label))
+
+
 def test_images_of_one_batch_have_timesteps_of_their_own() -> None:
     student = distillation(4, 2, Network(), 2.0)
     label, x, t = torch.tensor([1, 2, 3, 4]), noise(), student.timesteps
@@ -118,6 +130,6 @@ def test_the_teacher_has_no_gradient() -> None:
     weight = torch.ones((), requires_grad=True)
     diffusion = Diffusion(SCHEDULES["cosine"](1000), "v")
     teacher = Teacher(lambda x, t, label: x * weight, diffusion, 2.0, (0.0, 1.0), null_label=10)
-    student = Distillation(teacher, diffusion, 4, 4, torch.device("cpu"))
+    student = Distillation(teacher, diffusion, 4, 4, 1000, torch.device("cpu"))
     loss = student.loss(lambda x, t, label: x * 0.5, noise(), student.timesteps, noise(1), torch.arange(4))
     assert not loss.requires_grad

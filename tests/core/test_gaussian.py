@@ -146,6 +146,37 @@ def test_all_clusters_at_once_are_as_a_class_at_a_time() -> None:
     assert_close(gaussian.eval()(x, t, label), by_class, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("scale", [0.0, 1.0, 2.5])
+def test_guidance_in_one_pass_is_that_of_two(scale: float) -> None:
+    gaussian = fitted(5, clusters=3).eval()
+    x, t, label = torch.randn(3, 1, SIDE, SIDE), torch.tensor([300, 700, 900]), torch.tensor([0, 1, 0])
+    cond, uncond = gaussian(x, t, label), gaussian(x, t, torch.full_like(label, 2))
+    guided = gaussian.velocity(gaussian.clusters_of(), x, t, label, scale)
+    assert_close(guided, uncond + scale * (cond - uncond), atol=1e-5, rtol=1e-4)
+
+
+def test_products_in_half_the_precision_are_near_at_high_noise() -> None:
+    gaussian = fitted(5, clusters=3).eval()
+    x, t, label = torch.randn(8, 1, SIDE, SIDE), torch.arange(640, 1000, 45)[:8], torch.arange(8) % 2
+    exact = gaussian.velocity(gaussian.clusters_of(), x, t, label, 1.8)
+    rough = gaussian.velocity(gaussian.clusters_of().with_products_in(torch.bfloat16), x, t, label, 1.8)
+    assert not torch.equal(exact, rough)
+    assert_close(rough, exact, atol=0.02, rtol=0.02)
+
+
+def test_an_image_does_not_depend_on_the_others() -> None:
+    torch.manual_seed(0)
+    gaussian = GaussianDenoiser(SCHEDULE, 1024, 10, 16, 16).eval()
+    for name, tensor in gaussian.state_dict().items():
+        tensor.copy_(torch.rand(tensor.shape) if name in ("variance", "rest", "weight") else torch.randn(tensor.shape))
+    x, label = torch.randn(64, 1, 32, 32), torch.arange(64) % 11
+    for t in (torch.full((64,), 600), torch.arange(64) * 15):
+        together = gaussian(x, t, label)
+        for first, last in ((0, 1), (3, 12), (40, 64)):
+            part = slice(first, last)
+            assert_close(gaussian(x[part], t[part], label[part]), together[part], atol=1e-5, rtol=1e-5)
+
+
 def test_no_other_linear_prediction_is_better_on_its_own_images() -> None:
     gaussian, (values, labels) = fitted(16), images()
     noise = torch.randn(values.shape, generator=torch.Generator().manual_seed(1))

@@ -14,10 +14,15 @@ STUDENT = {
 }  # fmt: skip
 
 
-def student_config() -> Config:
+CLOSED_FORM = {"end": 0.7, "steps": 3, "guidance": 1.5, "guidance_interval": [0.0, 0.9]}
+
+
+def student_config(closed_form: bool = False) -> Config:
     values = tiny_values()
     values["sampling"] |= {"sampler": "ddim", "steps": 4, "guidance": 1.0}
-    return Config.from_dict(values | {"distillation": STUDENT})
+    if closed_form:
+        values["model"] |= {"gaussian_rank": 8, "gaussian_clusters": 3}
+    return Config.from_dict(values | {"distillation": STUDENT | {"closed_form": CLOSED_FORM if closed_form else None}})
 
 
 def classic_config() -> Config:
@@ -36,6 +41,7 @@ CONFIGS = {
     ),
     "colour": tiny_config(model={"channels": 3, "image_size": 64, "sample_size": 64, "num_classes": 3, "patch": 1}),
     "student": student_config(),
+    "beginning": student_config(closed_form=True),
     "classic": classic_config(),
 }
 

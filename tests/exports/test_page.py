@@ -137,7 +137,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.mark.parametrize("name", CONFIGS)
 def test_the_page_makes_the_images_of_the_program(browser: Any, registry: Registry, folder: Path, name: str) -> None:
     page, engine = Page(browser, registry, name, folder), Engine(registry.open(name), "cpu", "fp32")
-    few, guidable = name in ("colour", "classic"), engine.config.model.supports_guidance and name != "student"
+    few, config = name in ("colour", "classic"), engine.config
+    guidable = config.model.supports_guidance and not config.distillation
     for seed, (sampler, steps) in enumerate((("dpmpp", 6), ("dpmpp-sde", 6), ("ddim", 5), ("ddpm", 7))):
         for guidance in (1.0, 2.5) if guidable else (1.0,):
             large = 2**63 - 2 - seed

@@ -70,7 +70,8 @@ def apart(one: np.ndarray, other: np.ndarray) -> int:
 def test_the_chain_begins_at_the_strength(
     engine: Engine, drawing: Path, length: int, steps: int, strength: float, expected: list[int]
 ) -> None:
-    assert chain_timesteps(length, steps, started(engine, drawing, strength)) == expected
+    config = tiny_config(diffusion={"timesteps": length}, sampling={"steps": 1})
+    assert chain_timesteps(config, steps, started(engine, drawing, strength)) == expected
 
 
 def test_it_starts_from_the_picture_with_draw_zero_of_each_seed(

@@ -72,7 +72,7 @@ def test_every_draw_of_a_sampler_is_the_next_one_of_each_seed(
     step = SamplingStep(eager.network, 10, eager.device, "fp32", graphs)
     sampling = SamplingConfig(sampler="plugin", steps=4, guidance=1.0, guidance_interval=(0.0, 1.0))
     seeds = range(70, 70 + images)
-    *_, last = sample_trajectory(step, eager.diffusion, eager.config.model, sampling, [8] * images, seeds)
+    *_, last = sample_trajectory(step, eager.diffusion, eager.config, sampling, [8] * images, seeds)
     assert last.x.shape == last.x0.shape == (images, *SHAPE)
     assert len(drawn) == 1 + 4 * per_step
     for number, noise in enumerate(drawn):

@@ -190,7 +190,7 @@ function fillSettings() {
   form.label.value = String(Math.min(8, page.classes.length - 1));
   for (const name of Object.keys(page.samplers)) form.sampler.add(new Option(name));
   form.sampler.value = page.sampling.sampler;
-  form.steps.max = String(page.alpha_bar.length);
+  form.steps.max = String(page.chain_length);
   form.steps.value = String(page.sampling.steps);
   form.guidance.value = String(page.sampling.guidance);
   find("#guidance-field", HTMLElement).hidden = !page.guidable;

@@ -71,6 +71,22 @@ class Denoiser {
     return combine([1 - scale, uncond], [scale, cond]);
   }
 
+  /**
+   * The velocity of the Gaussian denoiser alone, guided: without evaluations of the network.
+   *
+   * @param {Float32Array} x @param {number} t @param {Mixture} mixture @param {number} scale
+   */
+  closedForm(x, t, mixture, scale) {
+    const { channels, sample_size: side, num_classes: classes } = this.page.model;
+    const gaussian = /** @type {GaussianResidual} */ (this.network);
+    const [alpha, sigma] = [Math.sqrt(this.signal(t)), Math.sqrt(1 - this.signal(t))].map(Math.fround);
+    /** @type {(label: number) => Float32Array} */
+    const velocity = (label) => gaussian.velocity(new Tensor(x, channels, side, side), alpha, sigma, label).data;
+    /** @type {[number, Float32Array][]} */
+    const parts = mixture.filter(([, weight]) => weight > 0).map(([label, weight]) => [weight * scale, velocity(label)]);
+    return combine(...parts, [1 - scale, velocity(classes)]);
+  }
+
   /** The clean image that a model output predicts. @param {Float32Array} x @param {number} t @param {Float32Array} output */
   toX0(x, t, output) {
     const alpha = Math.fround(Math.sqrt(this.page.alpha_bar[t]));
@@ -94,8 +110,9 @@ class Denoiser {
    */
   *sample(request) {
     const { sampler, guidance, interval, mixture } = request;
+    const { closed_form: beginning, chain_length: end } = this.page;
     const length = this.page.alpha_bar.length;
-    const all = trailingTimesteps(length, request.steps);
+    const all = [...(beginning ? beginning.timesteps : []), ...trailingTimesteps(end, request.steps)];
     let draws = 0;
     const noise = () => this.noise(request.seed, draws++);
     let timesteps = all;
@@ -110,6 +127,11 @@ class Denoiser {
     }
     /** @type {(x: Float32Array, t: number) => Float32Array} */
     const predict = (noisy, t) => {
+      if (beginning && t >= end) {
+        const [low, high] = beginning.guidance_interval;
+        const scale = low <= t / length && t / length <= high ? beginning.guidance : 1;
+        return this.clip(this.toX0(noisy, t, this.closedForm(noisy, t, mixture, scale)));
+      }
       const inside = interval[0] <= t / length && t / length <= interval[1];
       return this.clip(this.toX0(noisy, t, this.guided(noisy, t, mixture, inside ? guidance : 1)));
     };
@@ -120,16 +142,19 @@ class Denoiser {
       const next = index + 1 < timesteps.length ? timesteps[index + 1] : -1;
       const [signal, signalNext] = [this.signal(t), this.signal(next)];
       const x0 = predict(x, t);
-      if (sampler === "ddpm") {
+      // Steps without the network are many and cheap, whatever the sampler.
+      const kind = t >= end ? "dpmpp" : sampler;
+      if (t < end && timesteps[index - 1] >= end) previous = null;
+      if (kind === "ddpm") {
         const beta = 1 - signal / signalNext;
         const ofX0 = (Math.sqrt(signalNext) * beta) / (1 - signal);
         const ofX = (Math.sqrt(1 - beta) * (1 - signalNext)) / (1 - signal);
         x = combine([ofX0, x0], [ofX, x]);
         if (next >= 0) {
-          const variance = all.length === length ? beta : (beta * (1 - signalNext)) / (1 - signal);
+          const variance = request.steps === end ? beta : (beta * (1 - signalNext)) / (1 - signal);
           x = combine([1, x], [Math.sqrt(variance), noise()]);
         }
-      } else if (sampler === "ddim") {
+      } else if (kind === "ddim") {
         const epsilon = combine([1 / Math.sqrt(1 - signal), x], [-Math.sqrt(signal / (1 - signal)), x0]);
         x = combine([Math.sqrt(signalNext), x0], [Math.sqrt(1 - signalNext), epsilon]);
       } else if (next < 0) {
@@ -140,7 +165,7 @@ class Denoiser {
         const ratio = previous ? h / (2 * previous.h) : 0;
         const corrected = previous ? combine([1 + ratio, x0], [-ratio, previous.x0]) : x0;
         const shrink = Math.sqrt((1 - signalNext) / (1 - signal));
-        if (sampler === "dpmpp") {
+        if (kind === "dpmpp") {
           x = combine([shrink, x], [-Math.sqrt(signalNext) * Math.expm1(-h), corrected]);
         } else {
           const lost = -Math.expm1(-2 * h);

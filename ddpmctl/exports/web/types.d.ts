@@ -38,6 +38,10 @@ interface PageModel {
   sampling: SamplingSettings;
   /** Default steps of each sampler. */
   samplers: Record<string, number>;
+  /** Timesteps that the network is evaluated at: all, but for a student that begins below. */
+  chain_length: number;
+  /** The timesteps above, and the guidance of the Gaussian denoiser alone there. */
+  closed_form: { timesteps: number[]; guidance: number; guidance_interval: number[] } | null;
   /** Name and shape of each array, in the order of the weights. */
   tensors: [string, number[]][];
 }
