@@ -30,8 +30,8 @@ NEGLIGIBLE = 1e-9
 """Smaller probabilities are zero: products with denormal numbers take eight times as long (measured)."""
 
 SMALLEST_PRODUCT = 16
-"""Matrix products with fewer rows sum in a different order (measured, MKL): in sampling they are padded, since the bits of
-an image may not depend on the others."""
+"""Matrix products with fewer rows sum in a different order (measured, MKL): in sampling they are padded, since the bits
+of an image may not depend on the others."""
 
 
 class Clusters(NamedTuple):
@@ -217,7 +217,7 @@ class GaussianDenoiser(nn.Module):
     def velocity(
         self, clusters: Clusters, x: Tensor, t: Tensor, label: Tensor, scale: float | Tensor | None = None
     ) -> Tensor:
-        """The same from all clusters in one product, of a shape that does not depend on the labels: a graph can hold it.
+        """The same from all clusters in one product. Its shape does not depend on the labels, so a graph can hold it.
 
         With a guidance scale it is ``uncond + scale * (cond - uncond)`` (Ho & Salimans 2022).
         """

@@ -25,6 +25,9 @@ HINT = "in the project's folder: pip install '.[onnx]'"
 
 OPSET = 18
 
+DDIM_STEPS = 50
+"""Of the timesteps in the metadata, for a sampler that anyone can write."""
+
 
 def check_installed() -> None:
     """Raise an error if the packages of the extra ``onnx`` are missing."""
@@ -81,6 +84,7 @@ def build_onnx(checkpoint: Checkpoint, licence: str | None = None) -> bytes:
 def _metadata(checkpoint: Checkpoint, licence: str | None) -> dict[str, object]:
     config = checkpoint.manifest.config
     diffusion, sampling = config.diffusion, config.sampling
+    steps = sampling.steps if config.distillation else min(DDIM_STEPS, config.chain_length)
     return {
         "made_by": f"ddpmctl {__version__}",
         "name": public_name(checkpoint),
@@ -96,7 +100,7 @@ def _metadata(checkpoint: Checkpoint, licence: str | None) -> dict[str, object]:
         "steps": sampling.steps,
         "guidance": sampling.guidance,
         "guidance_interval": sampling.guidance_interval,
-        "ddim_timesteps": chain_timesteps(config, sampling.steps if config.distillation else min(50, config.chain_length)),
+        "ddim_timesteps": chain_timesteps(config, steps),
     }
 
 
