@@ -51,7 +51,7 @@ class SamplingStep:
         self.captures = graphs is not None
         self._modules = tuple(network.modules()) if isinstance(network, nn.Module) else ()
         self._output = CapturedCall(_guided_output(network, null_label, device, precision), graphs)
-        self._closed_form = CapturedCall(_closed_form(network, device, precision), graphs)
+        self._closed_form = CapturedCall(_closed_form(network, precision), graphs)
         self._normal = CapturedCall(normal_from_key, graphs)
 
     def model_output(self, x: Tensor, times: Tensor, label: Tensor, scale: float, mix: Mix = ()) -> Tensor:
@@ -107,7 +107,7 @@ def _guided_output(network: Denoiser, null_label: int, device: torch.device, pre
     return output
 
 
-def _closed_form(network: Denoiser, device: torch.device, precision: str) -> Callable[..., Tensor]:
+def _closed_form(network: Denoiser, precision: str) -> Callable[..., Tensor]:
     """``velocity(x, times, label, scale)``, float32, of the Gaussian denoiser of a network."""
     clusters: list[Clusters] = []
 
