@@ -11,6 +11,7 @@ import ddpmctl
 from ddpmctl.config import load_preset
 from ddpmctl.core.distillation import Distillation
 from ddpmctl.core.noise import normal
+from ddpmctl.core.samplers import ddim, trailing_timesteps
 from ddpmctl.data import load_dataset
 from ddpmctl.errors import CheckpointError, DataError, UsageError
 from ddpmctl.registry import Registry, last_of
@@ -144,11 +145,33 @@ def test_guidance_is_built_in(teacher: str) -> None:
         ddpmctl.load(student.name, "cpu").generate([3], guidance=2.0)
 
 
+def test_a_student_of_a_gaussian_denoiser_begins_with_it_alone(home: Path) -> None:
+    settings = tiny_config(
+        model={"gaussian_rank": 4, "gaussian_clusters": 2}, sampling={"guidance": 1.7, "guidance_interval": [0.1, 0.9]}
+    )
+    run = ddpmctl.train(config=settings, dataset="strokes:60", max_steps=1, name="teacher", **SMALL)
+    spec = student_spec(run.checkpoint, 4)
+    assert spec.config and spec.config.distillation
+    beginning = spec.config.distillation.closed_form
+    assert beginning is not None
+    assert (beginning.end, beginning.steps) == (0.75, 5)
+    assert (beginning.guidance, beginning.guidance_interval) == (1.7, (0.1, 0.9))
+    first = ddpmctl.distill("teacher", 4, max_steps=1, **SMALL)
+    second = student_spec(first.checkpoint, 2)
+    # Two of the first student's steps, whose guidance is built in, after the same beginning.
+    assert second.config and second.config.distillation
+    assert second.config.distillation.closed_form == beginning
+    assert second.config.distillation.guidance == 1.0
+    engine = ddpmctl.load(first.name, "cpu")
+    assert [step.t for step in engine.trajectory(3)] == [999, 949, 899, 849, 799, 749, 561, 374, 187]
+
+
 def test_the_original_network_can_be_a_teacher(home: Path) -> None:
     run = ddpmctl.train(preset="classic", dataset="strokes:60", max_steps=1, name="classic", **SMALL)
     spec = student_spec(run.checkpoint, 4)
     assert spec.config is not None
     assert spec.config.distillation is not None
+    assert spec.config.distillation.closed_form is None
     # At pure noise a predicted noise says nothing about the image.
     assert (spec.config.diffusion.parameterization, spec.config.distillation.guidance) == ("v", 1.0)
     assert spec.config.training.optimizer == load_preset("classic").config.training.optimizer
@@ -168,9 +191,17 @@ def test_what_a_student_of_one_step_learns_is_where_its_teacher_arrives(preset: 
     step.distill(run.checkpoint.weights())
     assert isinstance(step.objective, Distillation)
     engine = ddpmctl.load("teacher", "cpu", "fp32")
-    *_, last = engine.steps(engine.request(list(range(8)), 3, sampler="ddim", steps=12))
-    noise = normal(range(3, 11), 0, (1, side, side))
+    noise, label, length = normal(range(3, 11), 0, (1, side, side)), torch.arange(8), spec.config.chain_length
+    assert length == (600 if preset == "quick" else 1000)
+
+    def predict_x0(x: torch.Tensor, t: int) -> torch.Tensor:
+        times = torch.full((8,), t)
+        output = engine.sampling_step.model_output(x, times, label, engine.config.sampling.guidance)
+        return engine.diffusion.predict_x0(x, times, output)
+
+    timesteps = trailing_timesteps(length, 8)
     with torch.inference_mode():
-        found = step.objective.target(noise, torch.full((8,), 999), torch.arange(8))
+        *_, last = ddim(predict_x0, engine.diffusion.schedule, noise, timesteps, lambda: noise)
+        found = step.objective.target(noise, torch.full((8,), length - 1), label)
     scale = float(last.x0.abs().max())
     assert torch.allclose(found / scale, last.x0 / scale, atol=1e-3)
