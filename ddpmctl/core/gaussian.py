@@ -81,7 +81,7 @@ class Clusters(NamedTuple):
         pixels, rank = self.basis.shape[0], self.variance.shape[1]
         x = x - alpha * self.common
         # x - alpha m is never made for every cluster: its components and its square follow from products with x.
-        components = product(x, self.basis).view(len(x), -1, rank) - alpha[..., None] * self.mean_in_basis
+        components = product(x, self.basis).unflatten(1, (-1, rank)) - alpha[..., None] * self.mean_in_basis
         energy = components.square()
         square = x.square().sum(1, keepdim=True)
         square = square - 2 * alpha * product(x, self.mean.T) + alpha**2 * self.mean_square
@@ -221,7 +221,7 @@ class GaussianDenoiser(nn.Module):
 
         With a guidance scale it is ``uncond + scale * (cond - uncond)`` (Ho & Salimans 2022).
         """
-        flat, count = x.flatten(1).float(), len(x)
+        flat = x.flatten(1).float()
         if x.device.type == "cpu" and not torch.compiler.is_compiling():
             flat, label = at_least(SMALLEST_PRODUCT, flat), at_least(SMALLEST_PRODUCT, label)
             # One row of what depends on the timestep alone.
@@ -229,7 +229,9 @@ class GaussianDenoiser(nn.Module):
         alpha, sigma = self.levels[:, t, None]
         belongs = torch.arange(len(self.mean), device=x.device) // self.clusters == label[:, None]
         belongs = belongs | (label[:, None] == self.classes)
-        return clusters.velocity(flat, alpha, sigma, belongs, scale)[:count].view_as(x)
+        velocity = clusters.velocity(flat, alpha, sigma, belongs, scale)
+        # Not len(x), which an export would take for a constant.
+        return velocity[: x.shape[0]].view_as(x)
 
 
 def product(x: Tensor, matrix: Tensor) -> Tensor:

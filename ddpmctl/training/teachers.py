@@ -9,8 +9,8 @@ from ddpmctl.training.run_spec import RunSpec
 
 STUDENT_STEPS = (1, 2, 4)
 TEACHER_STEPS = 8
-"""DDIM steps of a teacher that is not a student itself, over the student's chain: with more, each step of training costs
-more, and a student of the same minutes is worse (measured)."""
+"""DDIM steps of a teacher that is not a student itself, over the student's chain: with more, each step of training
+costs more, and a student of the same minutes is worse (measured)."""
 
 CLOSED_FORM_END = {4: 0.75, 2: 0.65, 1: 0.6}
 """By the steps of a student, the t/T at which it takes over from the Gaussian denoiser (measured)."""
