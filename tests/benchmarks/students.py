@@ -38,9 +38,7 @@ def students(data_dir: Path, count: int, teacher: str | None, minutes: float) ->
                 preset="quick", max_time=90, data_dir=data_dir, name="quick", registry=registry
             ).name
         rows, sheet = [_row(registry, teacher, 1.5, data_dir, count)], [_digits(registry, teacher)]
-        source = teacher
-        for steps, share in ((4, 1.0), (2, 0.5), (1, 0.5)):
-            name = f"{teacher}-{steps}"
+        for name, source, steps, share in _plan(teacher):
             ddpmctl.distill(
                 source,
                 steps,
@@ -52,7 +50,6 @@ def students(data_dir: Path, count: int, teacher: str | None, minutes: float) ->
             )
             rows.append(_row(registry, name, minutes * share, data_dir, count))
             sheet.append(_digits(registry, name))
-            source = name
     print(about_this_machine(), flush=True)
     print(
         markdown(
@@ -61,6 +58,12 @@ def students(data_dir: Path, count: int, teacher: str | None, minutes: float) ->
     )
     SHEET.write_bytes(png(labelled_grid(sheet, [[row.name] + [""] * (SEEDS - 1) for row in rows], UPSCALE), None))
     print(f"\n{SHEET}: {SEEDS} digits of each model in a row, from the same noise")
+
+
+def _plan(teacher: str) -> list[tuple[str, str, int, float]]:
+    """Names of students and their teachers, steps and share of the time: one step in two ways."""
+    four, two, one = (f"{teacher}-{steps}" for steps in (4, 2, 1))
+    return [(four, teacher, 4, 1.0), (two, four, 2, 0.5), (one, two, 1, 0.5), (f"{one}-direct", teacher, 1, 0.5)]
 
 
 def _cells(row: Row) -> list[str]:
