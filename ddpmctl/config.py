@@ -250,9 +250,9 @@ class ClosedFormConfig:
     """The t/T at which the student takes over."""
     steps: int
     guidance: float
-    """Guidance scale of the first teacher, of which the denoiser is a part."""
+    """Guidance scale of the denoiser."""
     guidance_interval: tuple[float, ...]
-    """Interval of t/T in which it is guided."""
+    """Interval of t/T in which the denoiser is guided."""
 
     def __post_init__(self) -> None:
         _check(0 < self.end < 1, "end must be between 0 and 1")
