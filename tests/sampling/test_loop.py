@@ -213,6 +213,11 @@ def test_no_step_waits_for_a_gpu_or_reads_from_it(preset: str) -> None:
         for scale in (1.0, 2.0):
             x0 = diffusion.predict_x0(x, times, step.model_output(x, times, label, scale))
             assert (x0.device.type, x0.dtype, x0.shape) == ("cuda", torch.float32, x.shape)
+        if preset == "quick":
+            for precision in ("fp32", "bf16"):
+                closed_form = SamplingStep(network, config.model.num_classes, device, precision).closed_form
+                velocity = closed_form(x, times, label, 1.5)
+                assert (velocity.device.type, velocity.dtype, velocity.shape) == ("cuda", torch.float32, x.shape)
         key, draw = (torch.zeros(size, dtype=torch.int32, device=device) for size in ((2, 16), ()))
         noise = normal_from_key(key, draw, shape=SHAPE)
         assert (noise.device.type, noise.dtype, noise.shape) == ("cuda", torch.float32, x.shape)
