@@ -78,19 +78,8 @@ class Clusters(NamedTuple):
             belongs: which of the clusters are those of the image, bool[B,K]; all when None.
             scale: of guidance away from all of the clusters.
         """
-        pixels, rank = self.basis.shape[0], self.variance.shape[1]
         x = x - alpha * self.common
-        # x - alpha m is never made for every cluster: its components and its square follow from products with x.
-        components = product(x, self.basis).unflatten(1, (-1, rank)) - alpha[..., None] * self.mean_in_basis
-        energy = components.square()
-        square = x.square().sum(1, keepdim=True)
-        square = square - 2 * alpha * product(x, self.mean.T) + alpha**2 * self.mean_square
-
-        spread = alpha[..., None] ** 2 * self.variance + sigma[..., None] ** 2
-        spread_rest = alpha**2 * self.rest + sigma**2
-        exponent = (square - energy.sum(2)) / spread_rest + (energy / spread + spread.log()).sum(2)
-        exponent = exponent + (pixels - rank) * spread_rest.log()
-        likelihood = self.weight.log() - exponent / 2
+        components, likelihood = self._compared(x, alpha, sigma)
         posterior = likelihood.softmax(1)
         if belongs is not None:
             conditional = likelihood.masked_fill(~belongs, -torch.inf).softmax(1)
@@ -102,6 +91,25 @@ class Clusters(NamedTuple):
         velocity = (posterior * shared).sum(1, keepdim=True) * x - sigma * self.common
         velocity = velocity - product(posterior * (sigma + shared * alpha), self.mean)
         return velocity + product((posterior[..., None] * gains * components).flatten(1), self.basis.T)
+
+    def log_joint(self, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """``log(w_k N(x; alpha m_k, alpha^2 S_k + sigma^2 I))`` up to a constant, float32[B,K]; as for `velocity`."""
+        return self._compared(x - alpha * self.common, alpha, sigma)[1]
+
+    def _compared(self, x: Tensor, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        """Components of ``x - alpha m_k``, float32[B,K,R], and `log_joint`; x without what the means have in common."""
+        pixels, rank = self.basis.shape[0], self.variance.shape[1]
+        # x - alpha m is never made for every cluster: its components and its square follow from products with x.
+        components = product(x, self.basis).view(-1, *self.variance.shape) - alpha[..., None] * self.mean_in_basis
+        energy = components.square()
+        square = x.square().sum(1, keepdim=True)
+        square = square - 2 * alpha * product(x, self.mean.T) + alpha**2 * self.mean_square
+
+        spread = alpha[..., None] ** 2 * self.variance + sigma[..., None] ** 2
+        spread_rest = alpha**2 * self.rest + sigma**2
+        exponent = (square - energy.sum(2)) / spread_rest + (energy / spread + spread.log()).sum(2)
+        exponent = exponent + (pixels - rank) * spread_rest.log()
+        return components, self.weight.log() - exponent / 2
 
 
 class GaussianDenoiser(nn.Module):
@@ -232,6 +240,15 @@ class GaussianDenoiser(nn.Module):
         velocity = clusters.velocity(flat, alpha, sigma, belongs, scale)
         # Not len(x), which an export would take for a constant.
         return velocity[: x.shape[0]].view_as(x)
+
+    def log_likelihood(self, x0: Tensor, t: int) -> Tensor:
+        """``log p(x_t | class)`` of images that are noised with their mean, ``x_t = alpha x_0``: float32[N,classes].
+
+        Up to a constant; with the frequencies of the classes.
+        """
+        alpha, sigma = self.levels[:, t].view(2, 1, 1)
+        joint = self.clusters_of().log_joint(alpha * x0.flatten(1).float(), alpha, sigma)
+        return joint.view(-1, self.classes, self.clusters).logsumexp(2)
 
 
 def product(x: Tensor, matrix: Tensor) -> Tensor:

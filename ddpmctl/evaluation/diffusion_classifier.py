@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ddpmctl.config import check_seed
+from ddpmctl.core.gaussian import GaussianDenoiser, GaussianResidual
 from ddpmctl.core.noise import normal
 from ddpmctl.evaluation.denoising import Denoising, check_classifier
 from ddpmctl.sampling.engine import Engine
@@ -33,6 +34,10 @@ class Round(NamedTuple):
 ROUNDS = (Round(3, 4), Round(6, 3), Round(12, 2), Round(24, 2), Round(48, 1))
 STANDARD_ERRORS = 2.5
 """A class is dropped when its error exceeds the smallest by this many standard errors of the difference."""
+
+CLOSED_FORM_LOG_SNR, CLOSED_FORM_MARGIN, CLOSED_FORM_KEEP = 0.64, 0.06, 2
+"""Without network evaluations, the Gaussian denoiser keeps the classes whose log-likelihood at this noise level is
+within so many nats a pixel of the best, and at least the best two (measured: README.md)."""
 
 GROUP, TABLE = 128, 2**22
 """Images that are classified together, at most, and the size of their table of errors."""
@@ -63,6 +68,8 @@ def classify(
     seed: int = 0,
     rounds: tuple[Round, ...] = ROUNDS,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    *,
+    closed_form: bool = False,
 ) -> Classification:
     """Classify images by successive elimination: an image is finished when all classes but one are dropped.
 
@@ -70,6 +77,7 @@ def classify(
         images: uint8[N,C,S,S] at the resolution of the network.
         seed: of the noise, which all images share: the class of an image does not depend on the others.
         progress: called with the number of finished images and their total.
+        closed_form: let the Gaussian denoiser, if the model has one, drop hopeless classes first; their errors are NaN.
     """
     check_classifier(engine.checkpoint)
     denoising = Denoising(engine)
@@ -81,6 +89,8 @@ def classify(
         x0 = denoising.clean(images[start : start + size])
         table = torch.full((len(x0), len(t), classes), math.nan, dtype=torch.float64, device="cpu")
         remaining, done = torch.ones(len(x0), classes, dtype=torch.bool, device="cpu"), 0
+        if closed_form and isinstance(engine.network, GaussianResidual):
+            remaining = plausible(engine, engine.network.gaussian, x0)
         for draws, keep in rounds:
             undecided = (remaining.sum(dim=1) > 1).nonzero()[:, 0]
             if not len(undecided):
@@ -93,6 +103,16 @@ def classify(
         parts.append(_classification(table, remaining))
         progress(start + len(x0), len(images))
     return Classification(*(torch.cat(part) for part in zip(*parts, strict=True)))
+
+
+def plausible(engine: Engine, gaussian: GaussianDenoiser, x0: Tensor) -> Tensor:
+    """The classes that the Gaussian denoiser does not drop, bool[N,K] on the CPU, for x0 float32[N,C,S,S]."""
+    (t,) = timesteps_at(engine, (CLOSED_FORM_LOG_SNR, CLOSED_FORM_LOG_SNR), 1).tolist()
+    found = gaussian.log_likelihood(x0, t).cpu()
+    margin = CLOSED_FORM_MARGIN * x0[0].numel()
+    near = found >= found.amax(dim=1, keepdim=True) - margin
+    rank = found.argsort(dim=1, descending=True).argsort(dim=1)
+    return near | (rank < CLOSED_FORM_KEEP)
 
 
 def survivors(errors: Tensor, keep: int) -> Tensor:

@@ -229,6 +229,7 @@ def classify_test_images(images: EvaluationImages, progress: Progress) -> Classi
         images.data.images,
         images.seed,
         progress=lambda done, total: progress("classifying", done, total),
+        closed_form=True,
     )
     return ClassifiedImages(images, result, time.perf_counter() - started)
 

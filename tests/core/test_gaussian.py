@@ -146,6 +146,25 @@ def test_all_clusters_at_once_are_as_a_class_at_a_time() -> None:
     assert_close(gaussian.eval()(x, t, label), by_class, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("t", [5, 400, 900])
+def test_the_likelihood_of_a_class_is_that_of_its_mixture(t: int) -> None:
+    gaussian, (values, _) = fitted(5, clusters=3), images()
+    alpha, sigma = SCHEDULE.alpha[t], SCHEDULE.sigma[t]
+    x = alpha * values[:9].flatten(1).double()
+    expected = []
+    for label in (0, 1):
+        terms = [
+            math.log(weight)
+            + MultivariateNormal(alpha * mean, alpha**2 * covariance + sigma**2 * torch.eye(PIXELS)).log_prob(x)
+            for weight, mean, covariance in clusters_of(gaussian)[label * 3 : label * 3 + 3]
+        ]
+        expected.append(torch.stack(terms).logsumexp(0))
+    found = gaussian.log_likelihood(values[:9], t).double()
+    # The constant is that of all classes.
+    assert_close(found[:, 1] - found[:, 0], expected[1] - expected[0], atol=2e-2, rtol=1e-3)
+    assert_close(found - found[0, 0], torch.stack(expected, 1) - expected[0][0], atol=2e-2, rtol=1e-3)
+
+
 @pytest.mark.parametrize("scale", [0.0, 1.0, 2.5])
 def test_guidance_in_one_pass_is_that_of_two(scale: float) -> None:
     gaussian = fitted(5, clusters=3).eval()

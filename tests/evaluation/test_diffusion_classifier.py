@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from ddpmctl.core.gaussian import GaussianResidual
 from ddpmctl.errors import UsageError
 from ddpmctl.evaluation import denoising
 from ddpmctl.evaluation import diffusion_classifier as by_diffusion
@@ -55,6 +56,30 @@ def test_dropping_classes_early_changes_hardly_any_answer_and_saves_evaluations(
     assert float((every.labels == early.labels).double().mean()) > 0.95
     assert float(early.evaluations.double().mean()) < 0.3 * 93 * len(CLASSES)
     assert int(early.evaluations.min()) == 3 * len(CLASSES)
+
+
+def test_the_closed_form_drops_classes_without_an_evaluation_and_never_all_but_one(
+    engine: Engine, images: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = engine.network
+    assert isinstance(network, GaussianResidual)
+    plain = classify(engine, images[0])
+    monkeypatch.setattr(by_diffusion, "CLOSED_FORM_MARGIN", 1.0)
+    found = classify(engine, images[0], closed_form=True)
+    # So wide a margin drops nothing.
+    assert torch.equal(found.labels, plain.labels) and torch.equal(found.evaluations, plain.evaluations)
+    monkeypatch.setattr(by_diffusion, "CLOSED_FORM_MARGIN", 0.0)
+    # Near the image, where these classes differ.
+    monkeypatch.setattr(by_diffusion, "CLOSED_FORM_LOG_SNR", 8.0)
+    found = classify(engine, images[0], closed_form=True)
+    assert int(found.evaluations.min()) == 3 * 2
+    assert float(found.evaluations.double().mean()) < 0.8 * float(plain.evaluations.double().mean())
+    kept = by_diffusion.plausible(engine, network.gaussian, denoising.Denoising(engine).clean(images[0]))
+    assert kept.sum(dim=1).unique().tolist() == [2]
+    bayes = DATA.log_density(images[0]).argmax(dim=1, keepdim=True)
+    assert float(kept.gather(1, bayes).double().mean()) > 0.98
+    right, before = (float((each.labels == images[1]).double().mean()) for each in (found, plain))
+    assert right > before - 0.02
 
 
 def test_the_answer_has_the_smallest_error_and_every_class_has_one(
