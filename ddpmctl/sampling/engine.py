@@ -24,7 +24,7 @@ from ddpmctl.sampling.request import Labels, SamplingOptions, SamplingRequest
 log = logging.getLogger("ddpmctl")
 
 BATCH_SIZES = {"cpu": 64, "cuda": 2048, "mps": 128}
-"""Default batch sizes: large enough to use the device, small enough to fit in memory."""
+"""Default batch sizes with guidance, half of those without: large enough to use the device, small enough for memory."""
 
 
 class Engine:
@@ -82,7 +82,7 @@ class Engine:
 
     def resolve(self, request: SamplingRequest) -> SamplingRequest:
         """The request with the device and precision of this engine, and a batch size that suits device and labels."""
-        size = request.batch_size or BATCH_SIZES[self.device.type]
+        size = request.batch_size or self._default_batch_size(request)
         size = min(size, len(request.labels)) if request.labels else size
         return replace(request, device=str(self.device), precision=self.precision, batch_size=size)
 
@@ -115,7 +115,7 @@ class Engine:
             uint8[N,S,S] for grey images, uint8[N,S,S,3] for colour.
         """
         labels, model, side = _checked_labels(request), self.config.model, self.config.model.image_size
-        size = request.batch_size or BATCH_SIZES[self.device.type]
+        size = request.batch_size or self._default_batch_size(request)
         images = np.empty((len(labels), side, side, *([3] if model.channels > 1 else [])), np.uint8)
         start = done = 0
         finish: Callable[[], Images] | None = None
@@ -178,6 +178,11 @@ class Engine:
         timesteps = trailing_timesteps(length, sampling.steps)
         scales = [scale_at(t / length, sampling.guidance, sampling.guidance_interval) for t in timesteps]
         return len(scales) + sum(scale != 1.0 for scale in scales)
+
+    def _default_batch_size(self, request: SamplingRequest) -> int:
+        """The same number of images for the network, whose batch is twice as large with guidance."""
+        size = BATCH_SIZES[self.device.type]
+        return size if request.sampling.guidance != 1.0 else 2 * size
 
     def _chain(
         self, request: SamplingRequest, start: int, count: int, at_least: int = SMALLEST_BATCH
