@@ -123,9 +123,12 @@ def _settings(checkpoint: Checkpoint, last: Checkpoint) -> list[tuple[str, str]]
 
 
 def _chain(engine: Engine, request: SamplingRequest, progress: Progress) -> FrameSequence:
-    """From noise to an image in `FRAMES` steps of DDIM: x_t next to the predicted x_0."""
-    steps, limits = min(FRAMES, len(engine.diffusion.schedule)), engine.diffusion.pixel_range
-    shown = replace(request, sampling=replace(request.sampling, sampler="ddim", steps=steps))
+    """From noise to an image in `FRAMES` steps of DDIM, or a student's own: x_t next to the predicted x_0."""
+    config, shown = engine.config, request
+    if not config.distillation:
+        sampling = replace(request.sampling, sampler="ddim", steps=min(FRAMES, config.chain_length))
+        shown = replace(request, sampling=sampling)
+    steps, limits = engine.step_count(shown), engine.diffusion.pixel_range
     frames, captions, size = [], [], engine.config.model.image_size
     for step in engine.steps(shown):
         pair = [to_pixels(image, limits, size)[0] for image in (step.x, step.x0)]

@@ -13,6 +13,7 @@ from ddpmctl.config import Config
 from ddpmctl.core.gaussian import GaussianResidual
 from ddpmctl.core.noise import normal
 from ddpmctl.registry import Registry
+from ddpmctl.report.build import build_report
 from ddpmctl.sampling.engine import Engine
 from ddpmctl.sampling.variation import Variation
 from tests.builders import register
@@ -119,3 +120,10 @@ def test_a_network_without_a_gaussian_denoiser_has_no_closed_form() -> None:
     plain["model"]["gaussian_rank"] = 0
     with pytest.raises(ValueError, match="the closed form needs a Gaussian denoiser"):
         Config.from_dict(plain)
+
+
+def test_a_report_shows_the_steps_that_the_student_itself_takes(engine: Engine) -> None:
+    page = build_report([engine.checkpoint], device="cpu").html
+    captions = [f"step {k} of 7, from t = {t}" for k, t in enumerate([*ABOVE, *BELOW], 1)]
+    assert all(caption in page for caption in captions)
+    assert "3 steps of the Gaussian denoiser alone, to t/T = 0.7" in page
