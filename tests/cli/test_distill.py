@@ -33,7 +33,8 @@ def test_a_student_is_a_model_like_any_other(at_school: Cli, school: Path, tmp_p
     teacher = tiny_checkpoint(school)
     shown = at_school("inspect", "tiny-4step-1").stdout
     digest = teacher.digest[:12]
-    assert f"tiny, digest {digest}, 3 steps of the teacher in each of its 4, guidance 1.8 built in" in shown
+    assert f"tiny, digest {digest}, 2 steps of the teacher in each of its 4, guidance 1.8 built in" in shown
+    assert "6 steps of the Gaussian denoiser alone, to t/T = 0.75; no network evaluations" in shown
     assert "ddim, 4 steps, no guidance" in shown
     settings = reported(at_school("inspect", "tiny-4step-1", "--json"), "inspect")["config"]["distillation"]
     assert (settings["teacher"], settings["digest"], settings["steps"]) == ("tiny", teacher.digest, 4)
@@ -47,7 +48,7 @@ def test_a_student_is_a_model_like_any_other(at_school: Cli, school: Path, tmp_p
 def test_a_report_shows_teacher_and_student(at_school: Cli, tmp_path: Path) -> None:
     done = at_school("report", "tiny", "tiny-4step-1", "-o", "page.html")
     assert done.returncode == 0, done.stderr
-    assert "3 steps of the teacher in each of its 4" in (tmp_path / "page.html").read_text()
+    assert "2 steps of the teacher in each of its 4" in (tmp_path / "page.html").read_text()
 
 
 def test_what_cannot_be_distilled_is_refused(at_school: Cli) -> None:
