@@ -168,7 +168,7 @@ def test_the_schedules_are_those_that_can_be_set(schedule: str) -> None:
         ),
         ("tiny", "diffusion.timesteps", 1, "timesteps must be in 2..10000 - at `$.diffusion`"),
         ("tiny", "diffusion.timesteps", 1000.0, "Expected `int`, got `float` - at `$.diffusion.timesteps`"),
-        ("tiny", "diffusion.timesteps", 19, "steps must be at most timesteps"),
+        ("tiny", "diffusion.timesteps", 19, "steps must be at most 19"),
         ("classic", "diffusion.timesteps", 49, "a linear schedule needs at least 50 timesteps - at `$.diffusion`"),
         ("tiny", "diffusion.schedule", "sigmoid", "Invalid enum value 'sigmoid' - at `$.diffusion.schedule`"),
         (
@@ -203,7 +203,7 @@ def test_the_schedules_are_those_that_can_be_set(schedule: str) -> None:
         ("tiny", "training.validation_images", -1, "validation_images must be at least 0 - at `$.training`"),
         ("tiny", "training.patience", 0, "patience must be at least 1 - at `$.training`"),
         ("tiny", "sampling.steps", 0, "steps must be at least 1 - at `$.sampling`"),
-        ("tiny", "sampling.steps", 1001, "steps must be at most timesteps"),
+        ("tiny", "sampling.steps", 1001, "steps must be at most 1000"),
         ("tiny", "sampling.guidance", -0.1, "guidance must be in 0..100 - at `$.sampling`"),
         (
             "tiny",
