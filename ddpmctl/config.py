@@ -75,9 +75,6 @@ LINEAR_MIN_TIMESTEPS = 50
 MIN_BATCHES = 20
 """Minimum batches per epoch for a device-specific batch size."""
 
-PREVIEW_STEPS = 12
-"""Sampling steps of the previews drawn during training."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConfig:
@@ -232,10 +229,7 @@ class SamplingConfig:
 
     def __post_init__(self) -> None:
         _check(self.steps >= 1, "steps must be at least 1")
-        GUIDANCE.check("guidance", self.guidance)
-        interval = self.guidance_interval
-        ordered = len(interval) == 2 and 0 <= interval[0] <= interval[1] <= 1
-        _check(ordered, "guidance_interval must be two numbers in 0..1, the lower one first")
+        _check_guidance(self.guidance, self.guidance_interval)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,6 +251,7 @@ class ClosedFormConfig:
     def __post_init__(self) -> None:
         _check(0 < self.end < 1, "end must be between 0 and 1")
         _check(self.steps >= 1, "steps must be at least 1")
+        _check_guidance(self.guidance, self.guidance_interval)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -285,10 +280,6 @@ class DistillationConfig:
     def __post_init__(self) -> None:
         _check(self.steps >= 1 and self.substeps >= 1, "steps and substeps must be at least 1")
 
-    def length(self, timesteps: int) -> int:
-        """Of ``timesteps``, the number below which the student was trained."""
-        return round(self.closed_form.end * timesteps) if self.closed_form else timesteps
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
@@ -306,7 +297,7 @@ class Config:
         if self.distillation:
             fine, length = self.distillation.steps * self.distillation.substeps, self.chain_length
             _check(fine <= length, f"steps times substeps must be at most {length}")
-            closed_form = self.distillation.closed_form
+            closed_form = self.closed_form
             _check(closed_form is None or self.model.gaussian_rank > 0, "the closed form needs a Gaussian denoiser")
             above = self.diffusion.timesteps - length
             _check(closed_form is None or closed_form.steps <= above, f"the closed form has at most {above} timesteps")
@@ -319,7 +310,12 @@ class Config:
     def chain_length(self) -> int:
         """The timesteps that the network is evaluated at in sampling: all, but for a student that begins below."""
         timesteps = self.diffusion.timesteps
-        return self.distillation.length(timesteps) if self.distillation else timesteps
+        return round(self.closed_form.end * timesteps) if self.closed_form else timesteps
+
+    @property
+    def closed_form(self) -> ClosedFormConfig | None:
+        """How the chain of a student begins; None for other models."""
+        return self.distillation.closed_form if self.distillation else None
 
     def to_dict(self) -> dict[str, Any]:
         """Nested plain values, ready for JSON."""
@@ -350,14 +346,6 @@ def for_device(config: Config, by_device: Mapping[str, Mapping[str, Any]], kind:
     return dataclasses.replace(config, training=dataclasses.replace(config.training, **changes))
 
 
-def preview_sampling(config: Config) -> SamplingConfig:
-    """How previews are sampled during training: few steps, and no guidance, which would cost twice as much."""
-    if config.distillation:
-        return config.sampling
-    steps = min(PREVIEW_STEPS, config.diffusion.timesteps)
-    return SamplingConfig(sampler="dpmpp", steps=steps, guidance=1.0, guidance_interval=(0.0, 1.0))
-
-
 def load_preset(name: str) -> Preset:
     """Read a preset of the package."""
     choose("preset", name, PRESETS)
@@ -384,50 +372,10 @@ def check_seed(seed: int, count: int = 1) -> None:
         raise UsageError(f"the seed {seed} is out of range", Setting("seed"), f" must be in {SEED}")
 
 
-def resolve_sampling(
-    config: Config,
-    sampler: str | None = None,
-    steps: int | None = None,
-    guidance: float | None = None,
-    guidance_interval: tuple[float, ...] | None = None,
-    extra_samplers: Iterable[str] = (),
-) -> SamplingConfig:
-    """The model's recommended sampling with some settings replaced.
-
-    Without ``steps``, a sampler other than the recommended one takes its default steps. ``extra_samplers`` are those of
-    plugins.
-    """
-    recommended, timesteps = config.sampling, config.chain_length
-    name = choose("sampler", sampler or recommended.sampler, [*SAMPLER_STEPS, *extra_samplers])
-    if steps is None:
-        usual = recommended.steps if name == recommended.sampler else SAMPLER_STEPS.get(name)
-        steps = min(usual or timesteps, timesteps)
-    if not 1 <= steps <= timesteps:
-        problem = (
-            f"{steps} steps exceed the {timesteps} timesteps of this model"
-            if steps > 0
-            else f"{steps} steps are too few"
-        )
-        raise UsageError(problem, Setting("steps"), f" must be in 1..{timesteps}")
-    scale = recommended.guidance if guidance is None else guidance
-    if scale != 1.0 and (config.distillation or not config.model.supports_guidance):
-        reason = (
-            "is distilled: the guidance of its teacher is built in"
-            if config.distillation
-            else ("has no null class and does not support guidance")
-        )
-        raise UsageError(f"this model {reason}", Setting("guidance", 1.0), ", or omit it")
-    if scale not in GUIDANCE:
-        raise UsageError(
-            f"guidance {scale:g} is out of range", Setting("guidance"), f" must be in {GUIDANCE}; 1.0 disables guidance"
-        )
-    interval = recommended.guidance_interval if guidance_interval is None else guidance_interval
-    try:
-        return SamplingConfig(sampler=name, steps=steps, guidance=scale, guidance_interval=interval)
-    except ValueError as error:
-        raise UsageError(
-            f"invalid guidance interval: {error}", "for example ", Setting("guidance_interval", "0.3:0.85")
-        ) from error
+def _check_guidance(scale: float, interval: tuple[float, ...]) -> None:
+    GUIDANCE.check("guidance", scale)
+    ordered = len(interval) == 2 and 0 <= interval[0] <= interval[1] <= 1
+    _check(ordered, "guidance_interval must be two numbers in 0..1, the lower one first")
 
 
 def _check(condition: bool, message: str) -> None:

@@ -15,7 +15,6 @@ from ddpmctl.config import (
     choose,
     for_device,
     load_preset,
-    resolve_sampling,
 )
 from ddpmctl.core.diffusion import PARAMETERIZATIONS
 from ddpmctl.core.norms import NORMS
@@ -23,6 +22,7 @@ from ddpmctl.core.samplers import SAMPLERS
 from ddpmctl.core.schedule import SCHEDULES
 from ddpmctl.errors import ExitCode, UsageError
 from ddpmctl.imaging.upscale import INTERPOLATIONS
+from ddpmctl.sampling.settings import resolve_sampling
 from tests.builders import tiny_config, tiny_values
 
 

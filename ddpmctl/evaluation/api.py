@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from ddpmctl import plugins
-from ddpmctl.config import SamplingConfig, choose, resolve_sampling
+from ddpmctl.config import SamplingConfig, choose
 from ddpmctl.data.dataset import Dataset
 from ddpmctl.errors import Setting, UsageError
 from ddpmctl.evaluation.cache import cached_classifier
@@ -26,6 +26,7 @@ from ddpmctl.sampling.engine import Engine
 from ddpmctl.sampling.loop import channels_last_pixels
 from ddpmctl.sampling.reproduce import build_provenance
 from ddpmctl.sampling.request import SamplingOptions, SamplingRequest
+from ddpmctl.sampling.settings import resolve_sampling
 
 log = logging.getLogger("ddpmctl")
 

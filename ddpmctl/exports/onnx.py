@@ -114,7 +114,7 @@ class _Output(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor, label: Tensor) -> Tensor:
         output: Tensor = self.network(x, t, label)
-        closed_form = self.config.distillation and self.config.distillation.closed_form
+        closed_form = self.config.closed_form
         if not closed_form or not isinstance(self.network, GaussianResidual):
             return output
         gaussian, relative = self.network.gaussian, t / self.config.diffusion.timesteps

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from ddpmctl import __version__
 from ddpmctl.build import build_diffusion
-from ddpmctl.config import SAMPLER_STEPS, Config, resolve_sampling
+from ddpmctl.config import SAMPLER_STEPS, Config
 from ddpmctl.errors import DdpmctlError, UsageError
 from ddpmctl.registry import Checkpoint
 from ddpmctl.sampling.editing import chain_timesteps
 from ddpmctl.sampling.request import public_name
+from ddpmctl.sampling.settings import resolve_sampling
 from ddpmctl.templates import load_template
 
 MAX_BYTES = 25_000_000
@@ -134,11 +135,10 @@ def _settings(checkpoint: Checkpoint, halves: Halves) -> dict[str, object]:
 
 def _closed_form(config: Config) -> dict[str, object] | None:
     """How the chain of a student begins."""
-    closed_form = config.distillation and config.distillation.closed_form
-    if not closed_form:
+    if not config.closed_form:
         return None
     timesteps = [t for t in chain_timesteps(config, config.sampling.steps) if t >= config.chain_length]
-    settings = {name: getattr(closed_form, name) for name in ("guidance", "guidance_interval")}
+    settings = {name: getattr(config.closed_form, name) for name in ("guidance", "guidance_interval")}
     return {"timesteps": timesteps, **settings}
 
 

@@ -25,8 +25,8 @@ def chain_timesteps(config: Config, steps: int, variation: Variation = PLAIN) ->
     """
     length, first = config.diffusion.timesteps, config.chain_length
     timesteps = trailing_timesteps(first, steps)
-    if config.distillation and (closed_form := config.distillation.closed_form):
-        timesteps = [*beginning_timesteps(length, first - 1, closed_form.steps), *timesteps]
+    if config.closed_form:
+        timesteps = [*beginning_timesteps(length, first - 1, config.closed_form.steps), *timesteps]
     if variation.start is None:
         return timesteps
     limit = round(variation.start.record.strength * length) - 1

@@ -146,7 +146,7 @@ def sample_trajectory(
         variation: of these images, with one fraction for each if their noise is interpolated.
     """
     length, device, images, model = len(diffusion.schedule), step.device, len(labels), config.model
-    closed_form = config.distillation.closed_form if config.distillation else None
+    closed_form = config.closed_form
     padding = max(0, max(at_least, SMALLEST_BATCH) - images)
     label = torch.tensor([*labels, *labels[-1:] * padding], device=device)
     shape, start, between = (model.channels, model.sample_size, model.sample_size), variation.start, variation.between

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Self, SupportsIndex, TypedDict, Unpack, cast
 
 from ddpmctl import plugins
-from ddpmctl.config import PRECISIONS, SamplingConfig, check_seed, choose, resolve_sampling
+from ddpmctl.config import PRECISIONS, SamplingConfig, check_seed, choose
 from ddpmctl.errors import Setting, UsageError
 from ddpmctl.labels import resolve_label, resolves_to_index, typed_label
 from ddpmctl.registry import Checkpoint
+from ddpmctl.sampling.settings import resolve_sampling
 from ddpmctl.sampling.variation import PLAIN, Variation
 
 log = logging.getLogger("ddpmctl")

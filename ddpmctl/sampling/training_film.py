@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
-from ddpmctl.config import preview_sampling
 from ddpmctl.errors import CheckpointError
 from ddpmctl.imaging.animation import Timing, pick
 from ddpmctl.imaging.files import free_path, safe_stem
@@ -15,6 +14,7 @@ from ddpmctl.registry import Checkpoint
 from ddpmctl.sampling.animation import Animation
 from ddpmctl.sampling.reproduce import build_provenance
 from ddpmctl.sampling.request import SamplingRequest, command_line, public_name
+from ddpmctl.sampling.settings import preview_sampling
 
 COLUMNS = 5
 

@@ -4,11 +4,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ddpmctl.config import PREVIEW_STEPS, Config, preview_sampling
+from ddpmctl.config import Config
 from ddpmctl.core.noise import normal
 from ddpmctl.devices import is_out_of_memory
 from ddpmctl.registry.checkpoint import PREVIEW_STEP_NUMBERS, PREVIEWS, previews_of
 from ddpmctl.sampling.loop import Images, SamplingStep, sample_trajectory, to_pixels
+from ddpmctl.sampling.settings import PREVIEW_STEPS, preview_sampling
 from ddpmctl.training.train_step import TrainStep
 
 COUNT = 10

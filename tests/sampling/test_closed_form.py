@@ -3,6 +3,7 @@
 import math
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -104,11 +105,13 @@ def test_a_chain_of_all_its_timesteps_is_possible_and_more_are_not(engine: Engin
     [
         ({"end": 1.0}, "end must be between 0 and 1"),
         ({"steps": 0}, "steps must be at least 1"),
+        ({"guidance": -1.0}, "guidance must be in 0..100"),
+        ({"guidance_interval": [0.9, 0.1]}, "guidance_interval must be two numbers in 0..1"),
         ({"steps": 301}, "the closed form has at most 300 timesteps"),
         ({"end": 0.04}, "steps times substeps must be at most 40"),
     ],
 )
-def test_impossible_settings_are_refused(values: dict[str, float], said: str) -> None:
+def test_impossible_settings_are_refused(values: dict[str, Any], said: str) -> None:
     plain = student_config(closed_form=True).to_dict()
     plain["distillation"]["closed_form"] |= values
     with pytest.raises(ValueError, match=said):

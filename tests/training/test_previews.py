@@ -7,11 +7,11 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from ddpmctl.config import preview_sampling
 from ddpmctl.core.noise import normal
 from ddpmctl.data.dataset import Dataset
 from ddpmctl.sampling.engine import Engine
 from ddpmctl.sampling.loop import to_pixels
+from ddpmctl.sampling.settings import preview_sampling
 from ddpmctl.training import previews
 from ddpmctl.training.execution import Execution
 from ddpmctl.training.previews import COUNT, SHARE, Previews, draw_preview, preview_noise
